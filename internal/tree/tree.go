@@ -1,0 +1,98 @@
+// Package tree is the words for file systems as lists of entries: what one image layer
+// changes (a layer index) and what the layers come to together (a tree).
+//
+// A layer index is made once, when a layer arrives, and stored. Indexes are merged, lower
+// to upper, into a tree; a tree is written as an EROFS image or unpacked as directories.
+// Content is not here: a regular file is either inline bytes or the name of an object.
+package tree
+
+import (
+	"github.com/cortenhq/corten/internal/oci"
+)
+
+// Type is the kind of a file, with the meaning of st_mode's S_IFMT.
+type Type uint8
+
+// File types, and the two marks that only a layer index has.
+const (
+	Invalid  Type = iota
+	Dir           // a directory
+	Regular       // a regular file: Inline or Object holds its bytes
+	Symlink       // Link is the target, as written
+	Hardlink      // Link is the path of another entry of the same index, in canonical form
+	Char          // a character device: Major, Minor
+	Block         // a block device: Major, Minor
+	Fifo          // a named pipe
+	Socket        // a socket
+	Whiteout      // layer index only: the path is gone (tar ".wh.NAME")
+)
+
+// Entry is one path of a layer index or tree.
+//
+// Path is canonical: relative to the root, components separated by one "/", no ".", "..",
+// empty component or NUL; the root itself is "". Bytes are kept as they came (no Unicode
+// normalisation).
+type Entry struct {
+	Path   string
+	Type   Type
+	Opaque bool   // layer index, Dir: lower layers' content of this directory is gone (".wh..wh..opq")
+	Mode   uint16 // permission, set-id and sticky bits: st_mode & 07777
+	UID    uint32
+	GID    uint32
+	MTime  int64 // seconds since 1970
+	NSec   uint32
+	Size   int64      // Regular: bytes, also of a sparse file
+	Object oci.Digest // Regular: the object's name; "" means Inline (or empty)
+	Inline []byte     // Regular: the bytes, at most InlineMax
+	Link   string     // Symlink, Hardlink
+	Major  uint32
+	Minor  uint32
+	Xattrs []Xattr // sorted by name
+}
+
+// Xattr is one extended attribute, with its full name ("security.capability").
+type Xattr struct {
+	Name  string
+	Value []byte
+}
+
+// InlineMax is how many bytes a file may have to be kept in the index and tree itself and
+// not as an object.
+const InlineMax = 256
+
+// Index is the entries of one layer, sorted by Compare, each path once.
+type Index struct {
+	DiffID  oci.Digest // of the uncompressed tar
+	Size    int64      // uncompressed tar, bytes
+	Entries []Entry
+}
+
+// Tree is a complete file system: sorted by Compare, no Whiteout, no Opaque, every parent
+// directory present (the root is entry 0), every Hardlink's target a Regular, Symlink or
+// device entry of the same tree.
+type Tree struct {
+	Entries []Entry
+}
+
+// Compare orders paths so that a directory is followed at once by all that is below it:
+// byte order, but "/" sorts before every other byte.
+func Compare(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		x, y := a[i], b[i]
+		if x == y {
+			continue
+		}
+		if x == '/' {
+			return -1
+		}
+		if y == '/' {
+			return 1
+		}
+		if x < y {
+			return -1
+		}
+		return 1
+	}
+	return len(a) - len(b)
+}
