@@ -1,0 +1,170 @@
+package launch
+
+import (
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
+)
+
+// compiler turns the child steps of a plan into rows. Handles that the host side opens are
+// slots which it fills before Release.
+type compiler struct {
+	*table
+	handles map[plan.Handle]slot
+	await   [2]int // eventfd to read and pidfd of the launcher to watch
+	root    slot   // the root mount, once EnterRoot is compiled
+	null    slot   // /dev/null of the container, once a Mask needs it
+	empty   slot   // an empty read-only file system, likewise
+	ptm     slot   // the terminal's master
+	pts     slot
+}
+
+// handle is the slot of h; a handle that nobody opened yet gets an empty slot.
+func (c *compiler) handle(h plan.Handle) slot {
+	s, ok := c.handles[h]
+	if !ok {
+		s = c.unset(^uintptr(0))
+		c.handles[h] = s
+	}
+	return s
+}
+
+// compile fills the table with the rows of all steps.
+func (c *compiler) compile(steps []plan.Step) error {
+	for i, s := range steps {
+		c.step = i
+		if err := c.one(s); err != nil {
+			return errs.Wrap(s.String(), "", err)
+		}
+		if c.spent {
+			return errs.Newf(errs.Invalid, s.String(), "", "too many steps for one launch").
+				WithHint("ask for fewer mounts")
+		}
+	}
+	return nil
+}
+
+func (c *compiler) one(s plan.Step) error {
+	switch s := s.(type) {
+	case plan.Await, plan.EnterGroup, plan.Unshare, plan.TimeOffset, plan.Join, plan.BecomeRoot, plan.LoopbackUp, plan.OpenTerminal:
+		return c.beginning(s)
+	case plan.Propagation, plan.EnterRoot, plan.Attach, plan.MountFS, plan.Mask, plan.ReadOnlyPath, plan.ReadOnlyRoot, plan.Pivot:
+		c.mounting(s)
+	case plan.Sysctl:
+		c.writeFile("/proc/sys/"+strings.ReplaceAll(s.Name, ".", "/"), s.Value)
+	case plan.Hostname:
+		c.call(unix.SYS_SETHOSTNAME, c.text(s.Name), c.num(uintptr(len(s.Name))))
+	case plan.Domainname:
+		c.call(unix.SYS_SETDOMAINNAME, c.text(s.Name), c.num(uintptr(len(s.Name))))
+	default:
+		return c.becoming(s)
+	}
+	return nil
+}
+
+// beginning compiles the steps before the mounts.
+func (c *compiler) beginning(s plan.Step) error {
+	switch s := s.(type) {
+	case plan.Await:
+		c.waitForRelease()
+	case plan.OpenTerminal:
+		c.openTerminal(s)
+	case plan.EnterGroup:
+		c.writeTo(c.handle(s.FD), "0")
+	case plan.Unshare:
+		flag, err := namespaceFlag(s.Namespace)
+		if err != nil {
+			return err
+		}
+		c.call(unix.SYS_UNSHARE, c.num(flag))
+	case plan.TimeOffset:
+		c.writeFileFrom("/proc/self/timens_offsets", s)
+	case plan.Join:
+		c.call(unix.SYS_SETNS, c.handle(s.FD), zero)
+	case plan.BecomeRoot:
+		c.call(unix.SYS_SETRESGID, zero, zero, zero)
+		c.call(unix.SYS_SETRESUID, zero, zero, zero)
+	case plan.LoopbackUp:
+		fd := c.result(c.call(unix.SYS_SOCKET, c.num(unix.AF_INET), c.num(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC)))
+		c.call(unix.SYS_IOCTL, fd, c.num(unix.SIOCSIFFLAGS), c.bytes(loopbackRequest()))
+		c.call(unix.SYS_CLOSE, fd)
+	}
+	return nil
+}
+
+// waitForRelease waits for the eventfd, or for the death of the launcher: then the read
+// finds nothing (the eventfd does not block) and its error ends the child.
+func (c *compiler) waitForRelease() {
+	fds := &[2]unix.PollFd{
+		{Fd: int32(c.await[0]), Events: unix.POLLIN},
+		{Fd: int32(c.await[1]), Events: unix.POLLIN},
+	}
+	c.call(unix.SYS_PPOLL, point(c.table, fds), c.num(2), zero, zero, c.num(8))
+	c.call(unix.SYS_READ, c.num(uintptr(c.await[0])), point(c.table, new(uint64)), c.num(8))
+	if c.ptm == zero { // OpenTerminal leaves the table shared until the launcher has the master
+		c.call(unix.SYS_UNSHARE, c.num(unix.CLONE_FILES))
+	}
+}
+
+// openTerminal makes the devpts while descriptors are still shared, so that the launcher
+// finds the master in slot ptm, and stops sharing them.
+func (c *compiler) openTerminal(s plan.OpenTerminal) {
+	mnt := c.handle(s.As)
+	c.newFS("devpts", []string{"newinstance", "mode=0620", "gid=5", "ptmxmode=0666"}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, mnt)
+	c.resultIn(c.call(unix.SYS_OPENAT, mnt, c.text("ptmx"), c.num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.ptm)
+	c.call(unix.SYS_IOCTL, c.ptm, c.num(unix.TIOCSPTLCK), point(c.table, new(int32)))
+	c.resultIn(c.call(unix.SYS_IOCTL, c.ptm, c.num(unix.TIOCGPTPEER), c.num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.pts)
+	c.call(unix.SYS_UNSHARE, c.num(unix.CLONE_FILES))
+}
+
+// writeTo writes text to an open descriptor.
+func (c *compiler) writeTo(fd slot, text string) {
+	c.call(unix.SYS_WRITE, fd, c.text(text), c.num(uintptr(len(text))))
+}
+
+// writeFile writes text to a file that exists.
+func (c *compiler) writeFile(path, text string) {
+	fd := c.result(c.call(unix.SYS_OPENAT, c.cwd(), c.text(path), c.num(unix.O_WRONLY|unix.O_CLOEXEC)))
+	c.writeTo(fd, text)
+	c.call(unix.SYS_CLOSE, fd)
+}
+
+func (c *compiler) writeFileFrom(path string, s plan.TimeOffset) {
+	c.writeFile(path, offsetLine(s))
+}
+
+// cwd is AT_FDCWD.
+func (c *compiler) cwd() slot {
+	at := unix.AT_FDCWD
+	return c.num(uintptr(at))
+}
+
+// namespaceFlag is the CLONE_NEW flag of a namespace's name.
+func namespaceFlag(name string) (uintptr, error) {
+	switch name {
+	case "user":
+		return unix.CLONE_NEWUSER, nil
+	case "mount":
+		return unix.CLONE_NEWNS, nil
+	case "pid":
+		return unix.CLONE_NEWPID, nil
+	case "net":
+		return unix.CLONE_NEWNET, nil
+	case "ipc":
+		return unix.CLONE_NEWIPC, nil
+	case "uts":
+		return unix.CLONE_NEWUTS, nil
+	case "cgroup":
+		return unix.CLONE_NEWCGROUP, nil
+	case "time":
+		return unix.CLONE_NEWTIME, nil
+	}
+	return 0, errs.Newf(errs.Internal, "look up namespace", name, "no such namespace")
+}
+
+// errnoOf names a failed row's error.
+func errnoOf(v uintptr) error { return syscall.Errno(v) }

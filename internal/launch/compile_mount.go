@@ -1,0 +1,173 @@
+package launch
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/plan"
+)
+
+// mounting compiles the steps that build the container's view of the file system. Until
+// Pivot the process still sees the host's tree; whatever an image could have put in the
+// way as a symbolic link is resolved inside the container's root (openat2(2)
+// RESOLVE_IN_ROOT, Linux 5.6).
+func (c *compiler) mounting(s plan.Step) {
+	switch s := s.(type) {
+	case plan.Propagation:
+		flags := uintptr(unix.MS_REC | unix.MS_PRIVATE)
+		if s.Mode == "slave" {
+			flags = unix.MS_REC | unix.MS_SLAVE
+		}
+		c.call(unix.SYS_MOUNT, zero, c.text("/"), zero, c.num(flags))
+	case plan.EnterRoot:
+		c.root = c.handle(s.Mount)
+		// Any directory will do to hang the root on: Pivot swaps it with the real root.
+		c.call(unix.SYS_MOVE_MOUNT, c.root, c.text(""), c.cwd(), c.text("/"), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+		c.call(unix.SYS_FCHDIR, c.root)
+	case plan.Attach:
+		c.attach(c.handle(s.Mount), c.target(s.Target, s.File))
+	case plan.MountFS:
+		c.mountFS(s)
+	case plan.Mask:
+		c.mask(s)
+	case plan.ReadOnlyPath:
+		c.readOnlyPath(s)
+	case plan.ReadOnlyRoot:
+		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		c.call(unix.SYS_MOUNT_SETATTR, c.root, c.text(""), c.num(unix.AT_EMPTY_PATH), point(c.table, attr), c.num(unix.MOUNT_ATTR_SIZE_VER0))
+	case plan.Pivot:
+		c.call(unix.SYS_FCHDIR, c.root)
+		c.call(unix.SYS_PIVOT_ROOT, c.text("."), c.text("."))
+		c.call(unix.SYS_UMOUNT2, c.text("."), c.num(unix.MNT_DETACH))
+		c.call(unix.SYS_CHDIR, c.text("/"))
+	}
+}
+
+// attach hangs a detached mount on an open target.
+func (c *compiler) attach(mnt, target slot) {
+	c.call(unix.SYS_MOVE_MOUNT, mnt, c.text(""), target, c.text(""), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+}
+
+// inRoot opens a path of the container.
+func (c *compiler) inRoot(path string, flags uint64) rowRef {
+	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	if path == "" {
+		path = "."
+	}
+	return c.call(unix.SYS_OPENAT2, c.root, c.text(path), point(c.table, how), c.num(unix.SizeofOpenHow))
+}
+
+// target opens the place for a mount and makes what is missing of it: two rows for each
+// component, since a table cannot ask first.
+func (c *compiler) target(path string, file bool) slot {
+	path = strings.Trim(path, "/")
+	parent := c.root
+	done := 0
+	for {
+		i := strings.IndexByte(path[done:], '/')
+		last := i < 0
+		end := len(path)
+		if !last {
+			end = done + i
+		}
+		name := path[done:end]
+		// Any error is allowed: the open that follows says what is really wrong.
+		if last && file {
+			c.call(unix.SYS_MKNODAT, parent, c.text(name), c.num(unix.S_IFREG|0o644)).allow(0, anyErrno)
+		} else {
+			c.call(unix.SYS_MKDIRAT, parent, c.text(name), c.num(0o755)).allow(0, anyErrno)
+		}
+		flags := uint64(unix.O_PATH)
+		if !last {
+			flags |= unix.O_DIRECTORY
+		}
+		parent = c.result(c.inRoot(path[:end], flags))
+		if last {
+			return parent
+		}
+		done = end + 1
+	}
+}
+
+// newFS makes a mount of a new file system and stores its descriptor in mnt. The first of
+// its rows is the one that fails when the kernel lacks the type.
+func (c *compiler) newFS(fstype string, options []string, attrs uintptr, mnt slot) {
+	fs := c.result(c.call(unix.SYS_FSOPEN, c.text(fstype), c.num(unix.FSOPEN_CLOEXEC)))
+	for _, o := range options {
+		if name, value, ok := strings.Cut(o, "="); ok {
+			c.call(unix.SYS_FSCONFIG, fs, c.num(unix.FSCONFIG_SET_STRING), c.text(name), c.text(value))
+		} else {
+			c.call(unix.SYS_FSCONFIG, fs, c.num(unix.FSCONFIG_SET_FLAG), c.text(name))
+		}
+	}
+	c.call(unix.SYS_FSCONFIG, fs, c.num(unix.FSCONFIG_CMD_CREATE))
+	c.resultIn(c.call(unix.SYS_FSMOUNT, fs, c.num(unix.FSMOUNT_CLOEXEC), c.num(attrs)), mnt)
+}
+
+func (c *compiler) mountFS(s plan.MountFS) {
+	target := c.target(s.Target, false)
+	mnt := c.unset(^uintptr(0))
+	open := len(c.rows)
+	c.newFS(s.Type, s.Options, mountAttrs(s.ReadOnly, s.NoSuid, s.NoDev, s.NoExec), mnt)
+	c.attach(mnt, target)
+	if s.Missing {
+		c.skipOver(open, unix.ENODEV)
+	}
+}
+
+// skipOver lets the row at index first fail with these errors, which then leaves out all
+// rows after it.
+func (c *compiler) skipOver(first int, errnos ...unix.Errno) {
+	rowRef{&c.rows[first]}.allow(len(c.rows)-first-1, errnos...)
+}
+
+func mountAttrs(ro, nosuid, nodev, noexec bool) uintptr {
+	var a uintptr
+	for _, x := range []struct {
+		on  bool
+		bit uintptr
+	}{{ro, unix.MOUNT_ATTR_RDONLY}, {nosuid, unix.MOUNT_ATTR_NOSUID}, {nodev, unix.MOUNT_ATTR_NODEV}, {noexec, unix.MOUNT_ATTR_NOEXEC}} {
+		if x.on {
+			a |= x.bit
+		}
+	}
+	return a
+}
+
+// cloneOf takes a detached copy of what fd is open on.
+func (c *compiler) cloneOf(fd slot) slot {
+	return c.result(c.call(unix.SYS_OPEN_TREE, fd, c.text(""), c.num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)))
+}
+
+// mask hides a path if it is there: a directory below an empty file system, anything else
+// below /dev/null. The close of no descriptor always fails and so is a jump.
+func (c *compiler) mask(s plan.Mask) {
+	if c.null == zero {
+		c.null = c.result(c.inRoot("dev/null", unix.O_PATH|unix.O_NOFOLLOW))
+		c.empty = c.unset(^uintptr(0))
+		c.newFS("tmpfs", []string{"size=4096", "nr_inodes=2", "mode=0555"}, mountAttrs(true, true, true, true), c.empty)
+	}
+	path := strings.Trim(s.Path, "/")
+	asDir := len(c.rows)
+	dir := c.result(c.inRoot(path, unix.O_PATH|unix.O_DIRECTORY))
+	c.attach(c.cloneOf(c.empty), dir)
+	jump := c.call(unix.SYS_CLOSE, c.num(^uintptr(0)))
+	c.skipOver(asDir, unix.ENOENT, unix.ENOTDIR)
+	asFile := len(c.rows)
+	file := c.result(c.inRoot(path, unix.O_PATH))
+	c.attach(c.cloneOf(c.null), file)
+	c.skipOver(asFile, unix.ENOENT, unix.ENOTDIR)
+	jump.allow(len(c.rows)-asFile, unix.EBADF)
+}
+
+// readOnlyPath mounts a path over itself, read-only.
+func (c *compiler) readOnlyPath(s plan.ReadOnlyPath) {
+	first := len(c.rows)
+	target := c.result(c.inRoot(strings.Trim(s.Path, "/"), unix.O_PATH))
+	mnt := c.cloneOf(target)
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	c.call(unix.SYS_MOUNT_SETATTR, mnt, c.text(""), c.num(unix.AT_EMPTY_PATH|unix.AT_RECURSIVE), point(c.table, attr), c.num(unix.MOUNT_ATTR_SIZE_VER0))
+	c.attach(mnt, target)
+	c.skipOver(first, unix.ENOENT, unix.ENOTDIR)
+}

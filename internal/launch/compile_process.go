@@ -1,0 +1,225 @@
+package launch
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
+)
+
+// becoming compiles the steps that set what the process is, up to its exec.
+func (c *compiler) becoming(s plan.Step) error {
+	switch s := s.(type) {
+	case plan.NewKeyring:
+		c.call(unix.SYS_KEYCTL, c.num(unix.KEYCTL_JOIN_SESSION_KEYRING), zero).allow(0, unix.ENOSYS)
+	case plan.Label:
+		c.label(s)
+	case plan.Stdio:
+		c.stdio(s)
+	case plan.KeepFDs:
+		c.keepFDs(s)
+	case plan.Umask:
+		c.call(unix.SYS_UMASK, c.num(uintptr(s.Mask)))
+	case plan.Chdir:
+		c.chdir(s)
+	case plan.DropBounding:
+		return c.dropBounding(s)
+	case plan.SetUser:
+		c.setUser(s)
+	case plan.SetCaps:
+		return c.setCaps(s)
+	case plan.NoNewPrivs:
+		c.call(unix.SYS_PRCTL, c.num(unix.PR_SET_NO_NEW_PRIVS), c.num(1))
+	case plan.Seccomp:
+		c.seccomp(s)
+	case plan.DieWithParent:
+		c.call(unix.SYS_PRCTL, c.num(unix.PR_SET_PDEATHSIG), c.num(uintptr(unix.SIGKILL)))
+	case plan.Exec:
+		c.exec(s)
+	default:
+		return errs.Newf(errs.Internal, "compile step", s.Kind(), "not a child step")
+	}
+	return nil
+}
+
+// label writes the label that exec will take: to the file of the module (Linux 5.1), or to
+// the one that all modules shared before.
+func (c *compiler) label(s plan.Label) {
+	text, path := s.Label, "/proc/thread-self/attr/exec"
+	if s.Module == "apparmor" {
+		text, path = "exec "+s.Label, "/proc/thread-self/attr/apparmor/exec"
+	}
+	c.writeFile(path, text)
+}
+
+func (c *compiler) stdio(s plan.Stdio) {
+	if s.Terminal {
+		c.call(unix.SYS_SETSID)
+		c.call(unix.SYS_IOCTL, c.pts, c.num(unix.TIOCSCTTY), zero)
+		for fd := range 3 {
+			c.call(unix.SYS_DUP3, c.pts, c.num(uintptr(fd)), zero)
+		}
+		return
+	}
+	if s.NoStdin {
+		null := c.result(c.call(unix.SYS_OPENAT, c.cwd(), c.text("/dev/null"), c.num(unix.O_RDONLY|unix.O_CLOEXEC)))
+		c.call(unix.SYS_DUP3, null, zero, zero)
+	}
+	for fd, h := range []plan.Handle{s.In, s.Out, s.Err} {
+		if h != "" {
+			c.call(unix.SYS_DUP3, c.handle(h), c.num(uintptr(fd)), zero)
+		}
+	}
+}
+
+// keepFDs first lifts the descriptors out of the way of one another, then puts them down
+// in order and closes the rest. Nothing else of the host is open from here on.
+func (c *compiler) keepFDs(s plan.KeepFDs) {
+	const high = 256
+	all := s.FDs
+	if s.Exec != "" {
+		all = append(append([]plan.Handle(nil), all...), s.Exec)
+	}
+	lifted := make([]slot, 0, len(all))
+	for _, h := range all {
+		lifted = append(lifted, c.result(c.call(unix.SYS_FCNTL, c.handle(h), c.num(unix.F_DUPFD_CLOEXEC), c.num(high))))
+	}
+	for i, l := range lifted {
+		flags := zero
+		if all[i] == s.Exec {
+			flags = c.num(unix.O_CLOEXEC)
+		}
+		fd := c.num(uintptr(3 + i))
+		c.call(unix.SYS_DUP3, l, fd, flags)
+		c.handles[all[i]] = fd
+	}
+	c.call(unix.SYS_CLOSE_RANGE, c.num(uintptr(3+len(lifted))), c.num(uintptr(^uint32(0))), zero)
+}
+
+// chdir makes the directory if need be. A magic link is refused, so that the directory
+// cannot be one of the host by way of /proc/self/fd.
+func (c *compiler) chdir(s plan.Chdir) {
+	if s.Dir == "/" {
+		c.call(unix.SYS_CHDIR, c.text("/"))
+		return
+	}
+	for i := 1; i <= len(s.Dir); i++ {
+		if i == len(s.Dir) || s.Dir[i] == '/' {
+			c.call(unix.SYS_MKDIRAT, c.cwd(), c.text(s.Dir[:i]), c.num(0o755)).allow(0, anyErrno)
+		}
+	}
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	fd := c.result(c.call(unix.SYS_OPENAT2, c.cwd(), c.text(s.Dir), point(c.table, how), c.num(unix.SizeofOpenHow)))
+	c.call(unix.SYS_FCHDIR, fd)
+	c.call(unix.SYS_CLOSE, fd)
+}
+
+func (c *compiler) dropBounding(s plan.DropBounding) error {
+	keep, err := capMask(s.Keep)
+	if err != nil {
+		return err
+	}
+	for i := range 64 {
+		if keep&(1<<i) == 0 {
+			// EINVAL: this kernel ends before capability i.
+			c.call(unix.SYS_PRCTL, c.num(unix.PR_CAPBSET_DROP), c.num(uintptr(i))).allow(0, unix.EINVAL)
+		}
+		if i >= lastCap {
+			break
+		}
+	}
+	return nil
+}
+
+func (c *compiler) setUser(s plan.SetUser) {
+	if len(s.Groups) == 0 {
+		c.call(unix.SYS_SETGROUPS, zero, zero)
+	} else {
+		b := make([]byte, 0, 4*len(s.Groups))
+		for _, g := range s.Groups {
+			b = binary.NativeEndian.AppendUint32(b, g)
+		}
+		c.call(unix.SYS_SETGROUPS, c.num(uintptr(len(s.Groups))), c.bytes(b))
+	}
+	gid, uid := c.num(uintptr(s.GID)), c.num(uintptr(s.UID))
+	c.call(unix.SYS_SETRESGID, gid, gid, gid)
+	c.call(unix.SYS_SETRESUID, uid, uid, uid)
+}
+
+// setCaps writes all three sets; inheritable stays empty, as containers have had it since
+// CVE-2022-24769. For a user that is not root, setresuid has emptied the sets before.
+func (c *compiler) setCaps(s plan.SetCaps) error {
+	mask, err := capMask(s.Caps)
+	if err != nil {
+		return err
+	}
+	head := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := &[2]unix.CapUserData{
+		{Effective: uint32(mask), Permitted: uint32(mask)},
+		{Effective: uint32(mask >> 32), Permitted: uint32(mask >> 32)},
+	}
+	c.call(unix.SYS_CAPSET, point(c.table, head), point(c.table, data))
+	return nil
+}
+
+// seccomp installs the filter. Its flags are those of seccomp(2) and need no thread
+// synchronisation: the process has one thread.
+func (c *compiler) seccomp(s plan.Seccomp) {
+	filters := make([]unix.SockFilter, len(s.Program))
+	for i, in := range s.Program {
+		filters[i] = unix.SockFilter{Code: in.Code, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	prog := &unix.SockFprog{Len: uint16(len(filters)), Filter: &filters[0]}
+	c.call(unix.SYS_SECCOMP, c.num(unix.SECCOMP_SET_MODE_FILTER), c.num(uintptr(s.Flags)), point(c.table, prog))
+}
+
+// exec ends the table. Signals are unblocked last: all handlers are the default ones and
+// nothing of ours could run.
+func (c *compiler) exec(s plan.Exec) {
+	argv, envp := c.texts(s.Args), c.texts(s.Env)
+	c.call(unix.SYS_RT_SIGPROCMASK, c.num(unix.SIG_SETMASK), c.bytes(make([]byte, 8)), zero, c.num(8))
+	if s.FD != "" {
+		c.call(unix.SYS_EXECVEAT, c.handle(s.FD), c.text(""), argv, envp, c.num(unix.AT_EMPTY_PATH))
+		return
+	}
+	for _, p := range s.Paths {
+		c.call(unix.SYS_EXECVE, c.text(p), argv, envp).
+			allow(0, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENAMETOOLONG)
+	}
+}
+
+// lastCap is the highest capability this code knows: CAP_CHECKPOINT_RESTORE (Linux 5.9).
+const lastCap = unix.CAP_LAST_CAP
+
+func capMask(names []string) (uint64, error) {
+	var m uint64
+	for _, n := range names {
+		v, ok := plan.CapNumber(n)
+		if !ok {
+			return 0, errs.Newf(errs.Invalid, "look up capability", n, "no such capability").
+				WithHint("capabilities(7) lists them")
+		}
+		m |= 1 << v
+	}
+	return m, nil
+}
+
+// offsetLine is one line of timens_offsets: clock, seconds, nanoseconds (not negative).
+func offsetLine(s plan.TimeOffset) string {
+	sec, nano := s.Nanos/1e9, s.Nanos%1e9
+	if nano < 0 {
+		sec, nano = sec-1, nano+1e9
+	}
+	return fmt.Sprintf("%s %d %d\n", s.Clock, sec, nano)
+}
+
+// loopbackRequest is a struct ifreq, netdevice(7), that sets "lo" up and running.
+func loopbackRequest() []byte {
+	b := make([]byte, 40)
+	copy(b, "lo")
+	binary.NativeEndian.PutUint16(b[unix.IFNAMSIZ:], unix.IFF_UP|unix.IFF_RUNNING)
+	return b
+}

@@ -1,0 +1,272 @@
+package launch
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// host executes the host steps of one launch. Descriptors that steps open go to fds and
+// into the child's slots; all are closed when the launch is over, good or bad, since by
+// then the child has copies of its own.
+type host struct {
+	c       *compiler
+	fds     map[plan.Handle]int
+	release int   // eventfd that Await reads
+	self    int   // pidfd of this process, which Await watches
+	proc    *born // the new process, after Clone
+	undo    []func()
+}
+
+// run executes one step.
+func (h *host) run(s plan.Step) error {
+	switch s := s.(type) {
+	case plan.CloneMount, plan.MountImage, plan.OpenFile, plan.MakeDev, plan.Overlay:
+		return h.open(s)
+	case plan.MakeGroups:
+		return h.makeGroups(s)
+	case plan.WriteControl:
+		err := writeFile(s.File, s.Value)
+		if s.Optional {
+			return nil
+		}
+		return err
+	case plan.Clone:
+		return h.clone(s)
+	case plan.MapIDs:
+		return h.mapIDs(s)
+	case plan.IDMap:
+		return h.idmap(s)
+	case plan.Restrict:
+		return h.restrict(s)
+	case plan.OOMScore:
+		return writeFile(h.procFile("oom_score_adj"), strconv.Itoa(s.Value))
+	case plan.Limit:
+		return unix.Prlimit(h.proc.pid, s.Resource, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}, nil)
+	case plan.OwnStdio:
+		return ownStdio(s.Owner)
+	case plan.Release:
+		_, err := unix.Write(h.release, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		return err
+	}
+	return errs.Newf(errs.Internal, "execute step", s.Kind(), "not a host step")
+}
+
+// open executes the steps that open a descriptor.
+func (h *host) open(s plan.Step) error {
+	var fd int
+	var as plan.Handle
+	var err error
+	switch s := s.(type) {
+	case plan.CloneMount:
+		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+		if s.Recursive {
+			flags |= unix.AT_RECURSIVE
+		}
+		as = s.As
+		fd, err = unix.OpenTree(unix.AT_FDCWD, s.Path, flags)
+	case plan.MountImage:
+		as = s.As
+		fd, err = mountImage(s.File)
+	case plan.OpenFile:
+		as = s.As
+		mode := unix.O_RDONLY
+		if s.Write {
+			mode = unix.O_WRONLY
+		}
+		fd, err = unix.Open(s.Path, mode|unix.O_CLOEXEC, 0)
+	case plan.MakeDev:
+		as = s.As
+		err = asOwner(s.Root, func() error {
+			fd, err = makeDev(s)
+			return err
+		})
+	case plan.Overlay:
+		as = s.As
+		err = asOwner(s.Root, func() error {
+			fd, err = h.overlay(s)
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	h.put(as, fd)
+	return nil
+}
+
+// put files a descriptor under its handle and hands its number to the child.
+func (h *host) put(as plan.Handle, fd int) {
+	h.fds[as] = fd
+	h.c.slots[h.c.handle(as)] = uintptr(fd)
+}
+
+// fd is the descriptor of a handle that a former step opened.
+func (h *host) fd(a plan.Handle) int {
+	if fd, ok := h.fds[a]; ok {
+		return fd
+	}
+	return -1 // the kernel says EBADF; Plan.Check finds it before
+}
+
+func (h *host) closeAll() {
+	for _, fd := range h.fds {
+		_ = unix.Close(fd)
+	}
+}
+
+func (h *host) procFile(name string) string {
+	return "/proc/" + strconv.Itoa(h.proc.pid) + "/" + name
+}
+
+// writeFile writes a value to a control file in one write.
+func writeFile(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(value))
+	return err
+}
+
+func (h *host) makeGroups(s plan.MakeGroups) error {
+	for _, d := range s.Dirs {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+		h.undo = append(h.undo, func() { _ = unix.Rmdir(d) })
+	}
+	return nil
+}
+
+// clone starts the child, which walks its rows up to Await.
+func (h *host) clone(s plan.Clone) error {
+	var flags uint64
+	for _, name := range s.Namespaces {
+		f, err := namespaceFlag(name)
+		if err != nil {
+			return err
+		}
+		flags |= uint64(f)
+	}
+	group := -1
+	if s.Group != "" {
+		fd, err := unix.Open(s.Group, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		group = fd
+	}
+	b, err := h.c.start(flags, group)
+	if err != nil {
+		return cloneHint(err)
+	}
+	h.proc = &b
+	return nil
+}
+
+// cloneHint says what the usual refusals of clone3 mean.
+func cloneHint(err error) error {
+	e := errs.New(errs.KindOf(err), "clone", "", err)
+	switch err {
+	case unix.EPERM:
+		return e.WithHint("creating namespaces is not allowed here: run as root, or see sysctl user.max_user_namespaces and kernel.unprivileged_userns_clone")
+	case unix.ENOSPC:
+		return e.WithHint("a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces")
+	case unix.EAGAIN:
+		return e.WithHint("a limit on processes is reached: see ulimit -u and the pids cgroup")
+	case unix.ENOSYS, unix.EINVAL:
+		return e.WithHint("this kernel is too old or built without a namespace; corten doctor lists what it lacks")
+	}
+	return e
+}
+
+func (h *host) mapIDs(s plan.MapIDs) error {
+	if err := writeFile(h.procFile("uid_map"), mapText(s.UID)); err != nil {
+		return err
+	}
+	return writeFile(h.procFile("gid_map"), mapText(s.GID))
+}
+
+func mapText(maps []spec.IDMap) string {
+	var b strings.Builder
+	for _, m := range maps {
+		fmt.Fprintf(&b, "%d %d %d\n", m.Container, m.Host, m.Size)
+	}
+	return b.String()
+}
+
+// userNS opens the child's user namespace once.
+func (h *host) userNS() (int, error) {
+	const name = "ns:user"
+	if fd, ok := h.fds[name]; ok {
+		return fd, nil
+	}
+	fd, err := unix.Open(h.procFile("ns/user"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		h.put(name, fd)
+	}
+	return fd, err
+}
+
+func (h *host) idmap(s plan.IDMap) error {
+	ns, err := h.userNS()
+	if err != nil {
+		return err
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns)}
+	flags := uint(unix.AT_EMPTY_PATH)
+	if s.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	err = unix.MountSetattr(h.fd(s.Mount), "", flags, &attr)
+	if err == unix.EINVAL && s.Optional {
+		return nil // its file system cannot be shifted: the container sees its owners as nobody
+	}
+	if err == unix.EINVAL {
+		return errs.New(errs.Unsupported, "", "", err).
+			WithHint("the file system cannot shift owners (idmapped mounts); corten doctor tells which can")
+	}
+	return err
+}
+
+func (h *host) restrict(s plan.Restrict) error {
+	attr := unix.MountAttr{Attr_set: uint64(mountAttrs(s.ReadOnly, s.NoSuid, s.NoDev, s.NoExec))}
+	switch s.Propagation {
+	case "private":
+		attr.Propagation = unix.MS_PRIVATE
+	case "slave":
+		attr.Propagation = unix.MS_SLAVE
+	case "shared":
+		attr.Propagation = unix.MS_SHARED
+	}
+	flags := uint(unix.AT_EMPTY_PATH)
+	if s.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return unix.MountSetattr(h.fd(s.Mount), "", flags, &attr)
+}
+
+// ownStdio changes the owner of pipes only: a terminal or a file that the user redirected
+// to keeps its own.
+func ownStdio(o plan.Owner) error {
+	for fd := range 3 {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+			continue
+		}
+		if err := unix.Fchown(fd, int(o.UID), int(o.GID)); err != nil && err != unix.EPERM && err != unix.EROFS {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,201 @@
+package launch
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel"
+	"github.com/cortenhq/corten/internal/plan"
+)
+
+// asOwner runs f with the file system identity of the container's root and all of our
+// capabilities (securebits(7) no-setuid-fixup): what f creates belongs to the container,
+// and an overlay that f makes creates files as that owner for as long as it lives.
+func asOwner(o plan.Owner, f func() error) error {
+	if o.UID == 0 && o.GID == 0 {
+		return f()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	old, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
+	if err != nil {
+		return err
+	}
+	const noSetuidFixup = 1 << 2 // SECBIT_NO_SETUID_FIXUP, <linux/securebits.h>
+	if err := unix.Prctl(unix.PR_SET_SECUREBITS, uintptr(old)|noSetuidFixup, 0, 0, 0); err != nil {
+		return err
+	}
+	uid, gid := unix.Geteuid(), unix.Getegid()
+	defer func() {
+		_ = unix.Setfsuid(uid)
+		_ = unix.Setfsgid(gid)
+		_ = unix.Prctl(unix.PR_SET_SECUREBITS, uintptr(old), 0, 0, 0)
+	}()
+	if err := unix.Setfsgid(int(o.GID)); err != nil {
+		return err
+	}
+	if err := unix.Setfsuid(int(o.UID)); err != nil {
+		return err
+	}
+	return f()
+}
+
+// mountImage mounts an EROFS file, detached: straight from the file (Linux 6.12), else
+// through a loop device that goes away with the mount.
+func mountImage(file string) (int, error) {
+	fd, err := newFS("erofs", unix.MOUNT_ATTR_RDONLY, "source="+file)
+	if !errors.Is(err, unix.ENOTBLK) {
+		return fd, err
+	}
+	loop, err := kernel.AttachLoop(file)
+	if err != nil {
+		return -1, err
+	}
+	defer loop.Close()
+	return newFS("erofs", unix.MOUNT_ATTR_RDONLY, "ro", "source="+loop.Path())
+}
+
+// newFS makes a detached mount of a new file system. What the kernel wrote about a refusal
+// is part of the error.
+func newFS(fstype string, attrs int, options ...string) (int, error) {
+	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		if err == unix.ENODEV {
+			return -1, errs.New(errs.Unsupported, "open file system", fstype, err).
+				WithHint("the kernel has no " + fstype + "; corten doctor says how to get it")
+		}
+		return -1, err
+	}
+	defer unix.Close(fs)
+	for _, o := range options {
+		name, value, isString := strings.Cut(o, "=")
+		if isString {
+			err = unix.FsconfigSetString(fs, name, value)
+		} else {
+			err = unix.FsconfigSetFlag(fs, name)
+		}
+		if err != nil {
+			return -1, withLog(fs, "set "+o, err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, withLog(fs, "create "+fstype, err)
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attrs)
+}
+
+// withLog adds the messages that the kernel left on a file system context (fsopen(2)).
+func withLog(fs int, what string, err error) error {
+	var lines []string
+	buf := make([]byte, 1024)
+	for {
+		n, e := unix.Read(fs, buf)
+		if e != nil || n <= 0 {
+			break
+		}
+		if line := strings.TrimSpace(string(buf[:n])); len(line) > 2 {
+			lines = append(lines, line[2:]) // "e text", "w text", "i text"
+		}
+	}
+	if len(lines) == 0 {
+		return errs.Wrap(what, "", err)
+	}
+	return errs.Wrap(what, "", &kernelSays{err, strings.Join(lines, "; ")})
+}
+
+// kernelSays is an errno with the kernel's own explanation.
+type kernelSays struct {
+	err  error
+	text string
+}
+
+func (e *kernelSays) Error() string { return e.err.Error() + " (" + e.text + ")" }
+func (e *kernelSays) Unwrap() error { return e.err }
+
+// overlay makes the root. Layers are given by the paths of their descriptors, so that
+// they may be detached, idmapped mounts that no path leads to.
+func (h *host) overlay(s plan.Overlay) (int, error) {
+	path := func(a plan.Handle) string { return "/proc/self/fd/" + strconv.Itoa(h.fd(a)) }
+	var lower strings.Builder
+	for i, a := range s.Lower {
+		if i > 0 {
+			lower.WriteByte(':')
+		}
+		lower.WriteString(path(a))
+	}
+	options := []string{}
+	for _, a := range s.Data {
+		lower.WriteString("::" + path(a))
+	}
+	options = append(options, "lowerdir="+lower.String(),
+		"upperdir="+path(s.Writable)+"/upper", "workdir="+path(s.Writable)+"/work")
+	if len(s.Data) > 0 {
+		options = append(options, "metacopy=on", "redirect_dir=on")
+	}
+	if s.Volatile {
+		options = append(options, "volatile")
+	}
+	if s.Label != "" {
+		options = append(options, "context="+s.Label)
+	}
+	return newFS("overlay", 0, options...)
+}
+
+// makeDev makes a small tmpfs with the device nodes and the usual links.
+func makeDev(s plan.MakeDev) (int, error) {
+	fd, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "size=65536k", "mode=0755",
+		"uid="+strconv.Itoa(int(s.Root.UID)), "gid="+strconv.Itoa(int(s.Root.GID)))
+	if err != nil {
+		return -1, err
+	}
+	if err := fillDev(fd, s); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func fillDev(fd int, s plan.MakeDev) error {
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	for _, n := range s.Nodes {
+		name, ok := strings.CutPrefix(n.Path, "/dev/")
+		if !ok {
+			return errs.Newf(errs.Invalid, "make device", n.Path, "devices are made below /dev only")
+		}
+		for i := range name {
+			if name[i] == '/' {
+				if err := unix.Mkdirat(fd, name[:i], 0o755); err != nil && err != unix.EEXIST {
+					return errs.Wrap("make directory", n.Path, err)
+				}
+			}
+		}
+		mode := uint32(unix.S_IFCHR)
+		if n.Type == "b" {
+			mode = unix.S_IFBLK
+		}
+		if err := unix.Mknodat(fd, name, mode|n.Mode, int(unix.Mkdev(n.Major, n.Minor))); err != nil {
+			return errs.Wrap("make device", n.Path, err)
+		}
+	}
+	for _, l := range [...][2]string{
+		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
+		{"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"}, {"pts/ptmx", "ptmx"},
+	} {
+		if err := unix.Symlinkat(l[0], fd, l[1]); err != nil {
+			return errs.Wrap("make link", "/dev/"+l[1], err)
+		}
+	}
+	for _, d := range [...]string{"pts", "shm", "mqueue"} {
+		if err := unix.Mkdirat(fd, d, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return errs.Wrap("make directory", "/dev/"+d, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+// Package launch makes plans true.
+//
+// Start executes the host steps and compiles the child steps into a table of system calls,
+// which a new process walks up to its exec. The process is made by one clone3 and shares
+// our memory and, at first, our descriptors: what the host side opens while the child waits
+// is simply there for it. There is no message, no re-exec of ourselves and no Go code
+// between clone and exec.
+package launch
+
+import (
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
+)
+
+// Process is a started container process. Its parent is this process.
+type Process struct {
+	PID      int
+	pidfd    *os.File
+	Terminal *os.File // the master of its terminal, if the plan has OpenTerminal
+}
+
+// Start executes a plan. Files are descriptors that the caller has opened for the child;
+// they stay the caller's. On an error nothing is left running or mounted.
+func Start(p plan.Plan, files map[plan.Handle]*os.File) (*Process, error) {
+	given := make([]plan.Handle, 0, len(files))
+	for name := range files {
+		given = append(given, name)
+	}
+	if err := p.Check(given...); err != nil {
+		return nil, err
+	}
+	h := &host{fds: map[plan.Handle]int{}, release: -1, self: -1}
+	defer h.closeAll()
+	if err := h.prepare(p, files); err != nil {
+		return nil, err
+	}
+	for _, s := range p.Host {
+		if err := h.run(s); err != nil {
+			h.abandon()
+			return nil, errs.Wrap(s.String(), "", err)
+		}
+	}
+	h.proc.apart()
+	proc := &Process{PID: h.proc.pid, pidfd: os.NewFile(uintptr(h.proc.pidfd), "pidfd")}
+	if err := h.failure(p); err != nil {
+		_, _ = proc.Wait()
+		h.rollBack()
+		return nil, err
+	}
+	if ptm := int(h.c.slots[h.c.ptm]); h.c.ptm != zero && ptm > 0 {
+		proc.Terminal = os.NewFile(uintptr(ptm), "terminal")
+	}
+	return proc, nil
+}
+
+// prepare compiles the child side.
+func (h *host) prepare(p plan.Plan, files map[plan.Handle]*os.File) error {
+	release, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return errs.Wrap("make eventfd", "", err)
+	}
+	h.fds["launch:release"], h.release = release, release
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return errs.Wrap("open own pidfd", "", err)
+	}
+	h.fds["launch:self"], h.self = self, self
+
+	h.c = &compiler{table: newTable(), handles: map[plan.Handle]slot{}, await: [2]int{release, self}}
+	for name, f := range files {
+		h.c.slots[h.c.handle(name)] = f.Fd()
+	}
+	for _, s := range p.Child {
+		if _, ok := s.(plan.OpenTerminal); ok {
+			h.c.ptm, h.c.pts = h.c.unset(^uintptr(0)), h.c.unset(^uintptr(0))
+		}
+	}
+	return h.c.compile(p.Child)
+}
+
+// abandon ends a child that still waits, and rolls back.
+func (h *host) abandon() {
+	if h.proc != nil {
+		_ = unix.PidfdSendSignal(h.proc.pidfd, unix.SIGKILL, nil, 0)
+		p := &Process{PID: h.proc.pid, pidfd: os.NewFile(uintptr(h.proc.pidfd), "pidfd")}
+		_, _ = p.Wait()
+		_ = p.Close()
+	}
+	h.rollBack()
+}
+
+func (h *host) rollBack() {
+	for i := len(h.undo) - 1; i >= 0; i-- {
+		h.undo[i]()
+	}
+}
+
+// failure tells whether the child ended before its exec, in the words of the step.
+func (h *host) failure(p plan.Plan) error {
+	out := &h.c.out
+	switch {
+	case out.errno != 0:
+		step := p.Child[h.c.steps[out.row]]
+		err := unix.Errno(out.errno)
+		if e, ok := step.(plan.Exec); ok {
+			return execError(e, err)
+		}
+		return errs.Wrap(step.String(), "", err)
+	case out.row >= uintptr(len(h.c.rows)):
+		e, _ := p.Child[len(p.Child)-1].(plan.Exec)
+		if out.eacces != 0 {
+			return execError(e, unix.EACCES)
+		}
+		return execError(e, unix.Errno(out.last))
+	}
+	return nil
+}
+
+// execError says what is wrong with a command. Its kind is NotFound or Denied, from which
+// a face makes 127 and 126.
+func execError(e plan.Exec, err unix.Errno) error {
+	name := ""
+	if len(e.Args) > 0 {
+		name = e.Args[0]
+	}
+	switch err {
+	case unix.ENOENT, unix.ENOTDIR:
+		x := errs.New(errs.NotFound, "execute", name, err)
+		if !strings.Contains(name, "/") {
+			return x.WithHint("no such command in the PATH of the container")
+		}
+		return x.WithHint("the file, or the interpreter that it names, is not in the container")
+	case unix.ENOEXEC:
+		return errs.New(errs.Denied, "execute", name, err).
+			WithHint("the file is no program of this machine's architecture, or a script without #!")
+	}
+	return errs.New(errs.Denied, "execute", name, err)
+}
+
+// Signal sends a signal to the process; ESRCH once it is gone.
+func (p *Process) Signal(sig unix.Signal) error {
+	return unix.PidfdSendSignal(int(p.pidfd.Fd()), sig, nil, 0)
+}
+
+// Status is how a process ended.
+type Status struct {
+	Code   int         // exit code, if Signal is 0
+	Signal unix.Signal // the signal that killed it
+}
+
+// Wait waits for the end of the process and reaps it.
+func (p *Process) Wait() (Status, error) {
+	var info waitInfo
+	for {
+		err := waitID(int(p.pidfd.Fd()), &info)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return Status{}, errs.Wrap("wait for", "the container's process", err)
+		}
+		break
+	}
+	if info.code == cldExited {
+		return Status{Code: int(info.status)}, nil
+	}
+	return Status{Signal: unix.Signal(info.status)}, nil
+}
+
+// Close releases the descriptors; it does not end the process.
+func (p *Process) Close() error {
+	if p.Terminal != nil {
+		_ = p.Terminal.Close()
+	}
+	return p.pidfd.Close()
+}

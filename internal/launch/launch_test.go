@@ -1,0 +1,125 @@
+package launch_test
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cortenhq/corten/internal/launch"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// busyboxRoot makes a root file system with Debian's static busybox.
+func busyboxRoot(t testing.TB) string {
+	t.Helper()
+	bb, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Skip("needs /bin/busybox: apt-get install busybox-static")
+	}
+	dir := t.TempDir()
+	for _, d := range []string{"bin", "tmp", "etc"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), bb, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []string{"sh", "true", "id", "cat", "ls", "mount", "ps", "echo", "sleep", "stat", "hostname", "touch"} {
+		if err := os.Symlink("busybox", filepath.Join(dir, "bin", a)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// input is a plan's input for a container on a plain directory as its lower layer.
+func input(t testing.TB, args ...string) plan.Input {
+	t.Helper()
+	layer := t.TempDir()
+	for _, d := range []string{"upper", "work"} {
+		if err := os.Mkdir(filepath.Join(layer, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &spec.Container{
+		Process: spec.Process{Args: args, Cwd: "/"},
+		Namespaces: spec.Namespaces{Hostname: "box", User: spec.UserNS{
+			UIDMap: []spec.IDMap{{Container: 0, Host: 1 << 30, Size: 65536}},
+			GIDMap: []spec.IDMap{{Container: 0, Host: 1 << 30, Size: 65536}},
+		}},
+		Security: spec.Security{Capabilities: plan.DefaultCaps(), Masked: plan.DefaultMasked(), ReadOnlyPaths: plan.DefaultReadOnly()},
+		Life:     spec.Life{NoInit: true},
+	}
+	return plan.Input{
+		Container: c,
+		Root: plan.Root{
+			Open: []plan.Step{
+				plan.CloneMount{Path: busyboxRoot(t), What: "the tree", As: "tree"},
+				plan.CloneMount{Path: layer, What: "the writable layer", As: "layer"},
+			},
+			Overlay: plan.Overlay{Lower: []plan.Handle{"tree"}, Writable: "layer"},
+		},
+		Accounts: plan.Accounts{Passwd: []byte("root:x:0:0::/root:/bin/sh\n")},
+	}
+}
+
+// run launches a plan whose stdout is a pipe and returns what it wrote. Since the child
+// inherits the descriptors of this process, the test is run as a child of itself.
+func run(t *testing.T, in plan.Input) (string, launch.Status) {
+	t.Helper()
+	p, err := plan.Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p.Child = append([]plan.Step(nil), p.Child...)
+	for i, s := range p.Child {
+		if s, ok := s.(plan.Stdio); ok {
+			s.Out = "out"
+			p.Child[i] = s
+		}
+	}
+	proc, err := launch.Start(p, map[plan.Handle]*os.File{"out": w})
+	w.Close()
+	if err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	defer proc.Close()
+	out, _ := io.ReadAll(r)
+	st, err := proc.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out), st
+}
+
+func TestContainerSeesItself(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	out, st := run(t, input(t, "sh", "-c", "id -u; hostname; ls /; ls /dev; touch /new && stat -c %u /new; cat /proc/self/uid_map; ps"))
+	if st.Code != 0 || st.Signal != 0 {
+		t.Errorf("status %+v", st)
+	}
+	for _, want := range []string{"0\nbox\n", "urandom", "1073741824"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	before, _ := os.ReadFile("/proc/self/mountinfo")
+	if bytes.Contains(before, []byte("overlay")) {
+		t.Errorf("a mount is left:\n%s", before)
+	}
+	_ = exec.Command
+	t.Log(out)
+}

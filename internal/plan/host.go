@@ -1,0 +1,274 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Steps of the host side that open things. Each leaves a descriptor under its handle As.
+type (
+	// CloneMount takes a detached copy of the mount at Path, so that its attributes can be
+	// changed without touching the host's own (open_tree(2), Linux 5.2).
+	CloneMount struct {
+		Path      string `json:"path"`
+		Recursive bool   `json:"recursive,omitempty"`
+		What      string `json:"what"` // what it is to the container: "the objects"
+		As        Handle `json:"as"`
+	}
+
+	// MountImage mounts an EROFS image file, detached: from the file where the kernel can
+	// (Linux 6.12), through a loop device where not.
+	MountImage struct {
+		File string `json:"file"`
+		What string `json:"what"`
+		As   Handle `json:"as"`
+	}
+
+	// OpenFile opens a file of the host for reading, or for writing.
+	OpenFile struct {
+		Path  string `json:"path"`
+		Write bool   `json:"write,omitempty"`
+		What  string `json:"what"`
+		As    Handle `json:"as"`
+	}
+
+	// MakeDev makes the tmpfs for /dev with its nodes and links, detached. It is the host's
+	// tmpfs, so the nodes work, while making others needs the host's CAP_MKNOD.
+	MakeDev struct {
+		Nodes []spec.Device `json:"nodes"`
+		Root  Owner         `json:"root"`
+		As    Handle        `json:"as"`
+	}
+
+	// Overlay puts the container's writable layer over read-only ones, detached
+	// (overlay on data-only layers: Linux 6.5).
+	Overlay struct {
+		Lower    []Handle `json:"lower"`              // the topmost first
+		Data     []Handle `json:"data,omitempty"`     // searched only by redirects of the lowest tree
+		Writable Handle   `json:"writable"`           // holds "upper" and "work"
+		Volatile bool     `json:"volatile,omitempty"` // never synced: the container is removed when it ends
+		Label    string   `json:"label,omitempty"`    // SELinux context of every file
+		Root     Owner    `json:"root"`               // files made in it get their owner relative to this
+		As       Handle   `json:"as"`
+	}
+)
+
+// Owner is the host's uid and gid of the container's root.
+type Owner struct {
+	UID uint32 `json:"uid"`
+	GID uint32 `json:"gid"`
+}
+
+// Steps of the host side that make and let go the new process, and change what is open.
+type (
+	// MakeGroups makes the directories of the container's cgroups.
+	MakeGroups struct {
+		Dirs []string `json:"dirs"`
+	}
+
+	// WriteControl writes a value to a control file of the container's cgroups.
+	WriteControl struct {
+		File     string `json:"file"`
+		Value    string `json:"value"`
+		Why      string `json:"why"`
+		Optional bool   `json:"optional,omitempty"` // a failure is not fatal
+	}
+
+	// Clone makes the new process in new namespaces (clone3(2), Linux 5.5 for
+	// CLONE_CLEAR_SIGHAND). It then waits for Release.
+	Clone struct {
+		Namespaces []string `json:"namespaces"`      // "user", "mount", "pid", "net", "ipc", "uts"
+		Group      string   `json:"group,omitempty"` // the cgroup v2 directory to start in (Linux 5.7)
+	}
+
+	// MapIDs writes the uid and gid maps of the new user namespace, user_namespaces(7).
+	MapIDs struct {
+		UID []spec.IDMap `json:"uid"`
+		GID []spec.IDMap `json:"gid"`
+	}
+
+	// IDMap shows the files of a detached mount with their owners shifted into the new
+	// user namespace (mount_setattr(2) MOUNT_ATTR_IDMAP, Linux 5.12).
+	IDMap struct {
+		Mount     Handle `json:"mount"`
+		Recursive bool   `json:"recursive,omitempty"`
+		Optional  bool   `json:"optional,omitempty"` // a file system that cannot is shown unshifted
+		What      string `json:"what"`
+	}
+
+	// Restrict sets attributes of a detached mount.
+	Restrict struct {
+		Mount       Handle `json:"mount"`
+		Recursive   bool   `json:"recursive,omitempty"`
+		ReadOnly    bool   `json:"readOnly,omitempty"`
+		NoExec      bool   `json:"noExec,omitempty"`
+		NoSuid      bool   `json:"noSuid,omitempty"`
+		NoDev       bool   `json:"noDev,omitempty"`
+		Propagation string `json:"propagation,omitempty"` // "private", "slave", "shared"
+		What        string `json:"what"`
+	}
+
+	// OOMScore sets how eagerly the kernel kills the process when memory runs out.
+	OOMScore struct {
+		Value int `json:"value"`
+	}
+
+	// Limit sets a resource limit of the new process, from outside: the host's root may
+	// raise what the container's root may not (prlimit(2)).
+	Limit struct {
+		spec.Rlimit
+		Resource int `json:"resource"`
+	}
+
+	// OwnStdio gives the pipes at stdin, stdout and stderr to the container's user, so that
+	// it may open /dev/stdout again.
+	OwnStdio struct {
+		Owner Owner `json:"owner"`
+	}
+
+	// Release lets the new process go on.
+	Release struct{}
+)
+
+func (CloneMount) Kind() string   { return "clone-mount" }
+func (MountImage) Kind() string   { return "mount-image" }
+func (OpenFile) Kind() string     { return "open-file" }
+func (MakeDev) Kind() string      { return "make-dev" }
+func (Overlay) Kind() string      { return "overlay" }
+func (MakeGroups) Kind() string   { return "make-cgroups" }
+func (WriteControl) Kind() string { return "write-control" }
+func (Clone) Kind() string        { return "clone" }
+func (MapIDs) Kind() string       { return "map-ids" }
+func (IDMap) Kind() string        { return "idmap" }
+func (Restrict) Kind() string     { return "restrict" }
+func (OOMScore) Kind() string     { return "oom-score" }
+func (Limit) Kind() string        { return "limit" }
+func (OwnStdio) Kind() string     { return "own-stdio" }
+func (Release) Kind() string      { return "release" }
+
+func (s CloneMount) String() string {
+	if s.Recursive {
+		return fmt.Sprintf("clone the mount at %s and all below it: %s", s.Path, s.What)
+	}
+	return fmt.Sprintf("clone the mount at %s: %s", s.Path, s.What)
+}
+
+func (s MountImage) String() string {
+	return fmt.Sprintf("mount %s (EROFS) read-only: %s", s.File, s.What)
+}
+
+func (s OpenFile) String() string { return fmt.Sprintf("open %s: %s", s.Path, s.What) }
+
+func (s MakeDev) String() string {
+	names := make([]string, 0, len(s.Nodes))
+	for _, n := range s.Nodes {
+		names = append(names, strings.TrimPrefix(n.Path, "/dev/"))
+	}
+	return fmt.Sprintf("make a tmpfs for /dev, owned by %s, with the devices %s", s.Root, strings.Join(names, " "))
+}
+
+func (o Owner) String() string { return fmt.Sprintf("%d:%d", o.UID, o.GID) }
+
+func (s Overlay) String() string {
+	layers := make([]string, 0, len(s.Lower)+len(s.Data))
+	for _, h := range s.Lower {
+		layers = append(layers, string(h))
+	}
+	for _, h := range s.Data {
+		layers = append(layers, string(h)+" (data only)")
+	}
+	words := fmt.Sprintf("lay the writable layer %q over %s (overlay), as %s", s.Writable, strings.Join(layers, ", "), s.Root)
+	if s.Volatile {
+		words += ", never synced to disk"
+	}
+	if s.Label != "" {
+		words += ", labelled " + s.Label
+	}
+	return words
+}
+
+func (s MakeGroups) String() string {
+	return "make the control groups " + strings.Join(s.Dirs, " ")
+}
+
+func (s WriteControl) String() string {
+	return fmt.Sprintf("%s: write %q to %s", s.Why, s.Value, s.File)
+}
+
+func (s Clone) String() string {
+	words := "create the process in new namespaces: " + strings.Join(s.Namespaces, ", ")
+	if s.Group != "" {
+		words += ", in the control group " + s.Group
+	}
+	return words
+}
+
+func (s MapIDs) String() string {
+	return fmt.Sprintf("map users %s and groups %s", mapWords(s.UID), mapWords(s.GID))
+}
+
+func mapWords(maps []spec.IDMap) string {
+	parts := make([]string, 0, len(maps))
+	for _, m := range maps {
+		parts = append(parts, fmt.Sprintf("%d-%d to host %d-%d",
+			m.Container, uint64(m.Container)+uint64(m.Size)-1, m.Host, uint64(m.Host)+uint64(m.Size)-1))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (s IDMap) String() string {
+	words := "shift the owners of " + s.What + " into the user namespace"
+	if s.Optional {
+		words += ", if its file system can"
+	}
+	return words
+}
+
+func (s Restrict) String() string {
+	var how []string
+	for _, a := range []struct {
+		on   bool
+		word string
+	}{{s.ReadOnly, "read-only"}, {s.NoExec, "noexec"}, {s.NoSuid, "nosuid"}, {s.NoDev, "nodev"}, {s.Propagation != "", s.Propagation}} {
+		if a.on {
+			how = append(how, a.word)
+		}
+	}
+	words := fmt.Sprintf("make %s %s", s.What, strings.Join(how, ", "))
+	if s.Recursive {
+		words += ", with all that is mounted below"
+	}
+	return words
+}
+
+func (s OOMScore) String() string { return fmt.Sprintf("set the OOM score adjustment to %d", s.Value) }
+
+func (s Limit) String() string {
+	return fmt.Sprintf("limit %s to %s (hard: %s)", s.Name, limitWords(s.Soft), limitWords(s.Hard))
+}
+
+func limitWords(v uint64) string {
+	if v == ^uint64(0) {
+		return "unlimited"
+	}
+	return fmt.Sprint(v)
+}
+
+func (s OwnStdio) String() string {
+	return fmt.Sprintf("give the pipes at stdin, stdout and stderr to %s", s.Owner)
+}
+
+func (Release) String() string { return "let the process go on" }
+
+func (s CloneMount) opens() []Handle { return []Handle{s.As} }
+func (s MountImage) opens() []Handle { return []Handle{s.As} }
+func (s OpenFile) opens() []Handle   { return []Handle{s.As} }
+func (s MakeDev) opens() []Handle    { return []Handle{s.As} }
+func (s Overlay) opens() []Handle    { return []Handle{s.As} }
+func (s IDMap) uses() []Handle       { return []Handle{s.Mount} }
+func (s Restrict) uses() []Handle    { return []Handle{s.Mount} }
+func (s Overlay) uses() []Handle {
+	return append(append([]Handle{s.Writable}, s.Lower...), s.Data...)
+}

@@ -1,0 +1,398 @@
+package plan
+
+import (
+	"path"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Input is all that a plan depends on.
+type Input struct {
+	Container *spec.Container // complete: what the image says is filled in
+	Root      Root
+	Sources   []Source // of Container.Mounts, in the same order
+	Files     []File   // files made for this container, such as /etc/hosts
+	Accounts  Accounts
+	Groups    Groups
+	Filter    *Filter // the compiled seccomp profile; nil: none
+	Host      Facts
+}
+
+// Root is how the root file system comes about: steps that open its parts, and the overlay
+// of them.
+type Root struct {
+	Open      []Step
+	Overlay   Overlay  // its Root and As are filled in by Make
+	Unshifted []Handle // parts whose owners are not the container's (the host's own root)
+	Binds     []File   // directories of the host platform that are file systems of their own
+}
+
+// Source is what a mount shows, after the host was asked.
+type Source struct {
+	Path string // absolute path on the host
+	File bool   // not a directory
+}
+
+// File is something of the host mounted into the container at start.
+type File struct {
+	Source
+	Target   string
+	ReadOnly bool
+	Shift    bool // show it with owners shifted
+	What     string
+}
+
+// Groups are the steps that package cgroup asks for.
+type Groups struct {
+	Make  []Step    // directories and limits, before the process exists
+	V2    string    // directory to clone into, on cgroup v2
+	Enter []string  // directories that the process enters by itself, on cgroup v1
+	Mount []MountFS // what the container sees of its own groups
+}
+
+// Filter is a compiled seccomp profile.
+type Filter struct {
+	Name    string
+	Flags   uint32
+	Program []Instruction
+}
+
+// Facts is what is known of the host.
+type Facts struct {
+	Init     string // the path of corten-init
+	UID, GID uint32 // of the caller, for --userns keep-id
+	AppArmor bool
+	SELinux  bool
+	Tied     bool // the container ends with its launcher (a foreground run)
+}
+
+// Handles that plans use for what every container has.
+const (
+	RootMount Handle = "root"
+	DevMount  Handle = "dev"
+	Terminal  Handle = "devpts"
+	InitFile  Handle = "corten-init"
+	Report    Handle = "report" // pipe on which init reports a failed exec; the launcher opens it
+)
+
+// maker collects the two lists.
+type maker struct {
+	in    Input
+	c     *spec.Container
+	owner Owner
+	host  []Step
+	child []Step
+	warn  []string
+}
+
+// Make decides what starting the container takes. It asks nothing of the host: what it
+// needs to know is in the input.
+func Make(in Input) (Plan, error) {
+	m := &maker{in: in, c: in.Container}
+	if m.private() {
+		m.owner = Owner{hostID(m.c.Namespaces.User.UIDMap), hostID(m.c.Namespaces.User.GIDMap)}
+	}
+	id, err := in.Accounts.Resolve(m.c.Process.User, m.c.Process.Groups)
+	if err != nil {
+		return Plan{}, err
+	}
+	m.openAll()
+	m.clone()
+	if err := m.attend(id); err != nil {
+		return Plan{}, err
+	}
+	m.begin()
+	if err := m.view(); err != nil {
+		return Plan{}, err
+	}
+	if err := m.identity(id); err != nil {
+		return Plan{}, err
+	}
+	return Plan{Host: m.host, Child: m.child, Warnings: m.warn}, nil
+}
+
+// hostID is the host's id for the container's 0.
+func hostID(maps []spec.IDMap) uint32 {
+	for _, m := range maps {
+		if m.Container == 0 {
+			return m.Host
+		}
+	}
+	return 0
+}
+
+// private reports whether the container has a user namespace.
+func (m *maker) private() bool { return m.c.Namespaces.User.Mode != spec.UserHost }
+
+func (m *maker) onHost(s ...Step)  { m.host = append(m.host, s...) }
+func (m *maker) inChild(s ...Step) { m.child = append(m.child, s...) }
+
+// openAll opens what does not need the new namespaces.
+func (m *maker) openAll() {
+	m.onHost(m.in.Groups.Make...)
+	for i, d := range m.in.Groups.Enter {
+		m.onHost(OpenFile{Path: d, Write: true, What: "the control group to enter", As: groupHandle(i)})
+	}
+	m.onHost(m.in.Root.Open...)
+	for _, p := range m.namespaces() {
+		if p.ns.Mode == spec.Path {
+			m.onHost(OpenFile{Path: p.ns.Path, What: "the " + p.name + " namespace to join", As: Handle("ns:" + p.name)})
+		}
+	}
+	if !m.c.Life.NoInit {
+		m.onHost(OpenFile{Path: m.in.Host.Init, What: "the program that will be PID 1", As: InitFile})
+	}
+}
+
+func groupHandle(i int) Handle { return Handle("cgroup" + strconv.Itoa(i)) }
+
+// namespace is a namespace of the container with its name in the kernel's terms.
+type namespace struct {
+	name string
+	ns   spec.Namespace
+}
+
+func (m *maker) namespaces() []namespace {
+	n := m.c.Namespaces
+	return []namespace{{"net", n.Net}, {"ipc", n.IPC}, {"uts", n.UTS}, {"pid", n.PID}, {"cgroup", n.Cgroup}}
+}
+
+// fresh reports whether the container gets a new namespace of this kind.
+func fresh(ns spec.Namespace) bool {
+	return ns.Mode == spec.Private || ns.Mode == spec.Shareable || ns.Mode == spec.None
+}
+
+func (m *maker) clone() {
+	var names []string
+	if m.private() {
+		names = append(names, "user")
+	}
+	names = append(names, "mount")
+	for _, n := range m.namespaces() {
+		// A cgroup namespace is made once the group is entered: it shows what is below.
+		if fresh(n.ns) && n.name != "cgroup" {
+			names = append(names, n.name)
+		}
+	}
+	m.onHost(Clone{Namespaces: names, Group: m.in.Groups.V2})
+}
+
+// attend is what the host side does while the process waits.
+func (m *maker) attend(id Identity) error {
+	if m.private() {
+		m.onHost(MapIDs{m.c.Namespaces.User.UIDMap, m.c.Namespaces.User.GIDMap})
+	}
+	overlay := m.in.Root.Overlay
+	overlay.Root, overlay.As, overlay.Label = m.owner, RootMount, m.c.Security.SELinuxMount
+	if m.private() {
+		for _, h := range overlay.uses() {
+			if !contains(m.in.Root.Unshifted, h) {
+				m.onHost(IDMap{Mount: h, What: string(h)})
+			}
+		}
+	}
+	m.onHost(overlay, MakeDev{Nodes: m.devices(), Root: m.owner, As: DevMount})
+	if err := m.openMounts(); err != nil {
+		return err
+	}
+	if m.c.Process.OOMScore != nil {
+		m.onHost(OOMScore{*m.c.Process.OOMScore})
+	}
+	for _, r := range m.c.Process.Rlimits {
+		n, ok := RlimitNumber(r.Name)
+		if !ok {
+			return errs.Newf(errs.Invalid, "plan limit", r.Name, "no such resource limit").
+				WithHint("setrlimit(2) lists them; write nofile, not RLIMIT_NOFILE")
+		}
+		m.onHost(Limit{r, n})
+	}
+	if !m.c.Process.Terminal {
+		if o, ok := m.hostOwner(id); ok {
+			m.onHost(OwnStdio{o})
+		}
+	}
+	m.onHost(Release{})
+	return nil
+}
+
+// hostOwner is the container's user as the host numbers it.
+func (m *maker) hostOwner(id Identity) (Owner, bool) {
+	if !m.private() {
+		return Owner{id.UID, id.GID}, true
+	}
+	uid, ok1 := shift(m.c.Namespaces.User.UIDMap, id.UID)
+	gid, ok2 := shift(m.c.Namespaces.User.GIDMap, id.GID)
+	return Owner{uid, gid}, ok1 && ok2
+}
+
+func shift(maps []spec.IDMap, id uint32) (uint32, bool) {
+	for _, m := range maps {
+		if id >= m.Container && id-m.Container < m.Size {
+			return m.Host + (id - m.Container), true
+		}
+	}
+	return 0, false
+}
+
+// begin is what the process does first.
+func (m *maker) begin() {
+	m.inChild(Await{})
+	for i, d := range m.in.Groups.Enter {
+		m.inChild(EnterGroup{Dir: path.Dir(d), FD: groupHandle(i)})
+	}
+	for _, n := range m.namespaces() {
+		if n.ns.Mode == spec.Path {
+			m.inChild(Join{Namespace: n.name, FD: Handle("ns:" + n.name), Path: n.ns.Path})
+		}
+	}
+	if fresh(m.c.Namespaces.Cgroup) {
+		m.inChild(Unshare{"cgroup"})
+	}
+	if m.private() {
+		m.inChild(BecomeRoot{})
+	}
+	if offsets := m.c.Namespaces.TimeOffset; len(offsets) > 0 {
+		m.inChild(Unshare{"time"})
+		for _, clock := range []string{"monotonic", "boottime"} {
+			if v, ok := offsets[clock]; ok {
+				m.inChild(TimeOffset{clock, v})
+			}
+		}
+	}
+	if fresh(m.c.Namespaces.Net) {
+		m.inChild(LoopbackUp{})
+	}
+	if fresh(m.c.Namespaces.UTS) {
+		m.inChild(Hostname{m.c.Namespaces.Hostname})
+		if m.c.Namespaces.Domainname != "" {
+			m.inChild(Domainname{m.c.Namespaces.Domainname})
+		}
+	}
+}
+
+// identity is what the process does last: it gives up what it does not need.
+func (m *maker) identity(id Identity) error {
+	sec, proc := m.c.Security, m.c.Process
+	if m.in.Host.SELinux && sec.SELinux != "" {
+		m.inChild(Label{"selinux", sec.SELinux})
+	}
+	if m.in.Host.AppArmor && sec.AppArmor != "" && sec.AppArmor != "unconfined" {
+		m.inChild(Label{"apparmor", sec.AppArmor})
+	}
+	m.inChild(NewKeyring{}, Stdio{Terminal: proc.Terminal, NoStdin: !proc.Stdin && !proc.Terminal})
+	keep := KeepFDs{}
+	if !m.c.Life.NoInit {
+		keep = KeepFDs{FDs: []Handle{Report}, Exec: InitFile}
+	}
+	m.inChild(keep)
+	if proc.Umask != nil {
+		m.inChild(Umask{*proc.Umask})
+	} else {
+		m.inChild(Umask{0o022})
+	}
+	m.inChild(Chdir{proc.Cwd})
+	m.inChild(DropBounding{sortCaps(sec.Capabilities)})
+	// Without no-new-privileges a filter may be installed only with CAP_SYS_ADMIN.
+	if sec.AllowNewPrivs {
+		m.filter()
+	}
+	m.inChild(SetUser{id.UID, id.GID, id.Groups})
+	if id.UID == 0 {
+		m.inChild(SetCaps{sortCaps(sec.Capabilities)})
+	}
+	if m.in.Host.Tied {
+		m.inChild(DieWithParent{})
+	}
+	if !sec.AllowNewPrivs {
+		m.inChild(NoNewPrivs{})
+		m.filter()
+	}
+	return m.exec(id)
+}
+
+func (m *maker) filter() {
+	if f := m.in.Filter; f != nil {
+		m.inChild(Seccomp{f.Name, f.Flags, f.Program})
+	}
+}
+
+func (m *maker) exec(id Identity) error {
+	args, env := m.c.Process.Args, environment(m.c, id)
+	if len(args) == 0 || args[0] == "" {
+		return errs.Newf(errs.Invalid, "plan command", "", "no command given, and the image names none").
+			WithHint("write the command after the image: corten run IMAGE COMMAND")
+	}
+	if !m.c.Life.NoInit {
+		m.inChild(Exec{FD: InitFile, Args: append([]string{"corten-init"}, args...), Env: env})
+		return nil
+	}
+	m.inChild(Exec{Paths: Lookup(args[0], env), Args: args, Env: env})
+	return nil
+}
+
+// DefaultPath is the PATH of a container whose image sets none.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// environment is what Docker gives a process: defaults first, then what the image and the
+// user set, HOME from the account unless it is set.
+func environment(c *spec.Container, id Identity) []string {
+	var env []string
+	add := func(name, value string) {
+		for _, e := range c.Process.Env {
+			if strings.HasPrefix(e, name+"=") {
+				return
+			}
+		}
+		env = append(env, name+"="+value)
+	}
+	add("PATH", DefaultPath)
+	if c.Namespaces.Hostname != "" {
+		add("HOSTNAME", c.Namespaces.Hostname)
+	}
+	if c.Process.Terminal {
+		add("TERM", "xterm")
+	}
+	add("HOME", id.Home)
+	return append(env, c.Process.Env...)
+}
+
+// Lookup is the files that a command name may mean, in the order of PATH.
+func Lookup(name string, env []string) []string {
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	dirs := DefaultPath
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			dirs = v
+		}
+	}
+	var out []string
+	for _, d := range strings.Split(dirs, ":") {
+		if d == "" {
+			d = "."
+		}
+		out = append(out, path.Join(d, name))
+	}
+	return out
+}
+
+func contains(list []Handle, h Handle) bool {
+	for _, x := range list {
+		if x == h {
+			return true
+		}
+	}
+	return false
+}
+
+// byDepth orders targets so that a mount comes after the ones it lies below.
+func byDepth(targets []int, target func(int) string) {
+	sort.SliceStable(targets, func(a, b int) bool {
+		return strings.Count(path.Clean(target(targets[a])), "/") < strings.Count(path.Clean(target(targets[b])), "/")
+	})
+}

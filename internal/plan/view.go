@@ -1,0 +1,231 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// devices is the nodes of /dev: those that every program expects, then the user's. With
+// --privileged the user's are the host's.
+func (m *maker) devices() []spec.Device {
+	nodes := []spec.Device{
+		{Path: "/dev/null", Type: "c", Major: 1, Minor: 3, Mode: 0o666},
+		{Path: "/dev/zero", Type: "c", Major: 1, Minor: 5, Mode: 0o666},
+		{Path: "/dev/full", Type: "c", Major: 1, Minor: 7, Mode: 0o666},
+		{Path: "/dev/random", Type: "c", Major: 1, Minor: 8, Mode: 0o666},
+		{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9, Mode: 0o666},
+		{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0, Mode: 0o666},
+	}
+	for _, d := range m.c.Devices {
+		if strings.HasPrefix(d.Path, "/dev/") {
+			nodes = append(nodes, d)
+		}
+	}
+	return nodes
+}
+
+// mountHandle names the i-th of the user's mounts, fileHandle the i-th made file.
+func mountHandle(i int) Handle { return Handle("mount" + strconv.Itoa(i)) }
+func fileHandle(i int) Handle  { return Handle("file" + strconv.Itoa(i)) }
+
+// openMounts opens what the host shows the container.
+func (m *maker) openMounts() error {
+	if len(m.in.Sources) != len(m.c.Mounts) {
+		return errs.Newf(errs.Internal, "plan mounts", "", "a source for each mount is wanted")
+	}
+	for i, f := range m.files() {
+		m.onHost(CloneMount{Path: f.Path, What: f.What, As: fileHandle(i)})
+		if f.Shift && m.private() {
+			m.onHost(IDMap{Mount: fileHandle(i), What: f.What})
+		}
+		if f.ReadOnly {
+			m.onHost(Restrict{Mount: fileHandle(i), ReadOnly: true, NoSuid: true, NoDev: true, What: f.What})
+		}
+	}
+	for i, mnt := range m.c.Mounts {
+		if mnt.Type == spec.Tmpfs {
+			continue
+		}
+		h, what := mountHandle(i), sourceWords(mnt, m.in.Sources[i])
+		m.onHost(CloneMount{Path: m.in.Sources[i].Path, Recursive: mnt.Recursive, What: what, As: h})
+		if m.private() && !mnt.NoIDMap {
+			m.onHost(IDMap{Mount: h, Recursive: mnt.Recursive, Optional: true, What: what})
+		}
+		r := Restrict{Mount: h, Recursive: mnt.Recursive, ReadOnly: mnt.ReadOnly, NoExec: mnt.NoExec, NoSuid: mnt.NoSuid,
+			NoDev: mnt.NoDev || m.private(), Propagation: strings.TrimPrefix(mnt.Propagation, "r"), What: what}
+		if r.Propagation == "" {
+			r.Propagation = "private"
+		}
+		m.onHost(r)
+	}
+	if m.hostNet() {
+		m.onHost(CloneMount{Path: "/sys", Recursive: true, What: "the host's /sys", As: "sys"},
+			Restrict{Mount: "sys", Recursive: true, ReadOnly: true, NoExec: true, NoSuid: true, NoDev: true, Propagation: "private", What: "the host's /sys"})
+	}
+	return nil
+}
+
+// hostNet reports whether the container is in a network namespace that is not its own: then
+// it may not make a sysfs.
+func (m *maker) hostNet() bool { return m.private() && !fresh(m.c.Namespaces.Net) }
+
+// files is all that is bound from the host besides the user's mounts: parts of the host
+// platform, then made files, unless the user mounts something there.
+func (m *maker) files() []File {
+	var out []File
+	for _, f := range append(append([]File(nil), m.in.Root.Binds...), m.in.Files...) {
+		if !m.userMounts(f.Target) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func (m *maker) userMounts(target string) bool {
+	for _, mnt := range m.c.Mounts {
+		if path.Clean(mnt.Target) == target {
+			return true
+		}
+	}
+	return false
+}
+
+func sourceWords(mnt spec.Mount, src Source) string {
+	if mnt.Type == spec.Volume {
+		return "volume " + mnt.Source
+	}
+	return src.Path
+}
+
+// view builds the file system that the container sees.
+func (m *maker) view() error {
+	if m.c.Process.Terminal {
+		m.inChild(OpenTerminal{As: Terminal})
+	}
+	m.inChild(Propagation{"private"}, EnterRoot{RootMount})
+	m.kernelMounts()
+	for i, f := range m.files() {
+		m.inChild(Attach{Mount: fileHandle(i), Target: f.Target, File: f.File, What: f.What})
+	}
+	m.userView()
+	m.inChild(Pivot{})
+	for _, name := range sortedKeys(m.c.Sysctls) {
+		m.inChild(Sysctl{name, m.c.Sysctls[name]})
+	}
+	for _, p := range m.c.Security.Masked {
+		m.inChild(Mask{p})
+	}
+	for _, p := range m.c.Security.ReadOnlyPaths {
+		m.inChild(ReadOnlyPath{p})
+	}
+	if m.c.Root.ReadOnly {
+		m.inChild(ReadOnlyRoot{})
+	}
+	return nil
+}
+
+// kernelMounts are /proc, /dev and /sys.
+func (m *maker) kernelMounts() {
+	add := func(f MountFS) {
+		if !m.userMounts(f.Target) {
+			m.inChild(f)
+		}
+	}
+	add(MountFS{Type: "proc", Target: "/proc", NoSuid: true, NoDev: true, NoExec: true})
+	if !m.userMounts("/dev") {
+		m.inChild(Attach{Mount: DevMount, Target: "/dev", What: "the tmpfs of devices"})
+	}
+	if m.c.Process.Terminal {
+		m.inChild(Attach{Mount: Terminal, Target: "/dev/pts", What: "the devpts of the terminal"})
+	} else {
+		add(MountFS{Type: "devpts", Target: "/dev/pts", NoSuid: true, NoExec: true,
+			Options: []string{"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}})
+	}
+	switch ipc := m.c.Namespaces.IPC; {
+	case ipc.Mode == spec.None:
+	case ipc.Mode == spec.Host:
+		m.hostShm()
+	default:
+		add(MountFS{Type: "tmpfs", Target: "/dev/shm", NoSuid: true, NoDev: true, NoExec: true,
+			Options: []string{"mode=1777", "size=" + strconv.FormatInt(m.shmSize(), 10)}})
+		add(MountFS{Type: "mqueue", Target: "/dev/mqueue", NoSuid: true, NoDev: true, NoExec: true, Missing: true})
+	}
+	if m.hostNet() {
+		m.inChild(Attach{Mount: "sys", Target: "/sys", What: "the host's /sys, read-only"})
+	} else {
+		add(MountFS{Type: "sysfs", Target: "/sys", ReadOnly: !m.c.Security.Privileged, NoSuid: true, NoDev: true, NoExec: true})
+	}
+	for _, f := range m.in.Groups.Mount {
+		add(f)
+	}
+}
+
+// hostShm shows the host's /dev/shm to a container in the host's IPC namespace.
+func (m *maker) hostShm() {
+	if !m.userMounts("/dev/shm") {
+		m.host = insertBeforeRelease(m.host, CloneMount{Path: "/dev/shm", What: "the host's /dev/shm", As: "shm"})
+		m.inChild(Attach{Mount: "shm", Target: "/dev/shm", What: "the host's /dev/shm"})
+	}
+}
+
+func insertBeforeRelease(steps []Step, s Step) []Step {
+	last := steps[len(steps)-1]
+	return append(append(steps[:len(steps)-1:len(steps)-1], s), last)
+}
+
+// shmSize is bytes of /dev/shm; 64 MiB unless the user says otherwise.
+func (m *maker) shmSize() int64 {
+	if m.c.Root.ShmSize > 0 {
+		return m.c.Root.ShmSize
+	}
+	return 64 << 20
+}
+
+// userView attaches the user's mounts, the ones nearest to the root first.
+func (m *maker) userView() {
+	order := make([]int, len(m.c.Mounts))
+	for i := range order {
+		order[i] = i
+	}
+	byDepth(order, func(i int) string { return m.c.Mounts[i].Target })
+	for _, i := range order {
+		mnt := m.c.Mounts[i]
+		if mnt.Type == spec.Tmpfs {
+			m.inChild(tmpfsOf(mnt))
+			continue
+		}
+		m.inChild(Attach{Mount: mountHandle(i), Target: mnt.Target, File: m.in.Sources[i].File,
+			What: sourceWords(mnt, m.in.Sources[i])})
+	}
+}
+
+func tmpfsOf(mnt spec.Mount) MountFS {
+	mode := uint32(0o1777)
+	if mnt.Mode != nil {
+		mode = *mnt.Mode
+	}
+	opts := []string{fmt.Sprintf("mode=%04o", mode)}
+	if mnt.Size > 0 {
+		opts = append(opts, "size="+strconv.FormatInt(mnt.Size, 10))
+	}
+	return MountFS{Type: "tmpfs", Target: mnt.Target, Options: opts, ReadOnly: mnt.ReadOnly,
+		NoSuid: true, NoDev: true, NoExec: !mnt.Exec}
+}
+
+// DefaultMasked and DefaultReadOnly are paths of /proc and /sys which tell of or act on the
+// machine rather than the container.
+func DefaultMasked() []string {
+	return []string{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+		"/sys/devices/virtual/powercap", "/sys/firmware"}
+}
+
+// DefaultReadOnly see DefaultMasked.
+func DefaultReadOnly() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+}

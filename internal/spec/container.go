@@ -1,0 +1,194 @@
+// Package spec is the one description of a container.
+//
+// Flags fill it, the image's configuration completes it (Complete), the container's
+// directory stores it as spec.json, plan.Make turns it into steps, inspect prints it, and
+// every face translates to it at its own edge. What another format can say and spec cannot
+// is added here; a second struct with the same fields is a bug.
+package spec
+
+import "time"
+
+// Version is the format of spec.json. A reader refuses a higher one.
+const Version = 1
+
+// ContainerID is 64 lower-case hexadecimal digits, chosen at random when the container is
+// made. Users may shorten it to any unique prefix.
+type ContainerID string
+
+// Short is the first 12 digits.
+func (id ContainerID) Short() string { return string(id[:min(12, len(id))]) }
+
+// Container is all that a user can say about a container, and nothing that the kernel or
+// Corten found out while running it (that is state.json).
+type Container struct {
+	Version    int               `json:"version"`
+	ID         ContainerID       `json:"id"`
+	Name       string            `json:"name"`
+	Created    time.Time         `json:"created"`
+	Image      Image             `json:"image"`
+	Process    Process           `json:"process"`
+	Root       Root              `json:"root"`
+	Mounts     []Mount           `json:"mounts,omitempty"`
+	Namespaces Namespaces        `json:"namespaces"`
+	Security   Security          `json:"security"`
+	Resources  Resources         `json:"resources"`
+	Devices    []Device          `json:"devices,omitempty"`
+	Sysctls    map[string]string `json:"sysctls,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Life       Life              `json:"life"`
+}
+
+// Image says what the container's root was made from.
+type Image struct {
+	Name     string `json:"name"`               // as the user wrote it: a reference, an image id, or "host"
+	Manifest string `json:"manifest,omitempty"` // digest; empty for the host platform
+	Config   string `json:"config,omitempty"`   // digest: the image id
+	Platform bool   `json:"platform,omitempty"` // Name is a platform ("host"), not an image
+}
+
+// Process is the container's main process.
+type Process struct {
+	Entrypoint []string `json:"entrypoint,omitempty"` // nil: the image's
+	Args       []string `json:"args"`                 // after Complete: the whole command line, entrypoint first
+	Env        []string `json:"env,omitempty"`        // NAME=VALUE
+	Cwd        string   `json:"cwd,omitempty"`        // absolute; empty: the image's, then "/"
+	User       string   `json:"user,omitempty"`       // [USER|UID][:GROUP|GID]; empty: the image's, then 0
+	Groups     []string `json:"groups,omitempty"`     // supplementary groups, by name or number
+	Terminal   bool     `json:"terminal,omitempty"`   // -t
+	Stdin      bool     `json:"stdin,omitempty"`      // -i
+	Rlimits    []Rlimit `json:"rlimits,omitempty"`
+	OOMScore   *int     `json:"oomScoreAdj,omitempty"` // -1000 to 1000
+	Umask      *uint32  `json:"umask,omitempty"`
+}
+
+// Rlimit is a resource limit, setrlimit(2). ^uint64(0) means unlimited.
+type Rlimit struct {
+	Name string `json:"name"` // "nofile"
+	Soft uint64 `json:"soft"`
+	Hard uint64 `json:"hard"`
+}
+
+// Root says how the root file system is presented.
+type Root struct {
+	ReadOnly bool  `json:"readOnly,omitempty"`
+	ShmSize  int64 `json:"shmSize,omitempty"` // of /dev/shm, bytes; 0: 64 MiB
+}
+
+// MountType is what a mount shows.
+type MountType string
+
+// The mount types that a user can ask for.
+const (
+	Bind   MountType = "bind"
+	Tmpfs  MountType = "tmpfs"
+	Volume MountType = "volume"
+)
+
+// Mount is one mount below the container's root, made in the order given (parents first).
+type Mount struct {
+	Type        MountType `json:"type"`
+	Source      string    `json:"source,omitempty"` // Bind: absolute host path; Volume: its name, empty for anonymous
+	Target      string    `json:"target"`           // absolute, in the container
+	ReadOnly    bool      `json:"readOnly,omitempty"`
+	Recursive   bool      `json:"recursive,omitempty"`   // Bind: with what is mounted below the source
+	Propagation string    `json:"propagation,omitempty"` // private, rprivate, slave, rslave, shared, rshared; empty: rprivate
+	NoExec      bool      `json:"noExec,omitempty"`
+	Exec        bool      `json:"exec,omitempty"` // Tmpfs: undo the default noexec
+	NoSuid      bool      `json:"noSuid,omitempty"`
+	NoDev       bool      `json:"noDev,omitempty"`
+	NoIDMap     bool      `json:"noIDMap,omitempty"` // Bind: show the host's owners unshifted
+	NoCopy      bool      `json:"noCopy,omitempty"`  // Volume: do not copy the image's content in at first use
+	Create      bool      `json:"create,omitempty"`  // Bind: make a missing source directory, as -v does
+	Size        int64     `json:"size,omitempty"`    // Tmpfs: bytes; 0: the kernel's default of half the memory
+	Mode        *uint32   `json:"mode,omitempty"`    // Tmpfs: mode of its root; nil: 1777
+}
+
+// NSMode is where a namespace comes from.
+type NSMode string
+
+// Namespace modes. For the user namespace see UserNS.
+const (
+	Private   NSMode = ""          // a new one
+	Host      NSMode = "host"      // the host's
+	Path      NSMode = "path"      // an existing one, by the path of its file
+	Shareable NSMode = "shareable" // IPC: a new one that others may join
+	None      NSMode = "none"      // Net: a new one with only the loopback; IPC: no /dev/shm
+)
+
+// Namespace is a mode and, for Path, the path.
+type Namespace struct {
+	Mode NSMode `json:"mode,omitempty"`
+	Path string `json:"path,omitempty"`
+}
+
+// Namespaces says what the container shares with the host or with others. The mount
+// namespace is always its own.
+type Namespaces struct {
+	User       UserNS           `json:"user"`
+	PID        Namespace        `json:"pid"`
+	IPC        Namespace        `json:"ipc"`
+	UTS        Namespace        `json:"uts"`
+	Cgroup     Namespace        `json:"cgroup"`
+	Net        Namespace        `json:"net"`
+	TimeOffset map[string]int64 `json:"timeOffset,omitempty"` // "monotonic", "boottime": nanoseconds; a time namespace is made if any is set
+	Hostname   string           `json:"hostname,omitempty"`
+	Domainname string           `json:"domainname,omitempty"`
+}
+
+// UserNSMode is how the container's users are mapped.
+type UserNSMode string
+
+// User namespace modes.
+const (
+	UserAuto   UserNSMode = ""        // a namespace and a range of 65,536 ids of its own
+	UserHost   UserNSMode = "host"    // the host's: root in the container is root on the host
+	UserKeepID UserNSMode = "keep-id" // the caller keeps the own uid and gid inside
+	UserMap    UserNSMode = "map"     // as UIDMap and GIDMap say
+)
+
+// UserNS is the user namespace.
+type UserNS struct {
+	Mode   UserNSMode `json:"mode,omitempty"`
+	UIDMap []IDMap    `json:"uidMap,omitempty"` // also what UserAuto was given, once it was
+	GIDMap []IDMap    `json:"gidMap,omitempty"`
+}
+
+// IDMap is one line of /proc/PID/uid_map, user_namespaces(7).
+type IDMap struct {
+	Container uint32 `json:"container"`
+	Host      uint32 `json:"host"`
+	Size      uint32 `json:"size"`
+}
+
+// Security is what the container may do.
+type Security struct {
+	Capabilities  []string `json:"capabilities"` // the bounding set, "CAP_CHOWN"; complete: additions and removals are done
+	Privileged    bool     `json:"privileged,omitempty"`
+	AllowNewPrivs bool     `json:"allowNewPrivs,omitempty"` // no-new-privileges is on unless this is set
+	Seccomp       *Seccomp `json:"seccomp,omitempty"`       // nil: the default profile
+	Unconfined    bool     `json:"seccompUnconfined,omitempty"`
+	Masked        []string `json:"masked"`        // paths hidden under /dev/null or an empty directory
+	ReadOnlyPaths []string `json:"readOnlyPaths"` // paths made read-only
+	AppArmor      string   `json:"appArmor,omitempty"`
+	SELinux       string   `json:"seLinux,omitempty"`
+	SELinuxMount  string   `json:"seLinuxMount,omitempty"`
+}
+
+// Device is a host device made usable in the container.
+type Device struct {
+	HostPath string `json:"hostPath"`
+	Path     string `json:"path"`
+	Access   string `json:"access"` // of "rwm"
+	Type     string `json:"type"`   // "c" or "b"
+	Mode     uint32 `json:"mode"`   // permission bits
+	Major    uint32 `json:"major"`
+	Minor    uint32 `json:"minor"`
+}
+
+// Life is how the container begins and ends.
+type Life struct {
+	Remove      bool   `json:"remove,omitempty"`      // --rm
+	NoInit      bool   `json:"noInit,omitempty"`      // the command itself is PID 1
+	StopSignal  string `json:"stopSignal,omitempty"`  // "SIGTERM"
+	StopTimeout *int   `json:"stopTimeout,omitempty"` // seconds
+}
