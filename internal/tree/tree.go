@@ -19,12 +19,12 @@ const (
 	Dir           // a directory
 	Regular       // a regular file: Inline or Object holds its bytes
 	Symlink       // Link is the target, as written
-	Hardlink      // Link is the path of another entry of the same index, in canonical form
+	Hardlink      // Link is another path, in canonical form; see Entry
 	Char          // a character device: Major, Minor
 	Block         // a block device: Major, Minor
 	Fifo          // a named pipe
 	Socket        // a socket
-	Whiteout      // layer index only: the path is gone (tar ".wh.NAME")
+	Whiteout      // layer index only: the path and all below it is gone (tar ".wh.NAME")
 )
 
 // Entry is one path of a layer index or tree.
@@ -32,10 +32,20 @@ const (
 // Path is canonical: relative to the root, components separated by one "/", no ".", "..",
 // empty component or NUL; the root itself is "". Bytes are kept as they came (no Unicode
 // normalisation).
+//
+// A Hardlink has only a Path and a Link; all else is that of the file it links to. In a
+// layer index that file may be another entry, itself a Hardlink even, or be missing: then
+// it is in a lower layer, as in a tar of only what changed. Merge finds it. In a tree the
+// first name of a file, in the order of Compare, is the file and its other names are
+// Hardlinks to that name.
+//
+// A Whiteout has only a Path. An Opaque one, in a layer that empties a directory without
+// saying anything else of it, stands for the directory's old content alone: the directory
+// stays, and the layer may have entries below it.
 type Entry struct {
 	Path   string
 	Type   Type
-	Opaque bool   // layer index, Dir: lower layers' content of this directory is gone (".wh..wh..opq")
+	Opaque bool   // layer index, Dir, Whiteout: lower layers' content of this directory is gone (".wh..wh..opq")
 	Mode   uint16 // permission, set-id and sticky bits: st_mode & 07777
 	UID    uint32
 	GID    uint32
@@ -60,7 +70,8 @@ type Xattr struct {
 // not as an object.
 const InlineMax = 256
 
-// Index is the entries of one layer, sorted by Compare, each path once.
+// Index is the entries of one layer, sorted by Compare, each path once. Parent directories
+// need not be there; nothing is below an entry that is not a directory.
 type Index struct {
 	DiffID  oci.Digest // of the uncompressed tar
 	Size    int64      // uncompressed tar, bytes
@@ -68,31 +79,8 @@ type Index struct {
 }
 
 // Tree is a complete file system: sorted by Compare, no Whiteout, no Opaque, every parent
-// directory present (the root is entry 0), every Hardlink's target a Regular, Symlink or
-// device entry of the same tree.
+// directory present (the root is entry 0), every Hardlink's target an earlier entry of the
+// same tree that is neither a Dir nor a Hardlink.
 type Tree struct {
 	Entries []Entry
-}
-
-// Compare orders paths so that a directory is followed at once by all that is below it:
-// byte order, but "/" sorts before every other byte.
-func Compare(a, b string) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		x, y := a[i], b[i]
-		if x == y {
-			continue
-		}
-		if x == '/' {
-			return -1
-		}
-		if y == '/' {
-			return 1
-		}
-		if x < y {
-			return -1
-		}
-		return 1
-	}
-	return len(a) - len(b)
 }
