@@ -56,8 +56,10 @@ func (c *compiler) label(s plan.Label) {
 }
 
 func (c *compiler) stdio(s plan.Stdio) {
+	// A session of its own in any case: the launcher's terminal, if it has one, must not be
+	// the container's to control.
+	c.call(unix.SYS_SETSID)
 	if s.Terminal {
-		c.call(unix.SYS_SETSID)
 		c.call(unix.SYS_IOCTL, c.pts, c.num(unix.TIOCSCTTY), zero)
 		for fd := range 3 {
 			c.call(unix.SYS_DUP3, c.pts, c.num(uintptr(fd)), zero)

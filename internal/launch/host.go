@@ -2,7 +2,6 @@ package launch
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -22,7 +21,7 @@ type host struct {
 	release int   // eventfd that Await reads
 	self    int   // pidfd of this process, which Await watches
 	proc    *born // the new process, after Clone
-	undo    []func()
+	env     Env
 }
 
 // run executes one step.
@@ -31,13 +30,7 @@ func (h *host) run(s plan.Step) error {
 	case plan.CloneMount, plan.MountImage, plan.OpenFile, plan.MakeDev, plan.Overlay:
 		return h.open(s)
 	case plan.MakeGroups:
-		return h.makeGroups(s)
-	case plan.WriteControl:
-		err := writeFile(s.File, s.Value)
-		if s.Optional {
-			return nil
-		}
-		return err
+		return h.env.MakeGroups()
 	case plan.Clone:
 		return h.clone(s)
 	case plan.MapIDs:
@@ -135,16 +128,6 @@ func writeFile(path, value string) error {
 	defer unix.Close(fd)
 	_, err = unix.Write(fd, []byte(value))
 	return err
-}
-
-func (h *host) makeGroups(s plan.MakeGroups) error {
-	for _, d := range s.Dirs {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return err
-		}
-		h.undo = append(h.undo, func() { _ = unix.Rmdir(d) })
-	}
-	return nil
 }
 
 // clone starts the child, which walks its rows up to Await.

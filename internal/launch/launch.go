@@ -24,19 +24,24 @@ type Process struct {
 	Terminal *os.File // the master of its terminal, if the plan has OpenTerminal
 }
 
-// Start executes a plan. Files are descriptors that the caller has opened for the child;
-// they stay the caller's. On an error nothing is left running or mounted.
-func Start(p plan.Plan, files map[plan.Handle]*os.File) (*Process, error) {
-	given := make([]plan.Handle, 0, len(files))
-	for name := range files {
+// Env is what the caller adds to a plan.
+type Env struct {
+	Files      map[plan.Handle]*os.File // open for the child; they stay the caller's
+	MakeGroups func() error             // executes the step plan.MakeGroups; undoing it is the caller's
+}
+
+// Start executes a plan. On an error nothing is left running or mounted.
+func Start(p plan.Plan, env Env) (*Process, error) {
+	given := make([]plan.Handle, 0, len(env.Files))
+	for name := range env.Files {
 		given = append(given, name)
 	}
 	if err := p.Check(given...); err != nil {
 		return nil, err
 	}
-	h := &host{fds: map[plan.Handle]int{}, release: -1, self: -1}
+	h := &host{fds: map[plan.Handle]int{}, release: -1, self: -1, env: env}
 	defer h.closeAll()
-	if err := h.prepare(p, files); err != nil {
+	if err := h.prepare(p); err != nil {
 		return nil, err
 	}
 	for _, s := range p.Host {
@@ -49,7 +54,6 @@ func Start(p plan.Plan, files map[plan.Handle]*os.File) (*Process, error) {
 	proc := &Process{PID: h.proc.pid, pidfd: os.NewFile(uintptr(h.proc.pidfd), "pidfd")}
 	if err := h.failure(p); err != nil {
 		_, _ = proc.Wait()
-		h.rollBack()
 		return nil, err
 	}
 	if ptm := int(h.c.slots[h.c.ptm]); h.c.ptm != zero && ptm > 0 {
@@ -59,7 +63,7 @@ func Start(p plan.Plan, files map[plan.Handle]*os.File) (*Process, error) {
 }
 
 // prepare compiles the child side.
-func (h *host) prepare(p plan.Plan, files map[plan.Handle]*os.File) error {
+func (h *host) prepare(p plan.Plan) error {
 	release, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return errs.Wrap("make eventfd", "", err)
@@ -72,7 +76,7 @@ func (h *host) prepare(p plan.Plan, files map[plan.Handle]*os.File) error {
 	h.fds["launch:self"], h.self = self, self
 
 	h.c = &compiler{table: newTable(), handles: map[plan.Handle]slot{}, await: [2]int{release, self}}
-	for name, f := range files {
+	for name, f := range h.env.Files {
 		h.c.slots[h.c.handle(name)] = f.Fd()
 	}
 	for _, s := range p.Child {
@@ -83,20 +87,13 @@ func (h *host) prepare(p plan.Plan, files map[plan.Handle]*os.File) error {
 	return h.c.compile(p.Child)
 }
 
-// abandon ends a child that still waits, and rolls back.
+// abandon ends a child that still waits.
 func (h *host) abandon() {
 	if h.proc != nil {
 		_ = unix.PidfdSendSignal(h.proc.pidfd, unix.SIGKILL, nil, 0)
 		p := &Process{PID: h.proc.pid, pidfd: os.NewFile(uintptr(h.proc.pidfd), "pidfd")}
 		_, _ = p.Wait()
 		_ = p.Close()
-	}
-	h.rollBack()
-}
-
-func (h *host) rollBack() {
-	for i := len(h.undo) - 1; i >= 0; i-- {
-		h.undo[i]()
 	}
 }
 

@@ -89,7 +89,7 @@ func run(t *testing.T, in plan.Input) (string, launch.Status) {
 			p.Child[i] = s
 		}
 	}
-	proc, err := launch.Start(p, map[plan.Handle]*os.File{"out": w})
+	proc, err := launch.Start(p, launch.Env{Files: map[plan.Handle]*os.File{"out": w}})
 	w.Close()
 	if err != nil {
 		t.Fatalf("start: %v", err)
@@ -122,4 +122,22 @@ func TestContainerSeesItself(t *testing.T) {
 	}
 	_ = exec.Command
 	t.Log(out)
+}
+
+func BenchmarkStart(b *testing.B) {
+	in := input(b, "true")
+	p, err := plan.Make(in)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		proc, err := launch.Start(p, launch.Env{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := proc.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		proc.Close()
+	}
 }

@@ -63,17 +63,11 @@ type Owner struct {
 
 // Steps of the host side that make and let go the new process, and change what is open.
 type (
-	// MakeGroups makes the directories of the container's cgroups.
+	// MakeGroups makes the container's cgroups with their limits. The launcher's caller
+	// does it, by package cgroup.
 	MakeGroups struct {
-		Dirs []string `json:"dirs"`
-	}
-
-	// WriteControl writes a value to a control file of the container's cgroups.
-	WriteControl struct {
-		File     string `json:"file"`
-		Value    string `json:"value"`
-		Why      string `json:"why"`
-		Optional bool   `json:"optional,omitempty"` // a failure is not fatal
+		Dirs   []string `json:"dirs"`
+		Writes []string `json:"writes,omitempty"` // in words
 	}
 
 	// Clone makes the new process in new namespaces (clone3(2), Linux 5.5 for
@@ -138,7 +132,6 @@ func (OpenFile) Kind() string     { return "open-file" }
 func (MakeDev) Kind() string      { return "make-dev" }
 func (Overlay) Kind() string      { return "overlay" }
 func (MakeGroups) Kind() string   { return "make-cgroups" }
-func (WriteControl) Kind() string { return "write-control" }
 func (Clone) Kind() string        { return "clone" }
 func (MapIDs) Kind() string       { return "map-ids" }
 func (IDMap) Kind() string        { return "idmap" }
@@ -190,11 +183,12 @@ func (s Overlay) String() string {
 }
 
 func (s MakeGroups) String() string {
-	return "make the control groups " + strings.Join(s.Dirs, " ")
-}
-
-func (s WriteControl) String() string {
-	return fmt.Sprintf("%s: write %q to %s", s.Why, s.Value, s.File)
+	words := "make the control groups " + strings.Join(s.Dirs, " ")
+	for _, w := range s.Writes {
+		words += "
+        " + w
+	}
+	return words
 }
 
 func (s Clone) String() string {

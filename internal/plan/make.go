@@ -133,7 +133,9 @@ func (m *maker) inChild(s ...Step) { m.child = append(m.child, s...) }
 
 // openAll opens what does not need the new namespaces.
 func (m *maker) openAll() {
-	m.onHost(m.in.Groups.Make...)
+	if len(m.in.Groups.Make.Dirs) > 0 {
+		m.onHost(m.in.Groups.Make)
+	}
 	for i, d := range m.in.Groups.Enter {
 		m.onHost(OpenFile{Path: d, Write: true, What: "the control group to enter", As: groupHandle(i)})
 	}

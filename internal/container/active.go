@@ -1,0 +1,175 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Record is what run/active/ID says: what has to be undone when the container's owner is
+// gone. It is complete before anything of it is done.
+type Record struct {
+	Name   string   `json:"name"`
+	Groups []string `json:"groups,omitempty"` // cgroup directories to empty and remove
+	Remove bool     `json:"remove,omitempty"` // --rm
+}
+
+// Lock is the right to look after a container: the file run/active/ID, flocked. The file
+// appears with its lock held and its record written (O_TMPFILE, then linkat), so a file
+// without a lock always means that an owner died.
+type Lock struct {
+	file *os.File
+	path string
+}
+
+// lock takes the lock of a container that nobody looks after.
+func lock(dirs Dirs, id spec.ContainerID, r Record) (*Lock, error) {
+	folder := filepath.Join(dirs.Run, "active")
+	fd, err := unix.Open(folder, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == unix.ENOENT {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return nil, errs.Wrap("lock container", id.Short(), err)
+		}
+		fd, err = unix.Open(folder, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	}
+	if err != nil {
+		return nil, errs.Wrap("lock container", id.Short(), err)
+	}
+	l := &Lock{file: os.NewFile(uintptr(fd), "lock"), path: filepath.Join(folder, string(id))}
+	if err := l.publish(r); err != nil {
+		_ = l.file.Close()
+		if errors.Is(err, fs.ErrExist) {
+			return nil, errs.Newf(errs.Busy, "lock container", id.Short(), "another command is looking after it")
+		}
+		return nil, errs.Wrap("lock container", id.Short(), err)
+	}
+	return l, nil
+}
+
+func (l *Lock) publish(r Record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := unix.Flock(int(l.file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return err
+	}
+	if _, err := l.file.Write(b); err != nil {
+		return err
+	}
+	from := "/proc/self/fd/" + strconv.Itoa(int(l.file.Fd()))
+	return unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, l.path, unix.AT_SYMLINK_FOLLOW)
+}
+
+// release gives the lock back. The file goes first: whoever opened it meanwhile sees that
+// it is no longer linked.
+func (l *Lock) release() error {
+	err := os.Remove(l.path)
+	return errors.Join(err, l.file.Close())
+}
+
+// orphan takes over the lock of a dead owner. It is nil if the owner lives or somebody else
+// was faster.
+func orphan(path string) (*Lock, Record) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, Record{}
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || !sameFile(f, path) {
+		_ = f.Close()
+		return nil, Record{}
+	}
+	var r Record
+	if err := json.NewDecoder(f).Decode(&r); err != nil {
+		r = Record{} // not ours: there is nothing to undo but the file itself
+	}
+	return &Lock{file: f, path: path}, r
+}
+
+func sameFile(f *os.File, path string) bool {
+	a, err1 := f.Stat()
+	b, err2 := os.Stat(path)
+	return err1 == nil && err2 == nil && os.SameFile(a, b)
+}
+
+// Sweep undoes what dead owners left: processes, cgroups, id ranges, and the containers
+// themselves if they were to be removed. What it meets and cannot undo is returned; it
+// stays for the next sweep.
+func Sweep(dirs Dirs, killGroup func(dir string) error) error {
+	folder := filepath.Join(dirs.Run, "active")
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return errs.Wrap("look for dead containers in", folder, err)
+	}
+	var all []error
+	for _, e := range entries {
+		l, r := orphan(filepath.Join(folder, e.Name()))
+		if l == nil {
+			continue
+		}
+		if err := bury(dirs, spec.ContainerID(e.Name()), r, killGroup); err != nil {
+			all = append(all, err)
+			_ = l.file.Close() // the record stays
+			continue
+		}
+		all = append(all, l.release())
+	}
+	return errors.Join(all...)
+}
+
+// bury ends and undoes one container whose owner died.
+func bury(dirs Dirs, id spec.ContainerID, r Record, killGroup func(string) error) error {
+	for _, g := range r.Groups {
+		if err := killGroup(g); err != nil {
+			return errs.Wrap("clean up container", id.Short(), err)
+		}
+	}
+	releaseAll(dirs, id)
+	if r.Remove {
+		return remove(dirs, id, r.Name)
+	}
+	x := &Container{Spec: &spec.Container{ID: id, Name: r.Name}, dirs: dirs}
+	if _, err := os.Stat(filepath.Join(x.Dir(), "spec.json")); err != nil {
+		return remove(dirs, id, r.Name) // it died before it was complete
+	}
+	st, err := ReadState(dirs, id)
+	if err != nil || st.Status != Running {
+		return nil
+	}
+	st.Status, st.PID, st.ExitCode = Exited, 0, 137
+	st.Message = "the command that ran it was killed, and the container with it"
+	return x.SetState(st)
+}
+
+// releaseAll frees the id range of a container whose range number is not known.
+func releaseAll(dirs Dirs, id spec.ContainerID) {
+	folder := filepath.Join(dirs.Run, "ids")
+	entries, _ := os.ReadDir(folder)
+	for _, e := range entries {
+		path := filepath.Join(folder, e.Name())
+		if holder, err := os.Readlink(path); err == nil && holder == string(id) {
+			_ = os.Remove(path)
+		}
+	}
+}
+
+// ReadState reads state.json.
+func ReadState(dirs Dirs, id spec.ContainerID) (State, error) {
+	var s State
+	b, err := os.ReadFile(filepath.Join(Dir(dirs, id), "state.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	return s, errs.Wrap("read state of container", id.Short(), err)
+}

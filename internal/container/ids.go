@@ -1,0 +1,63 @@
+package container
+
+import (
+	"errors"
+	"hash/fnv"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// User namespaces get ranges of 65,536 ids from 1,073,741,824 up: above what useradd gives
+// to ordinary users and their sub-ids (600,100,000), below what signed programs misread.
+const (
+	rangeSize  = 1 << 16
+	firstRange = 1 << 30
+	ranges     = 12288 // up to 1,879,048,191, where systemd's container range ends too
+)
+
+// ClaimIDs finds a range of ids that no running container has. The claim is the file
+// run/ids/N with the container's id in it; it ends with ReleaseIDs or with Sweep.
+func ClaimIDs(dirs Dirs, id spec.ContainerID) (host uint32, err error) {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	start := h.Sum32() % ranges
+	folder := filepath.Join(dirs.Run, "ids")
+	for i := range uint32(ranges) {
+		n := (start + i) % ranges
+		path := filepath.Join(folder, strconv.FormatUint(uint64(n), 10))
+		// A link is made whole or not at all, so a claim always says whose it is.
+		err := os.Symlink(string(id), path)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err := os.MkdirAll(folder, 0o700); err != nil {
+				return 0, errs.Wrap("claim ids in", folder, err)
+			}
+			err = os.Symlink(string(id), path)
+		}
+		if err == nil {
+			return firstRange + n*rangeSize, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return 0, errs.Wrap("claim ids in", folder, err)
+		}
+	}
+	return 0, errs.Newf(errs.NoSpace, "claim ids for container", id.Short(), "all 12,288 ranges of user ids are in use").
+		WithHint("stop containers, or start this one with --userns host")
+}
+
+// ReleaseIDs frees the range that begins at host, if it is still this container's.
+func ReleaseIDs(dirs Dirs, id spec.ContainerID, host uint32) {
+	path := filepath.Join(dirs.Run, "ids", strconv.FormatUint(uint64((host-firstRange)/rangeSize), 10))
+	if holder, err := os.Readlink(path); err == nil && holder == string(id) {
+		_ = os.Remove(path)
+	}
+}
+
+// Map is the map of a range for both users and groups.
+func Map(host uint32) []spec.IDMap {
+	return []spec.IDMap{{Container: 0, Host: host, Size: rangeSize}}
+}
