@@ -185,8 +185,7 @@ func (s Overlay) String() string {
 func (s MakeGroups) String() string {
 	words := "make the control groups " + strings.Join(s.Dirs, " ")
 	for _, w := range s.Writes {
-		words += "
-        " + w
+		words += "\n        " + w
 	}
 	return words
 }

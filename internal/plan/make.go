@@ -48,10 +48,10 @@ type File struct {
 
 // Groups are the steps that package cgroup asks for.
 type Groups struct {
-	Make  []Step    // directories and limits, before the process exists
-	V2    string    // directory to clone into, on cgroup v2
-	Enter []string  // directories that the process enters by itself, on cgroup v1
-	Mount []MountFS // what the container sees of its own groups
+	Make  MakeGroups // directories and limits, before the process exists
+	V2    string     // directory to be created in, on cgroup v2
+	Enter []string   // files by which the process enters the groups of cgroup v1
+	Mount []MountFS  // what the container sees of its own groups
 }
 
 // Filter is a compiled seccomp profile.
