@@ -1,0 +1,281 @@
+package cgroup
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// DefaultParent is the group that holds the containers' groups.
+const DefaultParent = "corten"
+
+// Request is what is asked of a container's group.
+type Request struct {
+	Resources spec.Resources
+	Parent    string // absolute: below the mount; relative: below the hierarchy's base; empty: DefaultParent
+	ID        string // the group's own name
+	Account   bool   // count memory even where it is not limited, for stats and to name an OOM kill
+}
+
+// Plan is what will be done, in this order: make the groups of v2, hand controllers down to
+// them, make those of v1, write the limits, attach the device filter.
+type Plan struct {
+	Dirs     []Dir             // to make, the v2 group first; parents are made if missing
+	Enable   []Write           // to cgroup.subtree_control of each group above the v2 one, from the top
+	Writes   []Write           // to control files
+	Filter   []spec.DeviceRule // for the v2 group, as a program; nil: none
+	Warnings []string          // what was asked for and has no effect here, and why
+}
+
+// Dir is a container's group in one hierarchy. A container's list of them is all that is
+// needed to find its group again (Open).
+type Dir struct {
+	Path        string `json:"path"`
+	Controllers string `json:"controllers,omitempty"` // v1: "cpu,cpuacct"; empty: v2
+}
+
+func (d Dir) isV2() bool { return d.Controllers == "" }
+
+// Write is one value for one control file.
+type Write struct {
+	File     string `json:"file"`
+	Value    string `json:"value"`
+	Why      string `json:"why"`                // "limit memory to 64 MiB"
+	Optional bool   `json:"optional,omitempty"` // nothing is lost where the kernel has no such file
+	Inherit  bool   `json:"inherit,omitempty"`  // the value is that of the group above, and only if the file is empty
+	Atop     string `json:"atop,omitempty"`     // a file with what is in use: a value below that is refused
+	Else     *Write `json:"else,omitempty"`     // what to write where the kernel has no such file
+}
+
+// New plans a container's group on a host. It does nothing itself.
+func New(host Host, r Request) (Plan, error) {
+	parent, err := group(r)
+	if err != nil {
+		return Plan{}, err
+	}
+	b := &builder{host: host, parent: parent, id: r.ID}
+	if err := b.track(); err != nil {
+		return Plan{}, err
+	}
+	if r.Account {
+		b.account()
+	}
+	if err := b.resources(r.Resources); err != nil {
+		return Plan{}, err
+	}
+	if len(b.plan.Dirs) == 0 {
+		b.warn("no control group can be made here: nothing is counted, and only the main process can be paused or killed")
+	}
+	return b.finish(), nil
+}
+
+// Update plans new limits for a group that exists.
+func Update(host Host, dirs []Dir, r spec.Resources) (Plan, error) {
+	b := &builder{host: host, update: true}
+	b.plan.Dirs = dirs
+	if err := b.resources(r); err != nil {
+		return Plan{}, err
+	}
+	p := b.finish()
+	p.Dirs = nil
+	return p, nil
+}
+
+// Lines prints the plan, a step a line.
+func (p Plan) Lines() []string {
+	var lines []string
+	for _, d := range p.Dirs {
+		lines = append(lines, "make the control group "+d.Path)
+	}
+	for _, w := range slices.Concat(p.Enable, p.Writes) {
+		lines = append(lines, w.String())
+	}
+	for _, r := range p.Filter {
+		lines = append(lines, "attach a device filter: "+ruleWords(r))
+	}
+	return lines
+}
+
+func (w Write) String() string {
+	words := w.Why + `: write "` + w.Value + `" to ` + w.File
+	if w.Inherit {
+		words = w.Why + ": copy " + w.File + " from the group above, if it is empty"
+	}
+	if w.Else != nil {
+		words += ", or where that is missing " + `"` + w.Else.Value + `" to ` + w.Else.File
+	}
+	if w.Optional {
+		words += ", if it is there"
+	}
+	return words
+}
+
+// group checks the names in a request and returns the parent.
+func group(r Request) (string, error) {
+	if r.ID == "" || r.ID == "." || r.ID == ".." || strings.ContainsAny(r.ID, "/\n") {
+		return "", errs.Newf(errs.Invalid, "name control group", r.ID, "want a file name")
+	}
+	if r.Parent == "" {
+		return DefaultParent, nil
+	}
+	if slices.Contains(strings.Split(r.Parent, "/"), "..") || strings.Contains(r.Parent, "\n") {
+		return "", errs.Newf(errs.Invalid, "use control group parent", r.Parent, `".." is not allowed`)
+	}
+	return r.Parent, nil
+}
+
+// builder collects a plan.
+type builder struct {
+	host   Host
+	parent string
+	id     string
+	update bool     // the groups exist, and no others can be joined
+	enable []string // v2 controllers that the group needs
+	plan   Plan
+}
+
+func (b *builder) warn(text string) { b.plan.Warnings = append(b.plan.Warnings, text) }
+
+func (b *builder) write(w ...Write) { b.plan.Writes = append(b.plan.Writes, w...) }
+
+// top is the existing group of a hierarchy below which the parent is found.
+func (b *builder) top(t Hierarchy) string {
+	if path.IsAbs(b.parent) {
+		return t.Mount
+	}
+	return path.Join(t.Mount, t.Base)
+}
+
+// dir is the container's group in a hierarchy.
+func (b *builder) dir(t Hierarchy) string { return path.Join(b.top(t), b.parent, b.id) }
+
+// track chooses the hierarchy in which the container is found, frozen and killed: v2 wherever
+// there is one, because a process can be born in its group, and one write freezes or kills all
+// of it; else the v1 freezer.
+func (b *builder) track() error {
+	if b.host.V2.Base != "" {
+		b.plan.Dirs = []Dir{{Path: b.dir(b.host.V2)}}
+		return nil
+	}
+	i := slices.IndexFunc(b.host.V1, func(t Hierarchy) bool { return t.has("freezer") })
+	if i < 0 && b.host.V2.Mount == "" {
+		return errs.Newf(errs.Unsupported, "use control groups", "", "neither cgroup v2 nor the v1 freezer is mounted").
+			WithHint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+	}
+	if i >= 0 && b.host.V1[i].Base != "" {
+		b.plan.Dirs = []Dir{{b.dir(b.host.V1[i]), b.host.V1[i].name()}}
+	}
+	return nil
+}
+
+// account has memory counted, and processor time where v2 does not do so anyway.
+func (b *builder) account() {
+	_, _ = b.use("", "memory", "memory") // without the controller there are no numbers
+	if b.host.V2.Mount == "" {
+		_, _ = b.use("", "", "cpuacct")
+	}
+}
+
+// site is where a controller keeps the container's files.
+type site struct {
+	dir string
+	v2  bool
+}
+
+func (s site) file(name string) string { return path.Join(s.dir, name) }
+
+// use makes the container a member of a controller, by its v2 and its v1 name, for what.
+func (b *builder) use(what, v2, v1 string) (site, error) {
+	if b.host.V2.has(v2) {
+		if !slices.Contains(b.enable, v2) {
+			b.enable = append(b.enable, v2)
+		}
+		if i := slices.IndexFunc(b.plan.Dirs, Dir.isV2); i >= 0 {
+			return site{b.plan.Dirs[i].Path, true}, nil
+		}
+		return site{}, b.outside(what, v2)
+	}
+	i := slices.IndexFunc(b.host.V1, func(t Hierarchy) bool { return t.has(v1) })
+	switch {
+	case i < 0 && b.host.V2.Mount == "":
+		return site{}, missing(what, v1)
+	case i < 0 && b.host.V2.Base != "":
+		return site{}, missing(what, v2)
+	case i < 0 || b.host.V1[i].Base == "":
+		return site{}, errs.Newf(errs.Denied, what, "", "the control groups of this host are not ours to use").
+			WithHint("run as root, or in a delegated scope: systemd-run --user --scope -p Delegate=yes corten ...")
+	}
+	t := b.host.V1[i]
+	for _, d := range b.plan.Dirs {
+		if d.Controllers == t.name() {
+			return site{dir: d.Path}, nil
+		}
+	}
+	if b.update {
+		return site{}, b.outside(what, v1)
+	}
+	d := Dir{b.dir(t), t.name()}
+	b.plan.Dirs = append(b.plan.Dirs, d)
+	return site{dir: d.Path}, nil
+}
+
+func (b *builder) outside(what, controller string) error {
+	return errs.Newf(errs.Unsupported, what, "", "the container was started outside the control group controller "+controller).
+		WithHint("start the container with a limit of this sort; it can then be changed")
+}
+
+func missing(what, controller string) error {
+	cause := "this host has no control group controller " + controller
+	hint := "leave the limit out, or use a kernel with that controller"
+	switch controller {
+	case "memory":
+		hint = "leave the limit out, or boot with cgroup_enable=memory"
+	case "":
+		cause = "cgroup v2 has no control group controller for it"
+		hint = "leave the limit out; packets can be marked with nftables (socket cgroupv2)"
+	}
+	return errs.Newf(errs.Unsupported, what, "", cause).WithHint(hint)
+}
+
+// finish adds what the groups above have to hand down.
+func (b *builder) finish() Plan {
+	if len(b.enable) == 0 {
+		return b.plan
+	}
+	value := "+" + strings.Join(b.enable, " +")
+	base := path.Join(b.host.V2.Mount, b.host.V2.Base)
+	i := slices.IndexFunc(b.plan.Dirs, Dir.isV2)
+	for dir := path.Dir(b.plan.Dirs[i].Path); ; dir = path.Dir(dir) {
+		b.plan.Enable = append(b.plan.Enable, Write{
+			File: path.Join(dir, "cgroup.subtree_control"), Value: value, Why: "hand down controllers"})
+		if dir == base || len(dir) <= len(b.host.V2.Mount) {
+			break
+		}
+	}
+	slices.Reverse(b.plan.Enable)
+	return b.plan
+}
+
+// resources plans every limit.
+func (b *builder) resources(r spec.Resources) error {
+	for _, err := range []error{
+		b.memory(r.Memory),
+		b.cpu(r.CPU),
+		b.cpuset(r.CPU),
+		b.pids(r.Pids),
+		b.blockIO(r.BlockIO),
+		b.hugepages(r.Hugepages),
+		b.network(r.Network),
+		b.rdma(r.RDMA),
+		b.unified(r.Unified),
+		b.devices(r.Devices),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
