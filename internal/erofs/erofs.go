@@ -47,7 +47,7 @@ type Info struct {
 
 // Write writes t as an image. Equal trees and options make equal bytes. Nothing is
 // written before the whole tree has been checked; after an error from w itself what was
-// written is worthless. Memory is that of the image and some 150 bytes an entry.
+// written is worthless. Memory is that of the image and about 100 bytes an entry.
 //
 // Attributes in t that overlayfs would obey (trusted.overlay.*) are escaped, and a
 // character device 0:0, which it would take for a whiteout, becomes an empty file marked

@@ -107,12 +107,12 @@ func save(t tb, dir string, image []byte) string {
 }
 
 // fsck lets erofs-utils check an image, where it is installed.
-func fsck(t tb, path string) {
+func fsck(t tb, path string, options ...string) {
 	t.Helper()
 	if _, err := exec.LookPath("fsck.erofs"); err != nil {
 		return
 	}
-	if out, err := exec.Command("fsck.erofs", path).CombinedOutput(); err != nil {
+	if out, err := exec.Command("fsck.erofs", append(options, path)...).CombinedOutput(); err != nil {
 		t.Fatalf("fsck.erofs: %v\n%s", err, out)
 	}
 }

@@ -38,7 +38,7 @@ func (b *builder) link() error {
 			return err
 		}
 		*n = node{parent: open, next: int32(i + 1), target: int32(i), nlink: 1, kind: kind,
-			redirected: e.Object != "" && e.Size > 0}
+			redirected: e.Type == tree.Regular && e.Object != "" && e.Size > 0}
 		if e.Type == tree.Char && kind == tree.Regular {
 			n.marks = isWhiteout
 			b.nodes[open].marks |= hasWhiteouts

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/tree"
 )
@@ -122,6 +123,35 @@ func TestRandomTrees(t *testing.T) {
 		}
 		if diff := differ(readable(want), lookWithGo(t, image)); diff != "" {
 			t.Fatalf("go-erofs sees (+) what was not written (-):\n%s", diff)
+		}
+	})
+}
+
+// Whatever a list of entries is, it is written well or refused.
+func TestRandomEntries(t *testing.T) {
+	dir := t.TempDir()
+	path := rapid.OneOf(rapid.StringMatching(`([ab.]{1,2}/){0,3}[ab.]{0,2}`), rapid.String())
+	rapid.Check(t, func(t *rapid.T) {
+		entries := []tree.Entry{{Type: tree.Dir}}
+		for range rapid.IntRange(0, 8).Draw(t, "entries") {
+			e := anyEntry(t, path.Draw(t, "path"), []string{"a", "b", "a/a", ""})
+			if rapid.IntRange(0, 9).Draw(t, "odd") == 0 {
+				e.Type = tree.Type(rapid.IntRange(0, 12).Draw(t, "type"))
+				e.Opaque = rapid.Bool().Draw(t, "opaque")
+				e.Size = rapid.Int64().Draw(t, "size")
+			}
+			entries = append(entries, e)
+		}
+		if rapid.IntRange(0, 9).Draw(t, "sorted") > 0 {
+			slices.SortStableFunc(entries, func(a, b tree.Entry) int { return tree.Compare(a.Path, b.Path) })
+		}
+		var out bytes.Buffer
+		info, err := Write(&out, &tree.Tree{Entries: entries}, Options{Overlay: rapid.Bool().Draw(t, "overlay")})
+		switch {
+		case err == nil:
+			fsck(t, save(t, dir, out.Bytes()))
+		case !errs.Is(err, errs.Invalid) || out.Len() > 0 || info != (Info{}):
+			t.Fatalf("%d bytes, %+v, %v", out.Len(), info, err)
 		}
 	})
 }
