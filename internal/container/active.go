@@ -103,7 +103,7 @@ func sameFile(f *os.File, path string) bool {
 // Sweep undoes what dead owners left: processes, cgroups, id ranges, and the containers
 // themselves if they were to be removed. What it meets and cannot undo is returned; it
 // stays for the next sweep.
-func Sweep(dirs Dirs, killGroup func(dir string) error) error {
+func Sweep(dirs Dirs, kill func(groups []string) error) error {
 	folder := filepath.Join(dirs.Run, "active")
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,7 +118,7 @@ func Sweep(dirs Dirs, killGroup func(dir string) error) error {
 		if l == nil {
 			continue
 		}
-		if err := bury(dirs, spec.ContainerID(e.Name()), r, killGroup); err != nil {
+		if err := bury(dirs, spec.ContainerID(e.Name()), r, kill); err != nil {
 			all = append(all, err)
 			_ = l.file.Close() // the record stays
 			continue
@@ -129,11 +129,9 @@ func Sweep(dirs Dirs, killGroup func(dir string) error) error {
 }
 
 // bury ends and undoes one container whose owner died.
-func bury(dirs Dirs, id spec.ContainerID, r Record, killGroup func(string) error) error {
-	for _, g := range r.Groups {
-		if err := killGroup(g); err != nil {
-			return errs.Wrap("clean up container", id.Short(), err)
-		}
+func bury(dirs Dirs, id spec.ContainerID, r Record, kill func([]string) error) error {
+	if err := kill(r.Groups); err != nil {
+		return errs.Wrap("clean up container", id.Short(), err)
 	}
 	releaseAll(dirs, id)
 	if r.Remove {

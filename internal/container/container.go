@@ -133,6 +133,9 @@ func (x *Container) claimName() error {
 	}
 }
 
+// Dirs is the state folders that the container is in.
+func (x *Container) Dirs() Dirs { return x.dirs }
+
 // Dir is the container's directory.
 func (x *Container) Dir() string { return Dir(x.dirs, x.Spec.ID) }
 

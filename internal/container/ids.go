@@ -23,9 +23,7 @@ const (
 // ClaimIDs finds a range of ids that no running container has. The claim is the file
 // run/ids/N with the container's id in it; it ends with ReleaseIDs or with Sweep.
 func ClaimIDs(dirs Dirs, id spec.ContainerID) (host uint32, err error) {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(id))
-	start := h.Sum32() % ranges
+	start := firstChoice(id)
 	folder := filepath.Join(dirs.Run, "ids")
 	for i := range uint32(ranges) {
 		n := (start + i) % ranges
@@ -60,4 +58,31 @@ func ReleaseIDs(dirs Dirs, id spec.ContainerID, host uint32) {
 // Map is the map of a range for both users and groups.
 func Map(host uint32) []spec.IDMap {
 	return []spec.IDMap{{Container: 0, Host: host, Size: rangeSize}}
+}
+
+// LikelyIDs is the range that ClaimIDs tries first.
+func LikelyIDs(id spec.ContainerID) uint32 {
+	return firstRange + firstChoice(id)*rangeSize
+}
+
+// KeepMap maps one id to itself and the others of 0 to 65,535 to the range at host.
+func KeepMap(host, id uint32) []spec.IDMap {
+	var m []spec.IDMap
+	if id >= rangeSize {
+		return append(Map(host), spec.IDMap{Container: id, Host: id, Size: 1})
+	}
+	if id > 0 {
+		m = append(m, spec.IDMap{Container: 0, Host: host, Size: id})
+	}
+	m = append(m, spec.IDMap{Container: id, Host: id, Size: 1})
+	if id+1 < rangeSize {
+		m = append(m, spec.IDMap{Container: id + 1, Host: host + id + 1, Size: rangeSize - id - 1})
+	}
+	return m
+}
+
+func firstChoice(id spec.ContainerID) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	return h.Sum32() % ranges
 }

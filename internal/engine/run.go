@@ -3,9 +3,14 @@ package engine
 import (
 	"context"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -39,18 +44,171 @@ type Exit struct {
 type Running struct {
 	ID       spec.ContainerID
 	Terminal *os.File // the master side; nil without a terminal
+
+	box     *container.Container
+	proc    *launch.Process
+	group   cgroup.Group
+	claim   uint32 // first host id of its range; 0: none
+	started time.Time
+	relay   *relay
+	swept   chan struct{}
+	volumes []string // anonymous ones, removed with the container
 }
 
 // Plan says what Start would do, and does nothing.
 func (e *Engine) Plan(ctx context.Context, req RunRequest) (plan.Plan, error) {
-	return plan.Plan{}, nil
+	d, err := e.draft(ctx, req, true)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	return d.plan()
 }
 
 // Start makes a container and starts it with this process's stdin, stdout and stderr.
-func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) { return nil, nil }
+func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
+	d, err := e.draft(ctx, req, false)
+	if err != nil {
+		return nil, err
+	}
+	r, err := d.start()
+	if err != nil {
+		d.discard()
+		return nil, err
+	}
+	r.swept = make(chan struct{})
+	go func() { // while the container runs there is time to clear up after others
+		defer close(r.swept)
+		_ = e.sweep()
+	}()
+	return r, nil
+}
+
+// sweep undoes what containers left whose owner was killed.
+func (e *Engine) sweep() error {
+	return container.Sweep(e.dirs(), func(dirs []string) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return destroyGroup(ctx, cgroup.Group(dirs))
+	})
+}
+
+func destroyGroup(ctx context.Context, g cgroup.Group) error {
+	if len(g) == 0 {
+		return nil
+	}
+	if err := g.Kill(ctx); err != nil {
+		return err
+	}
+	return g.Remove(ctx)
+}
+
+// start launches the draft and says how the first exec went.
+func (d *draft) start() (*Running, error) {
+	p, err := d.plan()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.box.Save(); err != nil {
+		return nil, err
+	}
+	r := &Running{ID: d.c.ID, box: d.box, claim: d.claim, volumes: d.anonymous}
+	files := map[plan.Handle]*os.File{}
+	var report *os.File
+	if !d.c.Life.NoInit {
+		pr, pw, err := os.Pipe()
+		if err != nil {
+			return nil, errs.Wrap("make report pipe", "", err)
+		}
+		defer pr.Close()
+		defer pw.Close()
+		files[plan.Report], report = pw, pr
+	}
+	if r.relay, err = newRelay(d.c.Process, &p, files); err != nil {
+		return nil, err
+	}
+	r.started = time.Now()
+	r.proc, err = launch.Start(p, launch.Env{Files: files, MakeGroups: d.makeGroups})
+	r.relay.started()
+	if err != nil {
+		return nil, err
+	}
+	r.group, r.Terminal = d.groups.Group, r.proc.Terminal
+	if report != nil {
+		files[plan.Report].Close()
+		if err := readReport(report, d.c.Process.Args[0]); err != nil {
+			_, _ = r.proc.Wait()
+			return nil, err
+		}
+	}
+	return r, d.box.SetState(container.State{Status: container.Running, PID: r.proc.PID, Started: r.started})
+}
+
+// readReport waits until init has executed the command, or learns why it could not.
+func readReport(report *os.File, name string) error {
+	var b [1]byte
+	if n, _ := report.Read(b[:]); n == 0 {
+		return nil
+	}
+	return launch.ExecError(name, unix.Errno(b[0]))
+}
 
 // Signal sends a signal to the container's main process.
-func (r *Running) Signal(sig unix.Signal) error { return nil }
+func (r *Running) Signal(sig unix.Signal) error { return r.proc.Signal(sig) }
 
 // Wait waits for the end, records it, and removes what --rm says.
-func (r *Running) Wait() (Exit, error) { return Exit{}, nil }
+func (r *Running) Wait() (Exit, error) {
+	st, err := r.proc.Wait()
+	if err != nil {
+		return Exit{}, err
+	}
+	r.relay.wait()
+	exit := Exit{Code: st.Code, Signal: st.Signal}
+	if st.Signal != 0 {
+		exit.Code = 128 + int(st.Signal)
+	}
+	exit.Message = r.why(exit)
+	return exit, r.end(exit)
+}
+
+// why explains an end that a limit caused.
+func (r *Running) why(exit Exit) string {
+	limits := r.box.Spec.Resources
+	if exit.Code == 128+int(unix.SIGKILL) || exit.Code == 1 || exit.Code > 128 {
+		if r.group.OOMKills() > 0 {
+			if limits.Memory.Limit > 0 {
+				return "out of memory: limit " + sizeWords(limits.Memory.Limit)
+			}
+			return "out of memory: the machine has none left"
+		}
+	}
+	if exit.Code != 0 && limits.Pids.Limit != nil {
+		if r.group.PidsRefused() > 0 {
+			return "process limit met: limit " + countWords(*limits.Pids.Limit)
+		}
+	}
+	return ""
+}
+
+// end gives back what the container held, and removes or records it.
+func (r *Running) end(exit Exit) error {
+	_ = r.proc.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := destroyGroup(ctx, r.group); err != nil {
+		return err // the record of the lock stays: the next sweep tries again
+	}
+	if r.claim != 0 {
+		container.ReleaseIDs(r.box.Dirs(), r.ID, r.claim)
+	}
+	if r.box.Spec.Life.Remove {
+		err := r.box.Remove()
+		removeVolumes(r.box.Dirs().Root, r.volumes)
+		return err
+	}
+	err := r.box.SetState(container.State{Status: container.Exited, Started: r.started, Finished: time.Now(),
+		ExitCode: exit.Code, OOM: exit.Message != "" && exit.Signal == unix.SIGKILL, Message: exit.Message})
+	if err != nil {
+		return err
+	}
+	return r.box.Unlock()
+}

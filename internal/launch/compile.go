@@ -15,11 +15,12 @@ import (
 type compiler struct {
 	*table
 	handles map[plan.Handle]slot
-	await   [2]int // eventfd to read and pidfd of the launcher to watch
-	root    slot   // the root mount, once EnterRoot is compiled
-	null    slot   // /dev/null of the container, once a Mask needs it
-	empty   slot   // an empty read-only file system, likewise
-	ptm     slot   // the terminal's master
+	kept    map[plan.Handle]slot // where KeepFDs put them
+	await   [2]int               // eventfd to read and pidfd of the launcher to watch
+	root    slot                 // the root mount, once EnterRoot is compiled
+	null    slot                 // /dev/null of the container, once a Mask needs it
+	empty   slot                 // an empty read-only file system, likewise
+	ptm     slot                 // the terminal's master
 	pts     slot
 }
 

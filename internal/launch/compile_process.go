@@ -96,7 +96,7 @@ func (c *compiler) keepFDs(s plan.KeepFDs) {
 		}
 		fd := c.num(uintptr(3 + i))
 		c.call(unix.SYS_DUP3, l, fd, flags)
-		c.handles[all[i]] = fd
+		c.kept[all[i]] = fd
 	}
 	c.call(unix.SYS_CLOSE_RANGE, c.num(uintptr(3+len(lifted))), c.num(uintptr(^uint32(0))), zero)
 }
@@ -184,7 +184,7 @@ func (c *compiler) exec(s plan.Exec) {
 	argv, envp := c.texts(s.Args), c.texts(s.Env)
 	c.call(unix.SYS_RT_SIGPROCMASK, c.num(unix.SIG_SETMASK), c.bytes(make([]byte, 8)), zero, c.num(8))
 	if s.FD != "" {
-		c.call(unix.SYS_EXECVEAT, c.handle(s.FD), c.text(""), argv, envp, c.num(unix.AT_EMPTY_PATH))
+		c.call(unix.SYS_EXECVEAT, c.kept[s.FD], c.text(""), argv, envp, c.num(unix.AT_EMPTY_PATH))
 		return
 	}
 	for _, p := range s.Paths {

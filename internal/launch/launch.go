@@ -75,7 +75,7 @@ func (h *host) prepare(p plan.Plan) error {
 	}
 	h.fds["launch:self"], h.self = self, self
 
-	h.c = &compiler{table: newTable(), handles: map[plan.Handle]slot{}, await: [2]int{release, self}}
+	h.c = &compiler{table: newTable(), handles: map[plan.Handle]slot{}, kept: map[plan.Handle]slot{}, await: [2]int{release, self}}
 	for name, f := range h.env.Files {
 		h.c.slots[h.c.handle(name)] = f.Fd()
 	}
@@ -105,26 +105,22 @@ func (h *host) failure(p plan.Plan) error {
 		step := p.Child[h.c.steps[out.row]]
 		err := unix.Errno(out.errno)
 		if e, ok := step.(plan.Exec); ok {
-			return execError(e, err)
+			return ExecError(e.Args[0], err)
 		}
 		return errs.Wrap(step.String(), "", err)
 	case out.row >= uintptr(len(h.c.rows)):
 		e, _ := p.Child[len(p.Child)-1].(plan.Exec)
 		if out.eacces != 0 {
-			return execError(e, unix.EACCES)
+			return ExecError(e.Args[0], unix.EACCES)
 		}
-		return execError(e, unix.Errno(out.last))
+		return ExecError(e.Args[0], unix.Errno(out.last))
 	}
 	return nil
 }
 
-// execError says what is wrong with a command. Its kind is NotFound or Denied, from which
-// a face makes 127 and 126.
-func execError(e plan.Exec, err unix.Errno) error {
-	name := ""
-	if len(e.Args) > 0 {
-		name = e.Args[0]
-	}
+// ExecError says why a command could not be executed. Its kind is NotFound or Denied, from
+// which a face makes 127 and 126.
+func ExecError(name string, err unix.Errno) error {
 	switch err {
 	case unix.ENOENT, unix.ENOTDIR:
 		x := errs.New(errs.NotFound, "execute", name, err)

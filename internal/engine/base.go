@@ -1,0 +1,51 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/platform"
+	"github.com/cortenhq/corten/internal/rootfs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// base is what a container is made on: an image or a platform.
+type base struct {
+	image    spec.Image
+	config   oci.Config
+	root     func(rootfs.Layer) plan.Root
+	accounts func() plan.Accounts
+}
+
+// base finds what the request names.
+func (e *Engine) base(ctx context.Context, req RunRequest) (base, error) {
+	if req.Spec.Image.Name == platform.HostName {
+		return e.hostBase()
+	}
+	return e.imageBase(ctx, req)
+}
+
+// hostBase is the host's own root.
+func (e *Engine) hostBase() (base, error) {
+	mask, err := platform.Mask(filepath.Join(e.cfg.Root, "platforms", "host"), platform.MaskList, e.cfg.Root, e.cfg.Run)
+	if err != nil {
+		return base{}, err
+	}
+	return base{
+		image: spec.Image{Name: platform.HostName, Platform: true},
+		root:  func(l rootfs.Layer) plan.Root { return rootfs.Host(mask, platform.Binds(), l) },
+		accounts: func() plan.Accounts {
+			passwd, _ := os.ReadFile("/etc/passwd")
+			group, _ := os.ReadFile("/etc/group")
+			return plan.Accounts{Passwd: passwd, Group: group}
+		},
+	}, nil
+}
+
+func (e *Engine) imageBase(ctx context.Context, req RunRequest) (base, error) {
+	return base{}, errs.Newf(errs.NotFound, "find image", req.Spec.Image.Name, "no images yet")
+}

@@ -1,0 +1,300 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/rootfs"
+	"github.com/cortenhq/corten/internal/seccomp"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// draft is a container on its way from a request to a plan.
+type draft struct {
+	e         *Engine
+	c         *spec.Container
+	base      base
+	host      cgroup.Host
+	groups    cgroup.Plan
+	grouped   bool // the groups are made
+	box       *container.Container
+	claim     uint32   // first host id of its range; 0: none
+	anonymous []string // volumes that go with the container
+	files     []plan.File
+	sources   []plan.Source
+}
+
+// draft completes the request and, unless dry, makes the container's directory and claims
+// what it needs. A dry draft leaves no trace.
+func (e *Engine) draft(ctx context.Context, req RunRequest, dry bool) (*draft, error) {
+	d := &draft{e: e, c: req.Spec}
+	var err error
+	if d.base, err = e.base(ctx, req); err != nil {
+		return nil, err
+	}
+	d.complete()
+	if d.host, err = cgroup.Detect(); err != nil {
+		return nil, err
+	}
+	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.c.Resources, ID: string(d.c.ID)})
+	if err != nil {
+		return nil, err
+	}
+	if dry {
+		err = d.pretend()
+	} else {
+		err = d.claimAll()
+	}
+	if err != nil {
+		d.discard()
+		return nil, err
+	}
+	return d, nil
+}
+
+// complete fills in identity and what the image says.
+func (d *draft) complete() {
+	c := d.c
+	c.Version, c.Created, c.Image = spec.Version, time.Now().UTC(), d.base.image
+	if c.ID == "" {
+		c.ID = container.NewID()
+	}
+	if c.Name == "" {
+		c.Name = c.ID.Short()
+	}
+	c.Complete(d.base.config)
+	if c.Namespaces.Hostname == "" && fresh(c.Namespaces.UTS) {
+		c.Namespaces.Hostname = c.ID.Short()
+	}
+	if c.Resources.Devices == nil && !c.Security.Privileged {
+		c.Resources.Devices = cgroup.DefaultDevices()
+		for _, dev := range c.Devices {
+			major, minor := int64(dev.Major), int64(dev.Minor)
+			c.Resources.Devices = append(c.Resources.Devices, spec.DeviceRule{
+				Allow: true, Type: dev.Type, Major: &major, Minor: &minor, Access: dev.Access})
+		}
+	}
+}
+
+func fresh(ns spec.Namespace) bool { return ns.Mode == spec.Private || ns.Mode == spec.Shareable }
+
+// claimAll makes the directory and claims a range of ids.
+func (d *draft) claimAll() error {
+	box, err := container.Create(d.e.dirs(), d.c, d.groups.Group)
+	if err != nil {
+		return err
+	}
+	d.box = box
+	if d.c.Namespaces.User.Mode == spec.UserAuto {
+		if d.claim, err = container.ClaimIDs(d.e.dirs(), d.c.ID); err != nil {
+			return err
+		}
+		d.mapIDs(d.claim)
+	}
+	if err := d.resolveUser(); err != nil {
+		return err
+	}
+	if err := d.findSources(false); err != nil {
+		return err
+	}
+	return d.makeFiles(d.box.WriteFile)
+}
+
+// pretend fills in what claimAll would, without touching anything.
+func (d *draft) pretend() error {
+	if d.c.Namespaces.User.Mode == spec.UserAuto {
+		d.mapIDs(container.LikelyIDs(d.c.ID))
+	}
+	if err := d.resolveUser(); err != nil {
+		return err
+	}
+	if err := d.findSources(true); err != nil {
+		return err
+	}
+	return d.makeFiles(func(name string, _ []byte) (string, error) {
+		return filepath.Join(container.Dir(d.e.dirs(), d.c.ID), "etc", name), nil
+	})
+}
+
+func (d *draft) mapIDs(host uint32) {
+	m := container.Map(host)
+	d.c.Namespaces.User.UIDMap, d.c.Namespaces.User.GIDMap = m, m
+}
+
+// resolveUser makes the map of --userns keep-id: the caller's ids stay, all others come
+// from the container's own range.
+func (d *draft) resolveUser() error {
+	u := &d.c.Namespaces.User
+	switch u.Mode {
+	case spec.UserKeepID:
+		var err error
+		if d.claim == 0 && d.box != nil {
+			if d.claim, err = container.ClaimIDs(d.e.dirs(), d.c.ID); err != nil {
+				return err
+			}
+		}
+		base := d.claim
+		if base == 0 {
+			base = container.LikelyIDs(d.c.ID)
+		}
+		uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
+		u.UIDMap, u.GIDMap = container.KeepMap(base, uid), container.KeepMap(base, gid)
+		if d.c.Process.User == "" {
+			d.c.Process.User = countWords(int64(uid)) + ":" + countWords(int64(gid))
+		}
+	case spec.UserMap:
+		if len(u.UIDMap) == 0 || len(u.GIDMap) == 0 {
+			return errs.Newf(errs.Invalid, "map users", "", "both a uid and a gid map are wanted")
+		}
+	}
+	return nil
+}
+
+// makeFiles makes the files that every container has of its own. A platform brings its
+// own.
+func (d *draft) makeFiles(write func(string, []byte) (string, error)) error {
+	if d.c.Image.Platform {
+		return nil
+	}
+	name := d.c.Namespaces.Hostname
+	var hosts strings.Builder
+	hosts.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	if name != "" {
+		hosts.WriteString("127.0.1.1\t" + name + "\n")
+	}
+	for _, f := range []struct{ name, target, content string }{
+		{"hosts", "/etc/hosts", hosts.String()},
+		{"hostname", "/etc/hostname", name + "\n"},
+	} {
+		if f.name == "hosts" && d.c.Namespaces.Net.Mode == spec.Host {
+			d.files = append(d.files, hostFile("/etc/hosts"), hostFile("/etc/resolv.conf"))
+			continue
+		}
+		path, err := write(f.name, []byte(f.content))
+		if err != nil {
+			return err
+		}
+		d.files = append(d.files, plan.File{Source: plan.Source{Path: path, File: true}, Target: f.target,
+			Shift: true, What: "its own " + f.target})
+	}
+	return nil
+}
+
+// hostFile shows a file of the host to a container in the host's network.
+func hostFile(path string) plan.File {
+	return plan.File{Source: plan.Source{Path: path, File: true}, Target: path, ReadOnly: true, What: "the host's " + path}
+}
+
+// plan makes the plan of the draft.
+func (d *draft) plan() (plan.Plan, error) {
+	layer := rootfs.Layer{Dir: container.Dir(d.e.dirs(), d.c.ID), Volatile: d.c.Life.Remove}
+	in := plan.Input{
+		Container: d.c,
+		Root:      d.base.root(layer),
+		Sources:   d.sources,
+		Files:     d.files,
+		Accounts:  d.accounts(),
+		Groups:    d.groupSteps(),
+		Host:      plan.Facts{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Tied: true},
+	}
+	var err error
+	if in.Filter, err = d.filter(); err != nil {
+		return plan.Plan{}, err
+	}
+	if !d.c.Life.NoInit {
+		if in.Host.Init, err = helper("corten-init"); err != nil {
+			return plan.Plan{}, err
+		}
+	}
+	p, err := plan.Make(in)
+	p.Warnings = append(p.Warnings, d.groups.Warnings...)
+	return p, err
+}
+
+// accounts reads the container's passwd and group only if a name has to be looked up or a
+// home found in them.
+func (d *draft) accounts() plan.Accounts { return d.base.accounts() }
+
+// groupSteps puts the cgroup plan in the words of a launch plan.
+func (d *draft) groupSteps() plan.Groups {
+	g := plan.Groups{
+		Make:  plan.MakeGroups{Dirs: d.groups.Group, Writes: d.groups.Words()},
+		V2:    d.groups.V2,
+		Enter: d.groups.Enter,
+	}
+	if d.host.V1 == nil && d.host.V2.Mount != "" {
+		g.Mount = append(g.Mount, plan.MountFS{Type: "cgroup2", Target: "/sys/fs/cgroup",
+			ReadOnly: !d.c.Security.Privileged, NoSuid: true, NoDev: true, NoExec: true})
+	}
+	return g
+}
+
+func (d *draft) makeGroups() error {
+	err := d.groups.Make()
+	d.grouped = err == nil
+	return err
+}
+
+// filter compiles the container's seccomp profile, or finds it compiled.
+func (d *draft) filter() (*plan.Filter, error) {
+	sec := d.c.Security
+	if sec.Unconfined || sec.Privileged {
+		return nil, nil
+	}
+	dir := filepath.Join(d.e.cfg.Run, "seccomp")
+	name, prog, err := "default", seccomp.Program{}, error(nil)
+	if sec.Seccomp == nil {
+		prog, err = seccomp.DefaultCached(dir, sec.Capabilities, seccomp.Host)
+	} else {
+		name = "of the user"
+		prog, err = seccomp.Cached(dir, sec.Seccomp, seccomp.Host)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := &plan.Filter{Name: name, Flags: prog.Flags, Program: make([]plan.Instruction, len(prog.Insns))}
+	for i, in := range prog.Insns {
+		f.Program[i] = plan.Instruction(in)
+	}
+	return f, nil
+}
+
+// discard gives back what a draft that does not become a container has claimed.
+func (d *draft) discard() {
+	if d.box == nil {
+		return
+	}
+	if d.grouped {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = destroyGroup(ctx, d.groups.Group)
+	}
+	if d.claim != 0 {
+		container.ReleaseIDs(d.e.dirs(), d.c.ID, d.claim)
+	}
+	_ = d.box.Remove()
+	removeVolumes(d.e.cfg.Root, d.anonymous)
+}
+
+// exists reports whether a path is there, and whether it is something else than a
+// directory.
+func exists(path string) (there, file bool, err error) {
+	var st unix.Stat_t
+	switch err := unix.Stat(path, &st); err {
+	case nil:
+		return true, st.Mode&unix.S_IFMT != unix.S_IFDIR, nil
+	case unix.ENOENT, unix.ENOTDIR:
+		return false, false, nil
+	default:
+		return false, false, err
+	}
+}

@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// relay stands between a container without a terminal of its own and the terminal of its
+// user. A descriptor of that terminal would let the container read what the user types and
+// change the terminal's modes, so it gets pipes and we copy. What is no terminal is handed
+// over as it is, and costs nothing.
+type relay struct {
+	theirs  []*os.File // the container's ends
+	ours    []*os.File
+	outputs sync.WaitGroup
+	copies  []func()
+}
+
+// newRelay makes pipes for those of our descriptors that are terminals, and tells the plan.
+func newRelay(p spec.Process, pl *plan.Plan, files map[plan.Handle]*os.File) (*relay, error) {
+	r := &relay{}
+	if p.Terminal {
+		return r, nil
+	}
+	std := plan.Stdio{NoStdin: !p.Stdin}
+	if p.Stdin && isTerminal(os.Stdin) {
+		if err := r.pipe(files, "stdin", true, func(_, w *os.File) { _, _ = io.Copy(w, os.Stdin); w.Close() }); err != nil {
+			return nil, err
+		}
+		std.In = "stdin"
+	}
+	for _, o := range []struct {
+		f    *os.File
+		name plan.Handle
+		to   *plan.Handle
+	}{{os.Stdout, "stdout", &std.Out}, {os.Stderr, "stderr", &std.Err}} {
+		if !isTerminal(o.f) {
+			continue
+		}
+		r.outputs.Add(1)
+		err := r.pipe(files, o.name, false, func(rd, _ *os.File) {
+			defer r.outputs.Done()
+			_, _ = io.Copy(o.f, rd)
+		})
+		if err != nil {
+			return nil, err
+		}
+		*o.to = o.name
+	}
+	for i, s := range pl.Child {
+		if _, ok := s.(plan.Stdio); ok {
+			pl.Child[i] = std
+		}
+	}
+	return r, nil
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// pipe makes one pipe; the copy runs once the container is started.
+func (r *relay) pipe(files map[plan.Handle]*os.File, name plan.Handle, in bool, copy func(rd, w *os.File)) error {
+	rd, w, err := os.Pipe()
+	if err != nil {
+		return errs.Wrap("make pipe for", string(name), err)
+	}
+	theirs, ours := w, rd
+	if in {
+		theirs, ours = rd, w
+	}
+	files[name] = theirs
+	r.theirs, r.ours = append(r.theirs, theirs), append(r.ours, ours)
+	r.copies = append(r.copies, func() { copy(rd, w) })
+	return nil
+}
+
+// started closes the container's ends and begins to copy.
+func (r *relay) started() {
+	for _, f := range r.theirs {
+		f.Close()
+	}
+	for _, c := range r.copies {
+		go c()
+	}
+}
+
+// wait waits until all that the container wrote has been copied.
+func (r *relay) wait() {
+	r.outputs.Wait()
+	for _, f := range r.ours {
+		f.Close()
+	}
+}

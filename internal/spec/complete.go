@@ -1,0 +1,87 @@
+package spec
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/cortenhq/corten/internal/oci"
+)
+
+// Complete fills in what the user left to the image: the command line, environment,
+// working directory, user, stop signal, labels and volumes. What the user said stays.
+//
+// A user's entrypoint replaces both the image's entrypoint and its command, as Docker does.
+func (c *Container) Complete(img oci.Config) {
+	p := &c.Process
+	switch {
+	case p.Entrypoint != nil:
+		p.Args = slices.Concat(p.Entrypoint, p.Args)
+	case len(p.Args) > 0:
+		p.Args = slices.Concat(img.Entrypoint, p.Args)
+	default:
+		p.Args = slices.Concat(img.Entrypoint, img.Cmd)
+	}
+	p.Entrypoint = nil
+	p.Env = mergeEnv(img.Env, p.Env)
+	p.Cwd = first(p.Cwd, img.WorkingDir, "/")
+	if !strings.HasPrefix(p.Cwd, "/") {
+		p.Cwd = "/" + p.Cwd
+	}
+	p.User = first(p.User, img.User)
+	c.Life.StopSignal = first(c.Life.StopSignal, img.StopSignal)
+	for k, v := range img.Labels {
+		if _, ok := c.Labels[k]; !ok {
+			if c.Labels == nil {
+				c.Labels = map[string]string{}
+			}
+			c.Labels[k] = v
+		}
+	}
+	c.addVolumes(img.Volumes)
+}
+
+// addVolumes gives each VOLUME of the image an anonymous volume, unless the user mounts
+// something there.
+func (c *Container) addVolumes(volumes map[string]struct{}) {
+	targets := make([]string, 0, len(volumes))
+	for t := range volumes {
+		if strings.HasPrefix(t, "/") && t != "/" {
+			targets = append(targets, t)
+		}
+	}
+	slices.Sort(targets)
+	for _, t := range targets {
+		taken := slices.ContainsFunc(c.Mounts, func(m Mount) bool {
+			return strings.TrimRight(m.Target, "/") == strings.TrimRight(t, "/")
+		})
+		if !taken {
+			c.Mounts = append(c.Mounts, Mount{Type: Volume, Target: t})
+		}
+	}
+}
+
+// mergeEnv puts over's variables over base's, each name once, in the order of their first
+// appearance.
+func mergeEnv(base, over []string) []string {
+	var out []string
+	at := map[string]int{}
+	for _, e := range slices.Concat(base, over) {
+		name, _, _ := strings.Cut(e, "=")
+		if i, ok := at[name]; ok {
+			out[i] = e
+			continue
+		}
+		at[name] = len(out)
+		out = append(out, e)
+	}
+	return out
+}
+
+func first(list ...string) string {
+	for _, s := range list {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
