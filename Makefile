@@ -1,0 +1,89 @@
+# Corten. `make run` builds it and runs a container on this host's own root;
+# `make test` installs what the tests need, by Debian package name, and runs them all.
+
+GO        ?= go
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+LDFLAGS   := -s -w
+PROGRAMS  := corten corten-init
+# What the tests use from Debian: oracles, peers, and makers of real images.
+PACKAGES  := erofs-utils busybox-static debootstrap docker-registry skopeo umoci crun \
+             attr libcap2-bin zstd xz-utils procps
+PEERS     := crun runc podman docker.io bubblewrap skopeo umoci docker-registry busybox-static debootstrap
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+export CGO_ENABLED = 0
+
+.PHONY: build run test check race cross fuzz bench install uninstall docs clean test-packages bench-packages
+
+build:
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+	@chmod 0711 bin/corten-init # unreadable for a container's users: they can then not trace it
+
+run: build
+	@bin/corten run --rm host sh -c 'echo "Hello from a container on $$(. /etc/os-release; echo $$PRETTY_NAME)."; \
+	  echo "I am $$(id -un) in here, host id $$(awk "{print \$$2; exit}" /proc/self/uid_map) outside."; \
+	  echo "My processes:"; ps -o pid,user,args'
+
+test: test-packages build check
+	$(GO) test ./...
+	@$(MAKE) --no-print-directory race cross
+
+check:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these'; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+# The race detector needs cgo; the tests it runs are the same.
+race:
+	CGO_ENABLED=1 $(GO) test -race -short ./internal/...
+
+cross:
+	GOARCH=arm64 $(GO) vet ./...
+
+# Each fuzz target for FUZZTIME.
+FUZZTIME ?= 30s
+fuzz:
+	@for p in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$p/*_test.go); do \
+	    $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+bench: bench-packages build
+	$(GO) run ./bench -md $(BENCHFLAGS)
+
+docs: build
+	$(GO) run ./cmd/corten-docs -man bin/man -completions bin/completions
+
+install: docs
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/corten $(DESTDIR)$(PREFIX)/share/man/man1 \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 0755 bin/corten $(DESTDIR)$(PREFIX)/bin/corten
+	install -m 0711 bin/corten-init $(DESTDIR)$(PREFIX)/libexec/corten/corten-init
+	install -m 0644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 0644 bin/completions/corten.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten
+	install -m 0644 bin/completions/_corten $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten
+	install -m 0644 bin/completions/corten.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish
+
+uninstall:
+	rm -rf $(DESTDIR)$(PREFIX)/bin/corten $(DESTDIR)$(PREFIX)/libexec/corten $(DESTDIR)$(PREFIX)/share/man/man1/corten*.1 \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten \
+	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish
+
+# install-packages: only what is missing, so that a machine which has all is not asked for the network.
+define install-packages
+	@missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "missing, and what needs them will be skipped by name: $$missing"; \
+	  else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi; fi
+endef
+
+test-packages:
+	$(call install-packages,$(PACKAGES))
+
+bench-packages:
+	$(call install-packages,$(PEERS))
+
+clean:
+	rm -rf bin
