@@ -1,0 +1,273 @@
+// Package corten_test keeps the house in order: how big things may grow, who may import
+// whom, what is linked into the programs that have to be small. An exemption is a line in
+// one of the tables here, with its reason.
+package corten_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"testing"
+)
+
+// The caps. Beauty is decided in the tail.
+const (
+	maxFunction  = 70   // lines
+	maxPackage   = 2500 // lines of non-test code
+	maxInterface = 5    // methods
+	maxStruct    = 15   // fields
+)
+
+// exempt names what is over a cap: "package.Name", or a package's path for its size.
+var exempt = map[string]string{}
+
+// mutable names package variables that are not constant in effect, and why.
+var mutable = map[string]string{
+	"erofs.le": "a short name for binary.LittleEndian",
+}
+
+// band is the height of each package: imports go down. Packages of one height are
+// neighbours and leave each other alone, but for those in sideways.
+var band = map[string]int{
+	"errs": 0, "oci": 0, "spec": 0, "tree": 0,
+	"kernel": 1, "kernel/probe": 1, "disk": 1,
+	"plan":     2,
+	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3,
+	"cgroup": 3, "seccomp": 3, "inflate": 3, "registry/registries": 3,
+	"image": 4, "container": 4, "platform": 4,
+	"engine": 5,
+	"cli":    6, "cli/runflags": 6,
+	// support for tests; nothing of the product may import it
+	"testimage": 9,
+}
+
+// sideways are the neighbours that may be imported, and why.
+var sideways = map[string]string{
+	"spec -> oci":                     "a container is completed from its image's configuration",
+	"spec -> errs":                    "words of one language",
+	"oci -> errs":                     "words of one language",
+	"tree -> oci":                     "files are named by digests",
+	"tree -> errs":                    "words of one language",
+	"kernel/probe -> kernel":          "probes are made of the same system calls",
+	"disk -> kernel":                  "files are made durable by system calls",
+	"layer -> inflate":                "a layer is mostly a gzip stream",
+	"cli -> cli/runflags":             "the flags of run are a language of their own",
+	"registry -> registry/registries": "the configuration file of registries is a language of its own",
+}
+
+type file struct {
+	path string // relative, with slashes
+	pkg  string // relative to internal/, or the path of the command
+	ast  *ast.File
+	set  *token.FileSet
+	len  int
+}
+
+func sources(t *testing.T) []file {
+	t.Helper()
+	var out []file
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != "." || d.Name() == "testdata" || d.Name() == "bin") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		set := token.NewFileSet()
+		f, err := parser.ParseFile(set, path, b, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		dir := filepath.ToSlash(filepath.Dir(path))
+		out = append(out, file{path, strings.TrimPrefix(dir, "internal/"), f, set, strings.Count(string(b), "\n")})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestCaps(t *testing.T) {
+	size := map[string]int{}
+	for _, f := range sources(t) {
+		if !ast.IsGenerated(f.ast) {
+			size[f.pkg] += f.len
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				lines := f.set.Position(n.End()).Line - f.set.Position(n.Pos()).Line + 1
+				over(t, f, f.pkg+"."+n.Name.Name, "lines of a function", lines, maxFunction)
+			case *ast.TypeSpec:
+				switch x := n.Type.(type) {
+				case *ast.InterfaceType:
+					over(t, f, f.pkg+"."+n.Name.Name, "methods of an interface", x.Methods.NumFields(), maxInterface)
+				case *ast.StructType:
+					over(t, f, f.pkg+"."+n.Name.Name, "fields of a struct", x.Fields.NumFields(), maxStruct)
+				}
+			}
+			return true
+		})
+	}
+	for pkg, n := range size {
+		if n > maxPackage && exempt[pkg] == "" {
+			t.Errorf("%s: %d lines, the cap is %d: split it by meaning", pkg, n, maxPackage)
+		}
+	}
+}
+
+func over(t *testing.T, f file, name, what string, n, limit int) {
+	if n > limit && exempt[name] == "" {
+		t.Errorf("%s: %s has %d %s, the cap is %d", f.path, name, n, what, limit)
+	}
+}
+
+func TestNoHiddenState(t *testing.T) {
+	for _, f := range sources(t) {
+		for _, d := range f.ast.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				if d.Name.Name == "init" && d.Recv == nil {
+					t.Errorf("%s: an init function; wire things in one place instead", f.path)
+				}
+			case *ast.GenDecl:
+				if d.Tok == token.VAR {
+					checkVars(t, f, d)
+				}
+			}
+		}
+		for _, i := range f.ast.Imports {
+			if i.Name != nil && i.Name.Name == "_" && i.Path.Value != `"embed"` && i.Path.Value != `"unsafe"` {
+				t.Errorf("%s: imports %s for its effect", f.path, i.Path.Value)
+			}
+		}
+	}
+}
+
+// checkVars lets pass what cannot change: checks of interfaces, tables (arrays and slices
+// of literals, which tests of their packages keep from being written to) and errors.
+func checkVars(t *testing.T, f file, d *ast.GenDecl) {
+	for _, s := range d.Specs {
+		v := s.(*ast.ValueSpec)
+		for i, name := range v.Names {
+			key := f.pkg + "." + name.Name
+			if name.Name == "_" || mutable[key] != "" {
+				continue
+			}
+			if len(v.Values) > i {
+				switch x := v.Values[i].(type) {
+				case *ast.CompositeLit:
+					if _, isMap := x.Type.(*ast.MapType); !isMap {
+						continue
+					}
+				case *ast.CallExpr:
+					if sel, ok := x.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "New" {
+						continue // errors.New
+					}
+				}
+			}
+			if hasEmbed(d) {
+				continue
+			}
+			t.Errorf("%s: package variable %s; if it cannot be avoided, say why in tidy_test.go", f.path, name.Name)
+		}
+	}
+}
+
+func hasEmbed(d *ast.GenDecl) bool {
+	return d.Doc != nil && strings.Contains(d.Doc.Text()+commentText(d.Doc), "go:embed")
+}
+
+func commentText(g *ast.CommentGroup) string {
+	var b strings.Builder
+	for _, c := range g.List {
+		b.WriteString(c.Text)
+	}
+	return b.String()
+}
+
+const module = "github.com/cortenhq/corten/internal/"
+
+func TestImportsGoDown(t *testing.T) {
+	for _, f := range sources(t) {
+		from, known := band[f.pkg]
+		if !known && strings.HasPrefix(f.path, "internal/") && !strings.Contains(f.pkg, "/gen") {
+			t.Errorf("%s: package %s has no band in tidy_test.go", f.path, f.pkg)
+			continue
+		}
+		for _, i := range f.ast.Imports {
+			path := strings.Trim(i.Path.Value, `"`)
+			if path == "unsafe" && (!strings.HasSuffix(f.path, "_unsafe.go") || f.pkg != "kernel" && f.pkg != "launch") {
+				t.Errorf("%s: unsafe belongs in *_unsafe.go of kernel and launch", f.path)
+			}
+			to, ours := strings.CutPrefix(path, module)
+			if !ours || !known {
+				continue
+			}
+			if band[to] > from || band[to] == from && sideways[f.pkg+" -> "+to] == "" {
+				t.Errorf("%s: %s may not import %s", f.path, f.pkg, to)
+			}
+			if to == "testimage" {
+				t.Errorf("%s: imports support for tests", f.path)
+			}
+		}
+		if band[f.pkg] == 0 && known {
+			onlyStandard(t, f)
+		}
+	}
+}
+
+// onlyStandard keeps the words free of other people's packages.
+func onlyStandard(t *testing.T, f file) {
+	for _, i := range f.ast.Imports {
+		path := strings.Trim(i.Path.Value, `"`)
+		if strings.Contains(strings.Split(path, "/")[0], ".") && !strings.HasPrefix(path, module) {
+			t.Errorf("%s: a package of words imports %s", f.path, path)
+		}
+	}
+}
+
+// TestSmallPrograms holds the packages that the programs inside containers link against a
+// checked-in list, so that growth is a decision.
+func TestSmallPrograms(t *testing.T) {
+	for _, program := range []string{"corten-init"} {
+		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./cmd/"+program).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Fields(string(out))
+		sort.Strings(got)
+		b, err := os.ReadFile("testdata/deps/" + program + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.Fields(string(b)); strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("%s links\n%s\nand testdata/deps/%s.txt says\n%s", program, strings.Join(got, "\n"), program, strings.Join(want, "\n"))
+		}
+		std, err := exec.Command("go", "list", "-deps", "./cmd/"+program).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, heavy := range []string{"net", "net/http", "regexp", "fmt", "encoding/json", "text/template"} {
+			for _, p := range strings.Fields(string(std)) {
+				if p == heavy {
+					t.Errorf("%s links %s", program, heavy)
+				}
+			}
+		}
+	}
+}
