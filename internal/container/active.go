@@ -100,10 +100,16 @@ func sameFile(f *os.File, path string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
 
+// Undo is what other packages do to undo what a container held.
+type Undo struct {
+	KillGroups    func(dirs []string) error // ends all processes and removes the groups
+	RemoveVolumes func(names []string) error
+}
+
 // Sweep undoes what dead owners left: processes, cgroups, id ranges, and the containers
 // themselves if they were to be removed. What it meets and cannot undo is returned; it
 // stays for the next sweep.
-func Sweep(dirs Dirs, kill func(groups []string) error) error {
+func Sweep(dirs Dirs, undo Undo) error {
 	folder := filepath.Join(dirs.Run, "active")
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,7 +124,7 @@ func Sweep(dirs Dirs, kill func(groups []string) error) error {
 		if l == nil {
 			continue
 		}
-		if err := bury(dirs, spec.ContainerID(e.Name()), r, kill); err != nil {
+		if err := bury(dirs, spec.ContainerID(e.Name()), r, undo); err != nil {
 			all = append(all, err)
 			_ = l.file.Close() // the record stays
 			continue
@@ -129,12 +135,17 @@ func Sweep(dirs Dirs, kill func(groups []string) error) error {
 }
 
 // bury ends and undoes one container whose owner died.
-func bury(dirs Dirs, id spec.ContainerID, r Record, kill func([]string) error) error {
-	if err := kill(r.Groups); err != nil {
+func bury(dirs Dirs, id spec.ContainerID, r Record, undo Undo) error {
+	if err := undo.KillGroups(r.Groups); err != nil {
 		return errs.Wrap("clean up container", id.Short(), err)
 	}
 	releaseAll(dirs, id)
 	if r.Remove {
+		if c, err := ReadSpec(dirs, id); err == nil {
+			if err := undo.RemoveVolumes(c.AnonymousVolumes()); err != nil {
+				return err
+			}
+		}
 		return remove(dirs, id, r.Name)
 	}
 	x := &Container{Spec: &spec.Container{ID: id, Name: r.Name}, dirs: dirs}
@@ -160,6 +171,20 @@ func releaseAll(dirs Dirs, id spec.ContainerID) {
 			_ = os.Remove(path)
 		}
 	}
+}
+
+// ReadSpec reads spec.json.
+func ReadSpec(dirs Dirs, id spec.ContainerID) (*spec.Container, error) {
+	c := new(spec.Container)
+	b, err := os.ReadFile(filepath.Join(Dir(dirs, id), "spec.json"))
+	if err == nil {
+		err = json.Unmarshal(b, c)
+	}
+	if err == nil && c.Version > spec.Version {
+		return nil, errs.Newf(errs.Unsupported, "read container", id.Short(), "it was made by a newer Corten").
+			WithHint("use that version, or a newer one")
+	}
+	return c, errs.Wrap("read container", id.Short(), err)
 }
 
 // ReadState reads state.json.

@@ -21,17 +21,17 @@ type base struct {
 	accounts func() plan.Accounts
 }
 
-// base finds what the request names.
-func (e *Engine) base(ctx context.Context, req RunRequest) (base, error) {
+// base finds what the request names; dry, it makes and fetches nothing.
+func (e *Engine) base(ctx context.Context, req RunRequest, dry bool) (base, error) {
 	if req.Spec.Image.Name == platform.HostName {
-		return e.hostBase()
+		return e.hostBase(dry)
 	}
 	return e.imageBase(ctx, req)
 }
 
 // hostBase is the host's own root.
-func (e *Engine) hostBase() (base, error) {
-	mask, err := platform.Mask(filepath.Join(e.cfg.Root, "platforms", "host"), platform.MaskList, e.cfg.Root, e.cfg.Run)
+func (e *Engine) hostBase(dry bool) (base, error) {
+	mask, err := platform.Mask(filepath.Join(e.cfg.Root, "platforms", "host"), platform.MaskList, dry, e.cfg.Root, e.cfg.Run)
 	if err != nil {
 		return base{}, err
 	}

@@ -16,21 +16,22 @@ import (
 	"github.com/cortenhq/corten/internal/rootfs"
 	"github.com/cortenhq/corten/internal/seccomp"
 	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/volume"
 )
 
 // draft is a container on its way from a request to a plan.
 type draft struct {
-	e         *Engine
-	c         *spec.Container
-	base      base
-	host      cgroup.Host
-	groups    cgroup.Plan
-	grouped   bool // the groups are made
-	box       *container.Container
-	claim     uint32   // first host id of its range; 0: none
-	anonymous []string // volumes that go with the container
-	files     []plan.File
-	sources   []plan.Source
+	e       *Engine
+	c       *spec.Container
+	base    base
+	host    cgroup.Host
+	groups  cgroup.Plan
+	grouped bool // the groups are made
+	box     *container.Container
+	claim   uint32 // first host id of its range; 0: none
+	seeding []*volume.Volume
+	files   []plan.File
+	sources []plan.Source
 }
 
 // draft completes the request and, unless dry, makes the container's directory and claims
@@ -38,7 +39,7 @@ type draft struct {
 func (e *Engine) draft(ctx context.Context, req RunRequest, dry bool) (*draft, error) {
 	d := &draft{e: e, c: req.Spec}
 	var err error
-	if d.base, err = e.base(ctx, req); err != nil {
+	if d.base, err = e.base(ctx, req, dry); err != nil {
 		return nil, err
 	}
 	d.complete()
@@ -281,8 +282,9 @@ func (d *draft) discard() {
 	if d.claim != 0 {
 		container.ReleaseIDs(d.e.dirs(), d.c.ID, d.claim)
 	}
+	_ = d.settleVolumes(false)
 	_ = d.box.Remove()
-	removeVolumes(d.e.cfg.Root, d.anonymous)
+	_ = removeVolumes(d.e.cfg.Root, d.c.AnonymousVolumes())
 }
 
 // exists reports whether a path is there, and whether it is something else than a

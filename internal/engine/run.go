@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"os"
 	"time"
 
@@ -52,7 +53,6 @@ type Running struct {
 	started time.Time
 	relay   *relay
 	swept   chan struct{}
-	volumes []string // anonymous ones, removed with the container
 }
 
 // Plan says what Start would do, and does nothing.
@@ -85,10 +85,13 @@ func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
 
 // sweep undoes what containers left whose owner was killed.
 func (e *Engine) sweep() error {
-	return container.Sweep(e.dirs(), func(dirs []string) error {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		return destroyGroup(ctx, cgroup.Group(dirs))
+	return container.Sweep(e.dirs(), container.Undo{
+		KillGroups: func(dirs []string) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			return destroyGroup(ctx, cgroup.Group(dirs))
+		},
+		RemoveVolumes: func(names []string) error { return removeVolumes(e.cfg.Root, names) },
 	})
 }
 
@@ -111,7 +114,7 @@ func (d *draft) start() (*Running, error) {
 	if err := d.box.Save(); err != nil {
 		return nil, err
 	}
-	r := &Running{ID: d.c.ID, box: d.box, claim: d.claim, volumes: d.anonymous}
+	r := &Running{ID: d.c.ID, box: d.box, claim: d.claim}
 	files := map[plan.Handle]*os.File{}
 	var report *os.File
 	if !d.c.Life.NoInit {
@@ -130,6 +133,11 @@ func (d *draft) start() (*Running, error) {
 	r.proc, err = launch.Start(p, launch.Env{Files: files, MakeGroups: d.makeGroups})
 	r.relay.started()
 	if err != nil {
+		return nil, err
+	}
+	if err := d.settleVolumes(true); err != nil {
+		_ = r.proc.Signal(unix.SIGKILL)
+		_, _ = r.proc.Wait()
 		return nil, err
 	}
 	r.group, r.Terminal = d.groups.Group, r.proc.Terminal
@@ -201,9 +209,7 @@ func (r *Running) end(exit Exit) error {
 		container.ReleaseIDs(r.box.Dirs(), r.ID, r.claim)
 	}
 	if r.box.Spec.Life.Remove {
-		err := r.box.Remove()
-		removeVolumes(r.box.Dirs().Root, r.volumes)
-		return err
+		return errors.Join(removeVolumes(r.box.Dirs().Root, r.box.Spec.AnonymousVolumes()), r.box.Remove())
 	}
 	err := r.box.SetState(container.State{Status: container.Exited, Started: r.started, Finished: time.Now(),
 		ExitCode: exit.Code, OOM: exit.Message != "" && exit.Signal == unix.SIGKILL, Message: exit.Message})

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/volume"
 )
 
 // findSources asks the host about what the container mounts.
@@ -50,31 +52,48 @@ func bindSource(m *spec.Mount, dry bool) (plan.Source, error) {
 	return plan.Source{Path: m.Source, File: file}, nil
 }
 
-// volumeSource finds or makes a volume: volumes/NAME/_data below the root, closed to the
-// host's users by the mode of volumes/.
+// volumeSource finds or makes a volume. A new one is filled from the image while the
+// container is started, unless the user says no.
 func (d *draft) volumeSource(m *spec.Mount, dry bool) (plan.Source, error) {
 	if m.Source == "" {
-		m.Source = string(container.NewID())
-		d.anonymous = append(d.anonymous, m.Source)
+		m.Source, m.Anonymous = string(container.NewID()), true
 	}
-	folder := filepath.Join(d.e.cfg.Root, "volumes")
-	data := filepath.Join(folder, m.Source, "_data")
 	if dry {
-		return plan.Source{Path: data}, nil
+		data := filepath.Join(volume.Dir(d.e.cfg.Root, m.Source), "_data")
+		there, _, err := exists(data)
+		return plan.Source{Path: data, Seed: !there && !m.NoCopy && !d.c.Image.Platform}, err
 	}
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return plan.Source{}, errs.Wrap("make volume", m.Source, err)
+	v, err := volume.Open(d.e.cfg.Root, m.Source)
+	if err != nil {
+		return plan.Source{}, err
 	}
-	if err := os.MkdirAll(data, 0o755); err != nil {
-		return plan.Source{}, errs.Wrap("make volume", m.Source, err)
+	if v.New() {
+		d.seeding = append(d.seeding, v)
 	}
-	return plan.Source{Path: data}, nil
+	return plan.Source{Path: v.Data(), Seed: v.New() && !m.NoCopy && !d.c.Image.Platform}, nil
 }
 
-func removeVolumes(root string, names []string) {
-	for _, n := range names {
-		_ = os.RemoveAll(filepath.Join(root, "volumes", n))
+// settleVolumes records that new volumes have their first content, or, if the start did
+// not get that far, leaves them to their next user.
+func (d *draft) settleVolumes(filled bool) error {
+	var all []error
+	for _, v := range d.seeding {
+		if filled {
+			all = append(all, v.Filled())
+		} else {
+			all = append(all, v.Close())
+		}
 	}
+	d.seeding = nil
+	return errors.Join(all...)
+}
+
+func removeVolumes(root string, names []string) error {
+	var all []error
+	for _, n := range names {
+		all = append(all, volume.Remove(root, n))
+	}
+	return errors.Join(all...)
 }
 
 // sizeWords writes bytes as people say them: "64 MiB".

@@ -39,6 +39,8 @@ func (h *host) run(s plan.Step) error {
 		return h.idmap(s)
 	case plan.Restrict:
 		return h.restrict(s)
+	case plan.Seed:
+		return h.seed(s)
 	case plan.OOMScore:
 		return writeFile(h.procFile("oom_score_adj"), strconv.Itoa(s.Value))
 	case plan.Limit:

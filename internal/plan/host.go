@@ -104,6 +104,15 @@ type (
 		What        string `json:"what"`
 	}
 
+	// Seed copies what the root has at Target into a volume that is used for the first time.
+	Seed struct {
+		From   Handle `json:"from"`
+		Target string `json:"target"`
+		To     Handle `json:"to"`
+		Volume string `json:"volume"`
+		Root   Owner  `json:"root"`
+	}
+
 	// OOMScore sets how eagerly the kernel kills the process when memory runs out.
 	OOMScore struct {
 		Value int `json:"value"`
@@ -126,20 +135,21 @@ type (
 	Release struct{}
 )
 
-func (CloneMount) Kind() string   { return "clone-mount" }
-func (MountImage) Kind() string   { return "mount-image" }
-func (OpenFile) Kind() string     { return "open-file" }
-func (MakeDev) Kind() string      { return "make-dev" }
-func (Overlay) Kind() string      { return "overlay" }
-func (MakeGroups) Kind() string   { return "make-cgroups" }
-func (Clone) Kind() string        { return "clone" }
-func (MapIDs) Kind() string       { return "map-ids" }
-func (IDMap) Kind() string        { return "idmap" }
-func (Restrict) Kind() string     { return "restrict" }
-func (OOMScore) Kind() string     { return "oom-score" }
-func (Limit) Kind() string        { return "limit" }
-func (OwnStdio) Kind() string     { return "own-stdio" }
-func (Release) Kind() string      { return "release" }
+func (CloneMount) Kind() string { return "clone-mount" }
+func (MountImage) Kind() string { return "mount-image" }
+func (OpenFile) Kind() string   { return "open-file" }
+func (MakeDev) Kind() string    { return "make-dev" }
+func (Overlay) Kind() string    { return "overlay" }
+func (MakeGroups) Kind() string { return "make-cgroups" }
+func (Clone) Kind() string      { return "clone" }
+func (MapIDs) Kind() string     { return "map-ids" }
+func (IDMap) Kind() string      { return "idmap" }
+func (Restrict) Kind() string   { return "restrict" }
+func (Seed) Kind() string       { return "seed" }
+func (OOMScore) Kind() string   { return "oom-score" }
+func (Limit) Kind() string      { return "limit" }
+func (OwnStdio) Kind() string   { return "own-stdio" }
+func (Release) Kind() string    { return "release" }
 
 func (s CloneMount) String() string {
 	if s.Recursive {
@@ -236,6 +246,10 @@ func (s Restrict) String() string {
 	return words
 }
 
+func (s Seed) String() string {
+	return fmt.Sprintf("copy what the image has at %s into the new volume %s", s.Target, s.Volume)
+}
+
 func (s OOMScore) String() string { return fmt.Sprintf("set the OOM score adjustment to %d", s.Value) }
 
 func (s Limit) String() string {
@@ -262,6 +276,7 @@ func (s MakeDev) opens() []Handle    { return []Handle{s.As} }
 func (s Overlay) opens() []Handle    { return []Handle{s.As} }
 func (s IDMap) uses() []Handle       { return []Handle{s.Mount} }
 func (s Restrict) uses() []Handle    { return []Handle{s.Mount} }
+func (s Seed) uses() []Handle        { return []Handle{s.From, s.To} }
 func (s Overlay) uses() []Handle {
 	return append(append([]Handle{s.Writable}, s.Lower...), s.Data...)
 }

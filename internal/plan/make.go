@@ -35,6 +35,7 @@ type Root struct {
 type Source struct {
 	Path string // absolute path on the host
 	File bool   // not a directory
+	Seed bool   // a volume's first use: it begins with what the image has at the target
 }
 
 // File is something of the host mounted into the container at start.

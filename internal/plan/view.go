@@ -56,6 +56,9 @@ func (m *maker) openMounts() error {
 		if m.private() && !mnt.NoIDMap {
 			m.onHost(IDMap{Mount: h, Recursive: mnt.Recursive, Optional: true, What: what})
 		}
+		if m.in.Sources[i].Seed {
+			m.onHost(Seed{From: RootMount, Target: mnt.Target, To: h, Volume: mnt.Source, Root: m.owner})
+		}
 		r := Restrict{Mount: h, Recursive: mnt.Recursive, ReadOnly: mnt.ReadOnly, NoExec: mnt.NoExec, NoSuid: mnt.NoSuid,
 			NoDev: mnt.NoDev || m.private(), Propagation: strings.TrimPrefix(mnt.Propagation, "r"), What: what}
 		if r.Propagation == "" {

@@ -68,16 +68,17 @@ func skeleton() []string {
 		"/usr/local/lib", "/usr/local/share", "/usr/sbin", "/usr/share", "/var", "/var/cache", "/var/lib"}
 }
 
-// Mask returns the path of the mask image, which it makes if there is none for the host as
-// it is now. dir is platforms/host; state are Corten's own folders, which are hidden too.
-func Mask(dir, list string, state ...string) (string, error) {
+// Mask says where the mask image for the host as it is now lies, and makes it if there is
+// none, unless dry. dir is platforms/host; list is the administrator's; state are Corten's
+// own folders, which are hidden too.
+func Mask(dir, list string, dry bool, state ...string) (string, error) {
 	in, err := look(list, state)
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "mask-"+in.key()+".erofs")
 	var st unix.Stat_t
-	if unix.Stat(path, &st) == nil {
+	if dry || unix.Stat(path, &st) == nil {
 		return path, nil
 	}
 	var img bytes.Buffer

@@ -84,6 +84,17 @@ const (
 	Volume MountType = "volume"
 )
 
+// AnonymousVolumes is the names of the volumes that go with the container.
+func (c *Container) AnonymousVolumes() []string {
+	var names []string
+	for _, m := range c.Mounts {
+		if m.Anonymous {
+			names = append(names, m.Source)
+		}
+	}
+	return names
+}
+
 // Mount is one mount below the container's root, made in the order given (parents first).
 type Mount struct {
 	Type        MountType `json:"type"`
@@ -96,11 +107,12 @@ type Mount struct {
 	Exec        bool      `json:"exec,omitempty"` // Tmpfs: undo the default noexec
 	NoSuid      bool      `json:"noSuid,omitempty"`
 	NoDev       bool      `json:"noDev,omitempty"`
-	NoIDMap     bool      `json:"noIDMap,omitempty"` // Bind: show the host's owners unshifted
-	NoCopy      bool      `json:"noCopy,omitempty"`  // Volume: do not copy the image's content in at first use
-	Create      bool      `json:"create,omitempty"`  // Bind: make a missing source directory, as -v does
-	Size        int64     `json:"size,omitempty"`    // Tmpfs: bytes; 0: the kernel's default of half the memory
-	Mode        *uint32   `json:"mode,omitempty"`    // Tmpfs: mode of its root; nil: 1777
+	NoIDMap     bool      `json:"noIDMap,omitempty"`   // Bind: show the host's owners unshifted
+	Anonymous   bool      `json:"anonymous,omitempty"` // Volume: it was named by Corten, and goes with the container
+	NoCopy      bool      `json:"noCopy,omitempty"`    // Volume: do not copy the image's content in at first use
+	Create      bool      `json:"create,omitempty"`    // Bind: make a missing source directory, as -v does
+	Size        int64     `json:"size,omitempty"`      // Tmpfs: bytes; 0: the kernel's default of half the memory
+	Mode        *uint32   `json:"mode,omitempty"`      // Tmpfs: mode of its root; nil: 1777
 }
 
 // NSMode is where a namespace comes from.
