@@ -2,10 +2,10 @@
 // it and can stop all of it at once.
 //
 // A group is planned by New from what is asked for and the facts of the host (Detect), then
-// made by Plan.Make; the new process is born in it (Group.FD, clone3's CLONE_INTO_CGROUP) or
-// joins it by itself (Group.Tasks). Its place is a list of directories (Group.Dirs) that the
-// container's state keeps, and by which any later command opens it again (Open) to change
-// limits (Update), pause, read, kill and remove it. Nothing is held in memory between.
+// made by Plan.Make; the new process is born in it (Plan.V2, clone3's CLONE_INTO_CGROUP) or
+// enters it by itself (Plan.Enter). It is known by its directories: the container's state
+// keeps them, and any later command that has them changes the limits (Update), and
+// joins, freezes, reads, kills and removes the group. Nothing is held in memory between.
 //
 // Cgroup v2 has one hierarchy; v1 has one for each controller or pair of them; a hybrid host has
 // controllers in v1 and an almost empty v2. The container is always found by its v2 group where
@@ -30,58 +30,34 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-// Group is a container's group: a directory in each hierarchy that it is part of.
-type Group struct {
-	dirs []Dir
-	fd   int // of the v2 directory, -1 until it is needed
-}
-
-// Open is the group that was made with these directories. They need not exist any more.
-func Open(dirs []Dir) *Group { return &Group{dirs: dirs, fd: -1} }
-
-// Dirs is what Open takes.
-func (g *Group) Dirs() []Dir { return g.dirs }
-
-// Close lets go of the descriptor, not of the group.
-func (g *Group) Close() error {
-	if g.fd < 0 {
-		return nil
-	}
-	fd := g.fd
-	g.fd = -1
-	return unix.Close(fd)
-}
+// Group is a container's group: its directory in each hierarchy that it is part of. The
+// first is the one by which the container is found, frozen and killed.
+type Group []string
 
 // Make carries the plan out. If it fails, what it made is gone again, but for the groups above.
-func (p Plan) Make() (*Group, error) {
-	g := Open(p.Dirs)
-	if err := p.make(g); err != nil {
-		for _, d := range p.Dirs {
-			_ = removeDir(d.Path) // best effort: it was empty, or was never made
+func (p Plan) Make() error {
+	err := p.make()
+	if err != nil {
+		for _, dir := range p.Group {
+			_ = removeDir(dir) // it is empty, or was never made
 		}
-		_ = g.Close()
-		return nil, err
 	}
-	return g, nil
+	return err
 }
 
-func (p Plan) make(g *Group) error {
-	for _, d := range p.Dirs {
-		if err := makeDir(d.Path); err != nil {
+func (p Plan) make() error {
+	for _, dir := range p.Group {
+		if err := makeDir(dir); err != nil {
 			return err
 		}
 	}
 	if err := p.Apply(); err != nil {
 		return err
 	}
-	if p.Filter == nil {
+	if p.Filter.Rules == nil {
 		return nil
 	}
-	fd, err := g.FD()
-	if err != nil {
-		return err
-	}
-	return attachFilter(fd, p.Filter)
+	return p.Filter.attach()
 }
 
 // makeDir makes a group. One that is there already was left by a start that was cut short,
@@ -133,38 +109,26 @@ func makeParents(dir string) error {
 	return err
 }
 
-// FD is a descriptor of the v2 directory, for CLONE_INTO_CGROUP (Linux 5.7); -1 if the
-// container is in no v2 group. It is the group's until Close.
-func (g *Group) FD() (int, error) {
-	i := slices.IndexFunc(g.dirs, Dir.isV2)
-	if g.fd >= 0 || i < 0 {
-		return g.fd, nil
-	}
-	fd, err := open(g.dirs[i].Path, unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return -1, errs.New(errs.KindOf(err), "open control group", g.dirs[i].Path, err)
-	}
-	g.fd = fd
-	return fd, nil
-}
-
-// Tasks are the files by which a process of one thread joins the v1 groups: it writes "0" to
-// each. It can do so whatever user it has become, if the files were opened by root.
-func (g *Group) Tasks() []string {
-	var files []string
-	for _, d := range g.dirs {
-		if !d.isV2() {
-			files = append(files, d.Path+"/tasks")
+// Enter says how another process gets into the group, as Plan.V2 and Plan.Enter do.
+func (g Group) Enter() (v2 string, tasks []string) {
+	for _, dir := range g {
+		if isV2(dir) {
+			v2 = dir
+		} else {
+			tasks = append(tasks, dir+"/tasks")
 		}
 	}
-	return files
+	return v2, tasks
 }
 
+// isV2 tells by a file that every v2 group below the root has had since Linux 4.5.
+func isV2(dir string) bool { return unix.Access(dir+"/cgroup.events", unix.F_OK) == nil }
+
 // Add moves another process into the group. It is slow; see the package comment.
-func (g *Group) Add(pid int) error {
-	for _, d := range g.dirs {
-		if err := writeFile(d.Path+"/cgroup.procs", strconv.Itoa(pid)); err != nil {
-			return errs.New(errs.KindOf(err), "move process "+strconv.Itoa(pid)+" into control group", d.Path, err)
+func (g Group) Add(pid int) error {
+	for _, dir := range g {
+		if err := writeFile(dir+"/cgroup.procs", strconv.Itoa(pid)); err != nil {
+			return errs.New(errs.KindOf(err), "move process "+strconv.Itoa(pid)+" into control group", dir, err)
 		}
 	}
 	return nil
@@ -172,11 +136,11 @@ func (g *Group) Add(pid int) error {
 
 // Procs lists the processes of the group and of the groups that the container made in it.
 // Those of another pid namespace, which have no number here, are left out.
-func (g *Group) Procs() ([]int, error) {
-	if len(g.dirs) == 0 {
+func (g Group) Procs() ([]int, error) {
+	if len(g) == 0 {
 		return nil, nil
 	}
-	return procs(g.dirs[0].Path)
+	return procs(g[0])
 }
 
 func procs(dir string) ([]int, error) {
@@ -220,18 +184,18 @@ func children(dir string) []string {
 
 // Remove removes the group and the groups in it. It waits for processes that are on their
 // way out until ctx is done. To remove what is not there is no error.
-func (g *Group) Remove(ctx context.Context) error {
-	for _, d := range slices.Backward(g.dirs) {
+func (g Group) Remove(ctx context.Context) error {
+	for _, dir := range slices.Backward(g) {
 		err := backoff(ctx, func() (bool, error) {
-			err := removeDir(d.Path)
+			err := removeDir(dir)
 			return err != unix.EBUSY, err
 		})
 		if err == unix.EBUSY {
-			pids, _ := procs(d.Path)
-			return errs.Newf(errs.Busy, "remove control group", d.Path, strconv.Itoa(len(pids))+" processes are still in it")
+			pids, _ := procs(dir)
+			return errs.Newf(errs.Busy, "remove control group", dir, strconv.Itoa(len(pids))+" processes are still in it")
 		}
 		if err != nil {
-			return errs.New(errs.KindOf(err), "remove control group", d.Path, err)
+			return errs.New(errs.KindOf(err), "remove control group", dir, err)
 		}
 	}
 	return nil

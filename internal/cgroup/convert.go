@@ -41,11 +41,16 @@ func limit(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
+// to says what a limit does: "limit memory to 64 MiB".
+func to(what string, n int64, words func(int64) string) string {
+	if n < 0 {
+		return "take the limit off " + what
+	}
+	return "limit " + what + " to " + words(n)
+}
+
 // size is a number of bytes in words: "64 MiB".
 func size(n int64) string {
-	if n < 0 {
-		return "unlimited"
-	}
 	for _, u := range [...]struct {
 		shift uint
 		name  string
@@ -59,9 +64,6 @@ func size(n int64) string {
 
 // micros is a number of microseconds in words: "50 ms".
 func micros(n int64) string {
-	if n < 0 {
-		return "unlimited"
-	}
 	if n%1000 == 0 {
 		return strconv.FormatInt(n/1000, 10) + " ms"
 	}

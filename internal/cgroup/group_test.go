@@ -21,8 +21,8 @@ func TestMemoryLimitKills(t *testing.T) {
 	h := realHost(t)
 	need(t, h, "memory", "memory")
 	g := makeGroup(t, h, spec.Resources{Memory: spec.Memory{Limit: 64 << 20, Swap: 64 << 20}}, false)
-	if n, err := g.OOMKills(); n != 0 || err != nil {
-		t.Fatalf("before: %d kills, %v", n, err)
+	if n := g.OOMKills(); n != 0 {
+		t.Fatalf("before: %d kills", n)
 	}
 	small := startHelper(t, g, "allocate 8")
 	if st := small.finish(t); st.ExitStatus() != 0 {
@@ -32,8 +32,8 @@ func TestMemoryLimitKills(t *testing.T) {
 	if st := big.finish(t); st.Signal() != syscall.SIGKILL {
 		t.Fatalf("128 MiB of 64: %v, want it killed", st)
 	}
-	if n, err := g.OOMKills(); n < 1 || err != nil {
-		t.Fatalf("after: %d kills, %v", n, err)
+	if n := g.OOMKills(); n < 1 {
+		t.Fatalf("after: %d kills", n)
 	}
 	s, err := g.Stats()
 	if err != nil || s.MemoryPeak < 60<<20 || s.MemoryPeak > 64<<20 || s.CPU <= 0 {
@@ -46,7 +46,7 @@ func TestUpdateMemory(t *testing.T) {
 	h := realHost(t)
 	need(t, h, "memory", "memory")
 	g := makeGroup(t, h, spec.Resources{Memory: spec.Memory{Limit: 64 << 20, Swap: 128 << 20}}, false)
-	dir, v2 := g.dir("memory", "memory")
+	dir, v2 := dirOf(t, h, g, "memory", "memory")
 	for _, m := range []spec.Memory{
 		{Limit: 256 << 20, Swap: 512 << 20},
 		{Limit: 32 << 20, Swap: 48 << 20},
@@ -54,7 +54,7 @@ func TestUpdateMemory(t *testing.T) {
 		{Limit: -1},
 		{Limit: 64 << 20, Swap: -1, Reservation: 16 << 20},
 	} {
-		p, err := Update(h, g.Dirs(), spec.Resources{Memory: m})
+		p, err := Update(h, g, spec.Resources{Memory: m})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,14 +82,14 @@ func TestUpdateBelowUse(t *testing.T) {
 	need(t, h, "memory", "memory")
 	g := makeGroup(t, h, spec.Resources{Memory: spec.Memory{Limit: 256 << 20}}, false)
 	startHelper(t, g, "allocate 0")
-	p, err := Update(h, g.Dirs(), spec.Resources{Memory: spec.Memory{Limit: 4096, CheckBeforeUpdate: true}})
+	p, err := Update(h, g, spec.Resources{Memory: spec.Memory{Limit: 4096, CheckBeforeUpdate: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Apply(); !errs.Is(err, errs.Busy) || errs.HintOf(err) == "" {
 		t.Fatalf("got %v, want it refused as busy with a hint", err)
 	}
-	if n, _ := g.OOMKills(); n != 0 {
+	if n := g.OOMKills(); n != 0 {
 		t.Fatalf("%d processes killed", n)
 	}
 }
@@ -99,7 +99,7 @@ func TestUpdateOutside(t *testing.T) {
 	h := realHost(t)
 	need(t, h, "pids", "pids")
 	g := makeGroup(t, h, spec.Resources{}, false)
-	p, err := Update(h, g.Dirs(), spec.Resources{Pids: spec.Pids{Limit: ptr[int64](10)}})
+	p, err := Update(h, g, spec.Resources{Pids: spec.Pids{Limit: ptr[int64](10)}})
 	if h.V2.has("pids") {
 		if err != nil || p.Apply() != nil {
 			t.Fatal(err)
@@ -118,8 +118,8 @@ func TestPidsLimit(t *testing.T) {
 	p := start(t, g, "sh", "-c", "echo ready; read x; sleep 100 & sleep 100 & sleep 100 & sleep 100 & wait")
 	p.expect(t, "ready")
 	p.finish(t)
-	if n, err := g.PidsRefused(); n < 1 || err != nil {
-		t.Fatalf("%d forks refused, %v", n, err)
+	if n := g.PidsRefused(); n < 1 {
+		t.Fatalf("%d forks refused", n)
 	}
 	if s, err := g.Stats(); err != nil || s.Pids > 3 {
 		t.Fatalf("%+v, %v", s, err)
@@ -130,7 +130,7 @@ func TestCPU(t *testing.T) {
 	h := realHost(t)
 	need(t, h, "cpu", "cpu")
 	g := makeGroup(t, h, spec.Resources{CPU: spec.CPU{Shares: 512, Quota: 50000, Period: 200000, Burst: ptr[uint64](10000)}}, false)
-	dir, v2 := g.dir("cpu", "cpu")
+	dir, v2 := dirOf(t, h, g, "cpu", "cpu")
 	want := map[string]string{"cpu.shares": "512", "cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "200000", "cpu.cfs_burst_us": "10000"}
 	if v2 {
 		want = map[string]string{"cpu.weight": "59", "cpu.max": "50000 200000", "cpu.max.burst": "10000"}
@@ -146,7 +146,7 @@ func TestCPU(t *testing.T) {
 	check()
 	change := func(c spec.CPU) {
 		t.Helper()
-		p, err := Update(h, g.Dirs(), spec.Resources{CPU: c})
+		p, err := Update(h, g, spec.Resources{CPU: c})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func TestBlockIO(t *testing.T) {
 	}
 	g := makeGroup(t, h, spec.Resources{BlockIO: spec.BlockIO{
 		ReadBps: limits(64 << 20), WriteBps: limits(2 << 20), ReadIOPS: limits(300), WriteIOPS: limits(400)}}, false)
-	dir, v2 := g.dir("io", "blkio")
+	dir, v2 := dirOf(t, h, g, "io", "blkio")
 	if v2 {
 		if got := read(t, dir+"/io.max"); got != device+" rbps=67108864 wbps=2097152 riops=300 wiops=400" {
 			t.Errorf("io.max is %q", got)
@@ -254,7 +254,7 @@ func TestBlockIO(t *testing.T) {
 	if s, err := g.Stats(); err != nil || s.Read < 1<<20 || s.Read > 2<<20 || s.Written != 0 {
 		t.Errorf("stats: %+v, %v", s, err)
 	}
-	u, err := Update(h, g.Dirs(), spec.Resources{BlockIO: spec.BlockIO{WriteBps: limits(0), ReadIOPS: limits(0)}})
+	u, err := Update(h, g, spec.Resources{BlockIO: spec.BlockIO{WriteBps: limits(0), ReadIOPS: limits(0)}})
 	if err != nil || u.Apply() != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +276,7 @@ func TestBlockWeight(t *testing.T) {
 	}
 	g := makeGroup(t, h, spec.Resources{BlockIO: spec.BlockIO{Weight: 300,
 		WeightDevice: []spec.WeightDevice{{Major: major, Minor: minor, Weight: 700}}}}, false)
-	dir, v2 := g.dir("io", "blkio")
+	dir, v2 := dirOf(t, h, g, "io", "blkio")
 	if v2 {
 		if got := read(t, dir+"/io.bfq.weight"); got != "default 300\n"+deviceName(major, minor)+" 700" {
 			t.Errorf("io.bfq.weight is %q", got)
@@ -299,12 +299,12 @@ func TestNoSuchDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Make(); !errs.Is(err, errs.NotFound) || !strings.Contains(err.Error(), "4000:77") {
+	if err := p.Make(); !errs.Is(err, errs.NotFound) || !strings.Contains(err.Error(), "4000:77") {
 		t.Fatalf("got %v, want not found", err)
 	}
-	for _, d := range p.Dirs {
-		if _, err := os.Stat(d.Path); !os.IsNotExist(err) {
-			t.Errorf("%s was left behind", d.Path)
+	for _, dir := range p.Group {
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("%s was left behind", dir)
 		}
 	}
 }
@@ -313,7 +313,7 @@ func TestHugepages(t *testing.T) {
 	h := realHost(t)
 	need(t, h, "hugetlb", "hugetlb")
 	g := makeGroup(t, h, spec.Resources{Hugepages: []spec.HugepageLimit{{PageSize: "2MB", Limit: 8 << 20}}}, false)
-	dir, v2 := g.dir("hugetlb", "hugetlb")
+	dir, v2 := dirOf(t, h, g, "hugetlb", "hugetlb")
 	file := "hugetlb.2MB.limit_in_bytes"
 	if v2 {
 		file = "hugetlb.2MB.max"
@@ -329,7 +329,7 @@ func TestUnified(t *testing.T) {
 		t.Skip("needs cgroup v2")
 	}
 	g := makeGroup(t, h, spec.Resources{Unified: map[string]string{"cgroup.max.depth": "7", "cgroup.max.descendants": "9"}}, false)
-	if got := read(t, g.Dirs()[0].Path+"/cgroup.max.depth"); got != "7" {
+	if got := read(t, g[0]+"/cgroup.max.depth"); got != "7" {
 		t.Errorf("cgroup.max.depth is %s", got)
 	}
 }
@@ -338,8 +338,8 @@ func TestUnified(t *testing.T) {
 func TestMinimal(t *testing.T) {
 	h := realHost(t)
 	g := makeGroup(t, h, spec.Resources{}, false)
-	if len(g.Dirs()) != 1 {
-		t.Errorf("made %v", g.Dirs())
+	if len(g) != 1 {
+		t.Errorf("made %v", g)
 	}
 	p := start(t, g, "sh", "-c", "echo $$; read x")
 	line, _ := p.out.ReadString('\n')
@@ -355,14 +355,14 @@ func TestMinimal(t *testing.T) {
 func TestAdd(t *testing.T) {
 	h := realHost(t)
 	g := makeGroup(t, h, spec.Resources{}, true)
-	p := start(t, Open(nil), "sh", "-c", "echo ready; read x")
+	p := start(t, nil, "sh", "-c", "echo ready; read x")
 	p.expect(t, "ready")
 	if err := g.Add(p.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range g.Dirs() {
-		if got := read(t, d.Path+"/cgroup.procs"); got != strconv.Itoa(p.Process.Pid) {
-			t.Errorf("%s has %q", d.Path, got)
+	for _, dir := range g {
+		if got := read(t, dir+"/cgroup.procs"); got != strconv.Itoa(p.Process.Pid) {
+			t.Errorf("%s has %q", dir, got)
 		}
 	}
 }
@@ -422,15 +422,15 @@ func TestKillForkLoop(t *testing.T) {
 	limit := spec.Resources{Pids: spec.Pids{Limit: ptr[int64](60)}}
 	for _, way := range []struct {
 		name string
-		kill func(*Group, context.Context) error
-	}{{"at once", (*Group).Kill}, {"each", (*Group).killEach}} {
+		kill func(Group, context.Context) error
+	}{{"at once", Group.Kill}, {"each", Group.killEach}} {
 		t.Run(way.name, func(t *testing.T) {
 			g := makeGroup(t, h, limit, false)
 			p := start(t, g, "sh", "-c", "exec 2>/dev/null; "+forkLoop)
 			p.expect(t, "ready")
 			p.in.Write([]byte("\n"))
 			for refused := 0; refused == 0; { // until it has hit its limit
-				refused, _ = g.PidsRefused()
+				refused = g.PidsRefused()
 			}
 			if err := way.kill(g, context10s(t)); err != nil {
 				t.Fatal(err)
@@ -484,8 +484,8 @@ func TestAllV1(t *testing.T) {
 func TestRemove(t *testing.T) {
 	h := realHost(t)
 	g := makeGroup(t, h, spec.Resources{}, true)
-	for _, d := range g.Dirs() {
-		if err := os.MkdirAll(d.Path+"/a/b/c", 0o755); err != nil {
+	for _, dir := range g {
+		if err := os.MkdirAll(dir+"/a/b/c", 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -513,8 +513,8 @@ func TestRemove(t *testing.T) {
 	if pids, err := g.Procs(); len(pids) != 0 || err != nil {
 		t.Errorf("%v, %v", pids, err)
 	}
-	if n, err := g.OOMKills(); n != 0 || err != nil {
-		t.Errorf("%v, %v", n, err)
+	if n := g.OOMKills(); n != 0 {
+		t.Errorf("%d kills", n)
 	}
 }
 
@@ -526,17 +526,17 @@ func TestLeftover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range p.Dirs {
-		if err := os.MkdirAll(d.Path+"/sub", 0o755); err != nil {
+	for _, dir := range p.Group {
+		if err := os.MkdirAll(dir+"/sub", 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	g, err := p.Make()
-	if err != nil {
+	if err := p.Make(); err != nil {
 		t.Fatal(err)
 	}
+	g := p.Group
 	start(t, g, "sh", "-c", "echo ready; exec sleep 100").expect(t, "ready")
-	if _, err := p.Make(); !errs.Is(err, errs.Busy) || errs.HintOf(err) == "" {
+	if err := p.Make(); !errs.Is(err, errs.Busy) || errs.HintOf(err) == "" {
 		t.Errorf("got %v, want busy with a hint", err)
 	}
 	if err := g.Kill(context10s(t)); err != nil {
@@ -545,7 +545,6 @@ func TestLeftover(t *testing.T) {
 	if err := g.Remove(context10s(t)); err != nil {
 		t.Fatal(err)
 	}
-	_ = g.Close()
 }
 
 func TestTasksHaveMode(t *testing.T) {
@@ -553,10 +552,10 @@ func TestTasksHaveMode(t *testing.T) {
 	old := unix.Umask(0o077)
 	defer unix.Umask(old)
 	g := makeGroup(t, h, spec.Resources{}, true)
-	for _, d := range g.Dirs() {
-		st, err := os.Stat(d.Path)
+	for _, dir := range g {
+		st, err := os.Stat(dir)
 		if err != nil || st.Mode().Perm() != 0o755 {
-			t.Errorf("%s: %v, %v", d.Path, st.Mode(), err)
+			t.Errorf("%s: %v, %v", dir, st.Mode(), err)
 		}
 	}
 }

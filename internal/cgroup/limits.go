@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,21 +48,21 @@ func (b *builder) memory(m spec.Memory) error {
 
 func (b *builder) memoryV2(s site, m spec.Memory, check bool) error {
 	if m.Limit != 0 {
-		w := Write{File: s.file("memory.max"), Value: limit(m.Limit), Why: "limit memory to " + size(m.Limit)}
+		w := Write{File: s.file("memory.max"), Value: limit(m.Limit), Why: to("memory", m.Limit, size)}
 		if check {
 			w.Atop = s.file("memory.current")
 		}
 		b.write(w)
 	}
 	if m.Reservation != 0 {
-		b.write(Write{File: s.file("memory.low"), Value: limit(m.Reservation), Why: "reserve " + size(m.Reservation) + " of memory"})
+		b.write(Write{File: s.file("memory.low"), Value: limit(m.Reservation), Why: reserve(m.Reservation)})
 	}
 	if m.Swap != 0 {
 		swap := m.Swap
 		if swap > 0 && m.Limit > 0 {
 			swap -= m.Limit
 		}
-		b.write(Write{File: s.file("memory.swap.max"), Value: limit(swap), Why: "limit swap to " + size(swap)})
+		b.write(Write{File: s.file("memory.swap.max"), Value: limit(swap), Why: to("swap", swap, size)})
 	}
 	if m.KernelTCP != 0 {
 		b.warn("the limit of TCP buffers has no effect: cgroup v2 counts them as memory")
@@ -75,17 +76,24 @@ func (b *builder) memoryV2(s site, m spec.Memory, check bool) error {
 	return nil
 }
 
+func reserve(n int64) string {
+	if n < 0 {
+		return "reserve all memory in use"
+	}
+	return "reserve " + size(n) + " of memory"
+}
+
 // memoryV1 writes memory before memsw. Raising both needs the other order, which Apply finds.
 func (b *builder) memoryV1(s site, m spec.Memory) error {
 	number := func(file string, n int64, why string) {
 		if n != 0 {
-			b.write(Write{File: s.file(file), Value: strconv.FormatInt(n, 10), Why: why + size(n)})
+			b.write(Write{File: s.file(file), Value: strconv.FormatInt(n, 10), Why: why})
 		}
 	}
-	number("memory.limit_in_bytes", m.Limit, "limit memory to ")
-	number("memory.memsw.limit_in_bytes", m.Swap, "limit memory and swap to ")
-	number("memory.soft_limit_in_bytes", m.Reservation, "reserve memory: ")
-	number("memory.kmem.tcp.limit_in_bytes", m.KernelTCP, "limit TCP buffers to ")
+	number("memory.limit_in_bytes", m.Limit, to("memory", m.Limit, size))
+	number("memory.memsw.limit_in_bytes", m.Swap, to("memory and swap", m.Swap, size))
+	number("memory.soft_limit_in_bytes", m.Reservation, reserve(m.Reservation))
+	number("memory.kmem.tcp.limit_in_bytes", m.KernelTCP, to("TCP buffers", m.KernelTCP, size))
 	if m.Swappiness != nil {
 		if *m.Swappiness > 100 {
 			return invalid("set swappiness", strconv.FormatUint(*m.Swappiness, 10), "want 0 to 100")
@@ -179,14 +187,14 @@ func quotaWords(c spec.CPU) string {
 	if c.Quota == 0 {
 		return "measure cpu time in periods of " + micros(int64(c.Period))
 	}
-	period := int64(c.Period)
-	if period == 0 {
-		period = 100000
+	words := to("cpu time", c.Quota, micros)
+	switch {
+	case c.Quota > 0 && c.Period > 0:
+		words += " in every " + micros(int64(c.Period))
+	case c.Quota > 0:
+		words += " in every period"
 	}
-	if c.Quota < 0 {
-		return "limit cpu time: unlimited"
-	}
-	return "limit cpu time to " + micros(c.Quota) + " in every " + micros(period)
+	return words
 }
 
 // cpuset plans which processors and memory nodes are used. A v1 group has none until it is
@@ -218,8 +226,7 @@ func (b *builder) cpuset(c spec.CPU) error {
 }
 
 func (b *builder) inheritCPUs(s site) {
-	i := slices.IndexFunc(b.host.V1, func(t Hierarchy) bool { return t.has("cpuset") })
-	top := b.top(b.host.V1[i])
+	top := b.top(b.host.V1[b.v1("cpuset")])
 	below := strings.TrimPrefix(s.dir, top)
 	for n := 1; n <= len(below); n++ {
 		if n < len(below) && below[n] != '/' {
@@ -240,11 +247,7 @@ func (b *builder) pids(p spec.Pids) error {
 	if err != nil {
 		return err
 	}
-	words := "unlimited"
-	if *p.Limit >= 0 {
-		words = strconv.FormatInt(*p.Limit, 10)
-	}
-	b.write(Write{File: s.file("pids.max"), Value: limit(*p.Limit), Why: "limit processes to " + words})
+	b.write(Write{File: s.file("pids.max"), Value: limit(*p.Limit), Why: to("processes", *p.Limit, limit)})
 	return nil
 }
 
@@ -264,7 +267,7 @@ func (b *builder) hugepages(limits []spec.HugepageLimit) error {
 			file = ".max"
 		}
 		value := strconv.FormatUint(l.Limit, 10)
-		why := "limit huge pages of " + l.PageSize + " to " + size(int64(l.Limit))
+		why := "limit huge pages of " + l.PageSize + " to " + size(int64(min(l.Limit, 1<<63-1)))
 		b.write(Write{File: s.file("hugetlb." + l.PageSize + file), Value: value, Why: why},
 			Write{File: s.file("hugetlb." + l.PageSize + ".rsvd" + file), Value: value, Why: why, Optional: true})
 	}
@@ -319,8 +322,7 @@ func (b *builder) unified(files map[string]string) error {
 		if !ok || strings.ContainsAny(name, "/\x00") {
 			return invalid(what, "", "want the name of a cgroup v2 file")
 		}
-		i := slices.IndexFunc(b.plan.Dirs, Dir.isV2)
-		if i < 0 || (controller != "cgroup" && !b.host.V2.has(controller)) {
+		if b.plan.V2 == "" || (controller != "cgroup" && !b.host.V2.has(controller)) {
 			return missing(what, controller)
 		}
 		if controller != "cgroup" {
@@ -329,7 +331,7 @@ func (b *builder) unified(files map[string]string) error {
 			}
 		}
 		for line := range strings.SplitSeq(files[name], "\n") { // io.max takes one device at a time
-			b.write(Write{File: site{dir: b.plan.Dirs[i].Path}.file(name), Value: line, Why: "set " + name})
+			b.write(Write{File: path.Join(b.plan.V2, name), Value: line, Why: "set " + name})
 		}
 	}
 	return nil

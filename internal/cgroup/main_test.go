@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,7 +35,12 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	before, _ := readFile(path.Join(host.V2.Mount, "cgroup.subtree_control"))
+	usual := path.Join(host.V2.Mount, DefaultParent) // has the kept device filter
+	_, missing := os.Stat(usual)
 	code := m.Run()
+	if missing != nil && host.V2.Mount != "" {
+		_ = removeDir(usual)
+	}
 	for _, t := range append(host.V1, host.V2) {
 		if t.Mount == "" {
 			continue
@@ -109,29 +115,51 @@ func need(t *testing.T, h Host, v2, v1 string) {
 }
 
 // makeGroup makes a group for a test and removes it after.
-func makeGroup(t *testing.T, h Host, r spec.Resources, account bool) *Group {
+func makeGroup(t *testing.T, h Host, r spec.Resources, account bool) Group {
 	t.Helper()
 	p, err := New(h, Request{Resources: r, Parent: testParent, ID: groupName(t), Account: account})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := p.Make()
-	if err != nil {
+	if err := p.Make(); err != nil {
 		t.Fatal(err)
 	}
+	g := p.Group
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		if err := errors.Join(g.Kill(ctx), g.Remove(ctx), g.Close()); err != nil {
+		if err := errors.Join(g.Kill(ctx), g.Remove(ctx)); err != nil {
 			t.Error(err)
 		}
-		for _, d := range g.Dirs() {
-			if _, err := os.Stat(d.Path); !os.IsNotExist(err) {
-				t.Errorf("%s is still there", d.Path)
+		for _, dir := range g {
+			if _, err := os.Stat(dir); !os.IsNotExist(err) {
+				t.Errorf("%s is still there", dir)
 			}
 		}
 	})
+	v2, tasks := g.Enter()
+	if v2 != p.V2 || !slices.Equal(tasks, p.Enter) {
+		t.Fatalf("the plan enters %q %q, the group %q %q", p.V2, p.Enter, v2, tasks)
+	}
 	return g
+}
+
+// dirOf is the directory of a group that has a controller's files.
+func dirOf(t *testing.T, h Host, g Group, v2, v1 string) (dir string, isV2 bool) {
+	t.Helper()
+	mount := h.V2.Mount
+	for _, tree := range h.V1 {
+		if tree.has(v1) {
+			mount = tree.Mount
+		}
+	}
+	for _, dir := range g {
+		if below(mount, dir) {
+			return dir, mount == h.V2.Mount
+		}
+	}
+	t.Fatalf("%v has no controller %s", g, v2)
+	return "", false
 }
 
 func groupName(t *testing.T) string { return strings.ReplaceAll(t.Name(), "/", "_") }
@@ -145,17 +173,21 @@ type process struct {
 
 // start runs a command in the group: it is born in the v2 group and joins the others by itself,
 // as a container does.
-func start(t *testing.T, g *Group, args ...string) *process {
+func start(t *testing.T, g Group, args ...string) *process {
 	t.Helper()
 	join := `for f in $TASKS; do echo 0 > "$f" || exit 98; done; exec "$@"`
 	cmd := exec.Command("sh", append([]string{"-c", join, "sh"}, args...)...)
-	cmd.Env = append(os.Environ(), "TASKS="+strings.Join(g.Tasks(), " "))
+	v2, tasks := g.Enter()
+	cmd.Env = append(os.Environ(), "TASKS="+strings.Join(tasks, " "))
 	cmd.Stderr = os.Stderr
-	fd, err := g.FD()
-	if err != nil {
-		t.Fatal(err)
+	if v2 != "" {
+		fd, err := open(v2, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: fd >= 0, CgroupFD: fd}
 	p := &process{Cmd: cmd}
 	p.in, _ = cmd.StdinPipe()
 	out, _ := cmd.StdoutPipe()
@@ -171,7 +203,7 @@ func start(t *testing.T, g *Group, args ...string) *process {
 }
 
 // startHelper runs a helper up to its "ready".
-func startHelper(t *testing.T, g *Group, name string) *process {
+func startHelper(t *testing.T, g Group, name string) *process {
 	t.Helper()
 	p := start(t, g, "env", "CORTEN_TEST_HELPER="+name, os.Args[0])
 	p.expect(t, "ready")

@@ -20,24 +20,18 @@ type Request struct {
 	Account   bool   // count memory even where it is not limited, for stats and to name an OOM kill
 }
 
-// Plan is what will be done, in this order: make the groups of v2, hand controllers down to
-// them, make those of v1, write the limits, attach the device filter.
+// Plan is what will be done, in this order: make the groups, hand controllers down to the v2
+// one, write the limits, attach the device filter. The process is then born in V2, and
+// enters the v1 groups by writing "0" to each file of Enter.
 type Plan struct {
-	Dirs     []Dir             // to make, the v2 group first; parents are made if missing
-	Enable   []Write           // to cgroup.subtree_control of each group above the v2 one, from the top
-	Writes   []Write           // to control files
-	Filter   []spec.DeviceRule // for the v2 group, as a program; nil: none
-	Warnings []string          // what was asked for and has no effect here, and why
+	Group    Group    // to make; groups above are made if missing
+	V2       string   // the one of v2, for CLONE_INTO_CGROUP (Linux 5.7); empty: none
+	Enter    []string // a "tasks" file for each of v1
+	Enable   []Write  // to cgroup.subtree_control of each group above V2, from the top
+	Writes   []Write  // to control files
+	Filter   Filter   // for V2
+	Warnings []string // what was asked for and has no effect here, and why
 }
-
-// Dir is a container's group in one hierarchy. A container's list of them is all that is
-// needed to find its group again (Open).
-type Dir struct {
-	Path        string `json:"path"`
-	Controllers string `json:"controllers,omitempty"` // v1: "cpu,cpuacct"; empty: v2
-}
-
-func (d Dir) isV2() bool { return d.Controllers == "" }
 
 // Write is one value for one control file.
 type Write struct {
@@ -66,37 +60,42 @@ func New(host Host, r Request) (Plan, error) {
 	if err := b.resources(r.Resources); err != nil {
 		return Plan{}, err
 	}
-	if len(b.plan.Dirs) == 0 {
+	if len(b.plan.Group) == 0 {
 		b.warn("no control group can be made here: nothing is counted, and only the main process can be paused or killed")
 	}
 	return b.finish(), nil
 }
 
-// Update plans new limits for a group that exists.
-func Update(host Host, dirs []Dir, r spec.Resources) (Plan, error) {
+// Update plans new limits for a group that exists. Apply carries it out.
+func Update(host Host, g Group, r spec.Resources) (Plan, error) {
 	b := &builder{host: host, update: true}
-	b.plan.Dirs = dirs
+	b.plan.Group = g
+	for _, dir := range g {
+		if below(host.V2.Mount, dir) {
+			b.plan.V2 = dir
+		}
+	}
 	if err := b.resources(r); err != nil {
 		return Plan{}, err
 	}
 	p := b.finish()
-	p.Dirs = nil
+	p.Group, p.V2 = nil, ""
 	return p, nil
 }
 
-// Lines prints the plan, a step a line.
-func (p Plan) Lines() []string {
-	var lines []string
-	for _, d := range p.Dirs {
-		lines = append(lines, "make the control group "+d.Path)
-	}
+// below reports whether a directory is in the tree of groups mounted at mount.
+func below(mount, dir string) bool { return mount != "" && strings.HasPrefix(dir, mount+"/") }
+
+// Words says what is done to the groups once they are made, a step each.
+func (p Plan) Words() []string {
+	var words []string
 	for _, w := range slices.Concat(p.Enable, p.Writes) {
-		lines = append(lines, w.String())
+		words = append(words, w.String())
 	}
-	for _, r := range p.Filter {
-		lines = append(lines, "attach a device filter: "+ruleWords(r))
+	if p.Filter.Rules != nil {
+		words = append(words, p.Filter.String())
 	}
-	return lines
+	return words
 }
 
 func (w Write) String() string {
@@ -109,6 +108,9 @@ func (w Write) String() string {
 	}
 	if w.Optional {
 		words += ", if it is there"
+	}
+	if w.Atop != "" {
+		words += ", unless more is in use"
 	}
 	return words
 }
@@ -157,18 +159,32 @@ func (b *builder) dir(t Hierarchy) string { return path.Join(b.top(t), b.parent,
 // of it; else the v1 freezer.
 func (b *builder) track() error {
 	if b.host.V2.Base != "" {
-		b.plan.Dirs = []Dir{{Path: b.dir(b.host.V2)}}
+		b.plan.V2 = b.dir(b.host.V2)
+		b.plan.Group = Group{b.plan.V2}
 		return nil
 	}
-	i := slices.IndexFunc(b.host.V1, func(t Hierarchy) bool { return t.has("freezer") })
+	i := b.v1("freezer")
 	if i < 0 && b.host.V2.Mount == "" {
 		return errs.Newf(errs.Unsupported, "use control groups", "", "neither cgroup v2 nor the v1 freezer is mounted").
 			WithHint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
 	}
 	if i >= 0 && b.host.V1[i].Base != "" {
-		b.plan.Dirs = []Dir{{b.dir(b.host.V1[i]), b.host.V1[i].name()}}
+		b.join(b.host.V1[i])
 	}
 	return nil
+}
+
+// v1 finds the v1 hierarchy of a controller; -1 if there is none.
+func (b *builder) v1(controller string) int {
+	return slices.IndexFunc(b.host.V1, func(t Hierarchy) bool { return t.has(controller) })
+}
+
+// join adds a v1 hierarchy to those that the container is part of, and returns its group.
+func (b *builder) join(t Hierarchy) string {
+	dir := b.dir(t)
+	b.plan.Group = append(b.plan.Group, dir)
+	b.plan.Enter = append(b.plan.Enter, path.Join(dir, "tasks"))
+	return dir
 }
 
 // account has memory counted, and processor time where v2 does not do so anyway.
@@ -190,15 +206,15 @@ func (s site) file(name string) string { return path.Join(s.dir, name) }
 // use makes the container a member of a controller, by its v2 and its v1 name, for what.
 func (b *builder) use(what, v2, v1 string) (site, error) {
 	if b.host.V2.has(v2) {
+		if b.plan.V2 == "" {
+			return site{}, b.outside(what, v2)
+		}
 		if !slices.Contains(b.enable, v2) {
 			b.enable = append(b.enable, v2)
 		}
-		if i := slices.IndexFunc(b.plan.Dirs, Dir.isV2); i >= 0 {
-			return site{b.plan.Dirs[i].Path, true}, nil
-		}
-		return site{}, b.outside(what, v2)
+		return site{b.plan.V2, true}, nil
 	}
-	i := slices.IndexFunc(b.host.V1, func(t Hierarchy) bool { return t.has(v1) })
+	i := b.v1(v1)
 	switch {
 	case i < 0 && b.host.V2.Mount == "":
 		return site{}, missing(what, v1)
@@ -206,21 +222,21 @@ func (b *builder) use(what, v2, v1 string) (site, error) {
 		return site{}, missing(what, v2)
 	case i < 0 || b.host.V1[i].Base == "":
 		return site{}, errs.Newf(errs.Denied, what, "", "the control groups of this host are not ours to use").
-			WithHint("run as root, or in a delegated scope: systemd-run --user --scope -p Delegate=yes corten ...")
+			WithHint(delegateHint)
 	}
-	t := b.host.V1[i]
-	for _, d := range b.plan.Dirs {
-		if d.Controllers == t.name() {
-			return site{dir: d.Path}, nil
+	for _, dir := range b.plan.Group {
+		if below(b.host.V1[i].Mount, dir) {
+			return site{dir: dir}, nil
 		}
 	}
 	if b.update {
 		return site{}, b.outside(what, v1)
 	}
-	d := Dir{b.dir(t), t.name()}
-	b.plan.Dirs = append(b.plan.Dirs, d)
-	return site{dir: d.Path}, nil
+	return site{dir: b.join(b.host.V1[i])}, nil
 }
+
+// delegateHint says how a user who is not root gets groups.
+const delegateHint = "run as root, or in a delegated scope: systemd-run --user --scope -p Delegate=yes corten ..."
 
 func (b *builder) outside(what, controller string) error {
 	return errs.Newf(errs.Unsupported, what, "", "the container was started outside the control group controller "+controller).
@@ -247,8 +263,7 @@ func (b *builder) finish() Plan {
 	}
 	value := "+" + strings.Join(b.enable, " +")
 	base := path.Join(b.host.V2.Mount, b.host.V2.Base)
-	i := slices.IndexFunc(b.plan.Dirs, Dir.isV2)
-	for dir := path.Dir(b.plan.Dirs[i].Path); ; dir = path.Dir(dir) {
+	for dir := path.Dir(b.plan.V2); ; dir = path.Dir(dir) {
 		b.plan.Enable = append(b.plan.Enable, Write{
 			File: path.Join(dir, "cgroup.subtree_control"), Value: value, Why: "hand down controllers"})
 		if dir == base || len(dir) <= len(b.host.V2.Mount) {

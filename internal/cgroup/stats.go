@@ -1,11 +1,8 @@
 package cgroup
 
 import (
-	"slices"
 	"strings"
 	"time"
-
-	"github.com/cortenhq/corten/internal/errs"
 )
 
 // Stats is what the group has used. A number that is not counted is -1: its controller is
@@ -20,92 +17,61 @@ type Stats struct {
 	Written    int64         // bytes to block devices
 }
 
-// dir finds the group that has a controller's files.
-func (g *Group) dir(v2, v1 string) (dir string, isV2 bool) {
-	for _, d := range g.dirs {
-		if slices.Contains(strings.Split(d.Controllers, ","), v1) {
-			return d.Path, false
+// read reads the first of some control files that the group has, whichever hierarchy it is
+// in: the names of v1 and v2 differ wherever their meaning does.
+func (g Group) read(files ...string) (text, file string) {
+	for _, dir := range g {
+		for _, file := range files {
+			if text, err := readFile(dir + "/" + file); err == nil {
+				return text, file
+			}
 		}
 	}
-	if i := slices.IndexFunc(g.dirs, Dir.isV2); i >= 0 && v2 != "" {
-		return g.dirs[i].Path, true
-	}
-	return "", false
+	return "", ""
 }
 
 // count reads a number; -1 if it is not counted.
-func count(dir, file string) int64 {
-	if dir == "" {
-		return -1
+func (g Group) count(files ...string) int64 {
+	text, file := g.read(files...)
+	if n, err := number(strings.TrimSuffix(text, "\n")); file != "" && err == nil {
+		return n
 	}
-	n, err := readNumber(dir + "/" + file)
-	if err != nil {
-		return -1
-	}
-	return n
+	return -1
 }
 
 // Stats reads what the group has used.
-func (g *Group) Stats() (Stats, error) {
-	s := Stats{CPU: -1, Memory: -1, MemoryPeak: -1, Inactive: -1, Pids: -1, Read: -1, Written: -1}
-	pids, err := g.Procs()
-	if err != nil {
-		return s, err
+func (g Group) Stats() (Stats, error) {
+	s := Stats{
+		CPU:        time.Duration(g.count("cpuacct.usage")),
+		Memory:     g.count("memory.current", "memory.usage_in_bytes"),
+		MemoryPeak: g.count("memory.peak", "memory.max_usage_in_bytes"),
+		Inactive:   -1,
+		Pids:       g.count("pids.current"),
+		Read:       -1,
+		Written:    -1,
 	}
-	if len(g.dirs) > 0 {
+	if text, _ := g.read("cpu.stat"); s.CPU < 0 && strings.HasPrefix(text, "usage_usec ") { // v1's has no such line
+		s.CPU = time.Duration(field(text, "usage_usec")) * time.Microsecond
+	}
+	if text, file := g.read("memory.stat"); file != "" {
+		// The v1 line of this name leaves out the groups below.
+		s.Inactive = max(field(text, "total_inactive_file"), field(text, "inactive_file"))
+	}
+	if text, file := g.read("io.stat", "blkio.throttle.io_service_bytes_recursive"); file != "" { // v1: Linux 5.4
+		s.Read, s.Written = ioBytes(text)
+	}
+	if s.Pids < 0 && len(g) > 0 {
+		pids, err := g.Procs()
+		if err != nil {
+			return s, err
+		}
 		s.Pids = int64(len(pids))
 	}
-	if dir, _ := g.dir("pids", "pids"); dir != "" {
-		if n := count(dir, "pids.current"); n >= 0 {
-			s.Pids = n
-		}
-	}
-	if dir, v2 := g.dir("cpu", "cpuacct"); v2 {
-		if text, err := readFile(dir + "/cpu.stat"); err == nil {
-			s.CPU = time.Duration(field(text, "usage_usec")) * time.Microsecond
-		}
-	} else {
-		s.CPU = time.Duration(count(dir, "cpuacct.usage"))
-	}
-	g.memoryStats(&s)
-	g.ioStats(&s)
 	return s, nil
 }
 
-func (g *Group) memoryStats(s *Stats) {
-	dir, v2 := g.dir("memory", "memory")
-	current, peak, inactive := "memory.usage_in_bytes", "memory.max_usage_in_bytes", "total_inactive_file"
-	if v2 {
-		current, peak, inactive = "memory.current", "memory.peak", "inactive_file"
-	}
-	s.Memory = count(dir, current)
-	s.MemoryPeak = count(dir, peak)
-	if dir == "" {
-		return
-	}
-	if text, err := readFile(dir + "/memory.stat"); err == nil {
-		s.Inactive = field(text, inactive)
-	}
-}
-
-// ioStats sums over devices. A device that stands on another counts what both do.
-func (g *Group) ioStats(s *Stats) {
-	dir, v2 := g.dir("io", "blkio")
-	if dir == "" {
-		return
-	}
-	file := "/blkio.throttle.io_service_bytes_recursive" // Linux 5.4
-	if v2 {
-		file = "/io.stat"
-	}
-	text, err := readFile(dir + file)
-	if err != nil {
-		return
-	}
-	s.Read, s.Written = ioBytes(text)
-}
-
-// ioBytes reads both "8:0 rbytes=1 wbytes=2 ..." and "8:0 Read 1" lines.
+// ioBytes sums the lines of v2, "8:0 rbytes=1 wbytes=2 ...", or of v1, "8:0 Read 1". A device
+// that stands on another counts what both do.
 func ioBytes(text string) (read, written int64) {
 	add := func(to *int64, value string) {
 		n, _ := number(value)
@@ -132,32 +98,15 @@ func ioBytes(text string) (read, written int64) {
 }
 
 // OOMKills is how many processes the kernel killed because memory ran out, in the group
-// or on the whole machine; 0 if memory is not counted. On v1 groups that the
-// container made itself are not included (Linux 4.13).
-func (g *Group) OOMKills() (int, error) {
-	dir, v2 := g.dir("memory", "memory")
-	if v2 {
-		return events(dir, "memory.events", "oom_kill")
-	}
-	return events(dir, "memory.oom_control", "oom_kill")
+// or on the whole machine; 0 if memory is not counted. On v1 groups that the container made
+// itself are not included (Linux 4.13).
+func (g Group) OOMKills() int {
+	text, _ := g.read("memory.events", "memory.oom_control")
+	return int(field(text, "oom_kill"))
 }
 
 // PidsRefused is how often a fork failed because of the limit of processes; 0 without one.
-func (g *Group) PidsRefused() (int, error) {
-	dir, _ := g.dir("pids", "pids")
-	return events(dir, "pids.events", "max")
-}
-
-func events(dir, file, name string) (int, error) {
-	if dir == "" {
-		return 0, nil
-	}
-	text, err := readFile(dir + "/" + file)
-	if isGone(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, errs.New(errs.KindOf(err), "read "+file+" of control group", dir, err)
-	}
-	return int(field(text, name)), nil
+func (g Group) PidsRefused() int {
+	text, _ := g.read("pids.events")
+	return int(field(text, "max"))
 }

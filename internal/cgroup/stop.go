@@ -9,114 +9,104 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-// freezer is how the group that tracks the container is frozen: v2 has a file for it since
-// Linux 5.2, v1 a controller.
+// freezer is how a group is frozen: v2 has a file for it since Linux 5.2, v1 a controller.
 type freezer struct {
-	dir       string
-	v2        bool
-	file      string
-	stop, run string
+	v2              bool
+	file, stop, run string
 }
 
-func (g *Group) freezer() freezer {
-	dir := g.dirs[0].Path
-	if g.dirs[0].isV2() {
-		return freezer{dir, true, dir + "/cgroup.freeze", "1", "0"}
+func freezerOf(dir string) freezer {
+	if isV2(dir) {
+		return freezer{true, dir + "/cgroup.freeze", "1", "0"}
 	}
-	return freezer{dir, false, dir + "/freezer.state", "FROZEN", "THAWED"}
+	return freezer{false, dir + "/freezer.state", "FROZEN", "THAWED"}
 }
 
-func (g *Group) untracked(what string) error {
-	if len(g.dirs) > 0 {
-		return nil
+// tracked is the directory by which the group is frozen.
+func (g Group) tracked(what string) (string, error) {
+	if len(g) == 0 {
+		return "", errs.Newf(errs.Unsupported, what, "", "the container has no control group").WithHint(delegateHint)
 	}
-	return errs.Newf(errs.Unsupported, what, "", "the container has no control group").
-		WithHint("start it as root, or in a delegated scope: systemd-run --user --scope -p Delegate=yes corten ...")
+	return g[0], nil
 }
 
 // Freeze stops every process of the group where it stands, and returns when all have stopped.
-func (g *Group) Freeze(ctx context.Context) error {
-	if err := g.untracked("freeze"); err != nil {
+func (g Group) Freeze(ctx context.Context) error {
+	dir, err := g.tracked("freeze")
+	if err != nil {
 		return err
 	}
-	f := g.freezer()
+	f := freezerOf(dir)
 	if err := writeFile(f.file, f.stop); err != nil {
-		return stopError("freeze", f.dir, err)
+		return stopError("freeze", dir, err)
 	}
 	if f.v2 {
-		return stopError("freeze", f.dir, waitEvent(ctx, f.dir, "frozen", 1))
+		return stopError("freeze", dir, waitEvent(ctx, dir, "frozen", 1))
 	}
-	return stopError("freeze", f.dir, backoff(ctx, func() (bool, error) {
+	return stopError("freeze", dir, backoff(ctx, func() (bool, error) {
 		state, err := readFile(f.file)
 		if err != nil || state == "FROZEN\n" {
 			return true, err
 		}
-		// It says FREEZING while a process was caught in the middle of a fork: asked again, the kernel
-		// looks for those it missed.
-		return false, orBusy(writeFile(f.file, f.stop))
+		// It says FREEZING while a process was caught in the middle of a fork: asked again, the
+		// kernel looks for those it missed.
+		if err := writeFile(f.file, f.stop); err != nil {
+			return true, err
+		}
+		return false, unix.EBUSY
 	}))
 }
 
 // Thaw lets the processes go on.
-func (g *Group) Thaw() error {
-	if err := g.untracked("thaw"); err != nil {
+func (g Group) Thaw() error {
+	dir, err := g.tracked("thaw")
+	if err != nil {
 		return err
 	}
-	f := g.freezer()
-	return stopError("thaw", f.dir, writeFile(f.file, f.run))
+	f := freezerOf(dir)
+	return stopError("thaw", dir, writeFile(f.file, f.run))
 }
 
 // Frozen reports whether the group is frozen or about to be.
-func (g *Group) Frozen() (bool, error) {
-	if len(g.dirs) == 0 {
+func (g Group) Frozen() (bool, error) {
+	if len(g) == 0 {
 		return false, nil
 	}
-	f := g.freezer()
+	f := freezerOf(g[0])
 	state, err := readFile(f.file)
 	if isGone(err) {
 		return false, nil
 	}
-	return err == nil && state != f.run+"\n", stopError("read state of", f.dir, err)
+	return err == nil && state != f.run+"\n", stopError("read state of", g[0], err)
 }
 
 // Kill kills every process of the group, also of a group that forks as fast as it is killed,
 // and returns when none is left. A frozen group dies as well.
-func (g *Group) Kill(ctx context.Context) error {
-	if len(g.dirs) == 0 {
+func (g Group) Kill(ctx context.Context) error {
+	if len(g) == 0 {
 		return nil
 	}
-	f := g.freezer()
-	if !f.v2 {
-		return g.killEach(ctx)
-	}
-	err := writeFile(f.dir+"/cgroup.kill", "1")
+	err := writeFile(g[0]+"/cgroup.kill", "1") // Linux 5.14
 	switch {
+	case isGone(err):
+		return g.killEach(ctx)
 	case err == nil:
-		return stopError("kill", f.dir, waitEvent(ctx, f.dir, "populated", 0))
-	case err != unix.ENOENT:
-		return stopError("kill", f.dir, err)
+		err = waitEvent(ctx, g[0], "populated", 0)
 	}
-	if unix.Access(f.dir, unix.F_OK) == unix.ENOENT {
-		return nil // the group is gone, and its processes with it
-	}
-	return g.killEach(ctx)
+	return stopError("kill", g[0], err)
 }
 
-// killEach kills without cgroup.kill (v1, and v2 before Linux 5.14): while all are frozen none
-// can fork, and their numbers cannot be given to others. A frozen process of v1 dies once it is thawed.
-func (g *Group) killEach(ctx context.Context) error {
-	f := g.freezer()
-	return stopError("kill", f.dir, backoff(ctx, func() (bool, error) {
-		if err := writeFile(f.file, f.stop); isGone(err) {
-			return true, nil
-		}
-		pids, err := procs(f.dir)
+// killEach kills without cgroup.kill: while all are frozen none can fork, and their numbers
+// cannot be given to others. A frozen process of v1 dies once it is thawed.
+func (g Group) killEach(ctx context.Context) error {
+	f := freezerOf(g[0])
+	return stopError("kill", g[0], backoff(ctx, func() (bool, error) {
+		_ = writeFile(f.file, f.stop) // if it does not freeze it takes more rounds
+		pids, err := procs(g[0])
 		for _, pid := range pids {
 			_ = unix.Kill(pid, unix.SIGKILL) // it may be gone already
 		}
-		if e := writeFile(f.file, f.run); err == nil && !isGone(e) {
-			err = e
-		}
+		_ = writeFile(f.file, f.run)
 		if err != nil || len(pids) == 0 {
 			return true, err
 		}
@@ -151,13 +141,6 @@ func waitEvent(ctx context.Context, dir, name string, want int64) error {
 		// The timeout is only for the context to be heard.
 		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}, 50)
 	}
-}
-
-func orBusy(err error) error {
-	if err == nil {
-		return unix.EBUSY
-	}
-	return err
 }
 
 func stopError(what, dir string, err error) error {

@@ -25,3 +25,14 @@ func BPFLoad(progType uint32, name string, insns []BPFInsn) (int, error) {
 func BPFAttach(cgroup, prog int, attachType, flags uint32) error {
 	return bpfAttach(cgroup, prog, attachType, flags)
 }
+
+// BPFAttached is a descriptor of a program that is attached to a cgroup v2 directory itself,
+// -1 if there is none. It spares the verification and compilation of the same program
+// (BPF_PROG_QUERY and BPF_PROG_GET_FD_BY_ID: Linux 4.15, CAP_SYS_ADMIN).
+func BPFAttached(cgroup int, attachType uint32) (int, error) {
+	id, err := bpfQuery(cgroup, attachType)
+	if err != nil || id == 0 {
+		return -1, err
+	}
+	return bpfByID(id)
+}

@@ -29,6 +29,17 @@ type progAttachAttr struct {
 	flags      uint32
 }
 
+// progQueryAttr is the part that BPF_PROG_QUERY reads and writes.
+type progQueryAttr struct {
+	target      uint32
+	attachType  uint32
+	queryFlags  uint32
+	attachFlags uint32
+	ids         unsafe.Pointer
+	count       uint32 // in: room in ids; out: programs attached
+	_           uint32
+}
+
 func bpfLoad(progType uint32, name string, insns []BPFInsn) (int, error) {
 	license := [...]byte{'A', 'p', 'a', 'c', 'h', 'e', '-', '2', '.', '0', 0} // only helpers care, and we call none
 	attr := progLoadAttr{
@@ -49,6 +60,32 @@ func bpfAttach(cgroup, prog int, attachType, flags uint32) error {
 	attr := progAttachAttr{uint32(cgroup), uint32(prog), attachType, flags}
 	_, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	return err
+}
+
+// bpfQuery is the number of the first program attached to a cgroup, 0 if there is none. No
+// program has the number 0.
+func bpfQuery(cgroup int, attachType uint32) (uint32, error) {
+	var ids [1]uint32
+	attr := progQueryAttr{
+		target:     uint32(cgroup),
+		attachType: attachType,
+		ids:        unsafe.Pointer(&ids),
+		count:      uint32(len(ids)),
+	}
+	_, err := bpf(unix.BPF_PROG_QUERY, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	if err == unix.ENOSPC { // there are more than we have room for
+		err = nil
+	}
+	return ids[0], err
+}
+
+func bpfByID(id uint32) (int, error) {
+	attr := [3]uint32{id} // {id, next id, flags}
+	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	if err != nil {
+		return -1, err
+	}
+	return int(fd), nil
 }
 
 // bpfTries bounds how often an interrupted load is repeated.
