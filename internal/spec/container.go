@@ -59,6 +59,13 @@ type Process struct {
 	Rlimits    []Rlimit `json:"rlimits,omitempty"`
 	OOMScore   *int     `json:"oomScoreAdj,omitempty"` // -1000 to 1000
 	Umask      *uint32  `json:"umask,omitempty"`
+	Size       *Size    `json:"terminalSize,omitempty"` // what the terminal starts with; nil: 0 by 0
+}
+
+// Size is the size of a terminal in characters.
+type Size struct {
+	Rows    uint16 `json:"rows"`
+	Columns uint16 `json:"columns"`
 }
 
 // Rlimit is a resource limit, setrlimit(2). ^uint64(0) means unlimited.
