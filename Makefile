@@ -5,7 +5,7 @@ GO        ?= go
 PREFIX    ?= /usr/local
 DESTDIR   ?=
 LDFLAGS   := -s -w
-PROGRAMS  := corten corten-init
+PROGRAMS  := corten
 # What the tests use from Debian: oracles, peers, and makers of real images.
 PACKAGES  := erofs-utils busybox-static debootstrap docker-registry skopeo umoci crun \
              attr libcap2-bin zstd xz-utils procps
@@ -19,6 +19,7 @@ export CGO_ENABLED = 0
 build:
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+	$(GO) build -trimpath -ldflags '$(LDFLAGS) -E=main.entry' -o bin/ ./cmd/corten-init
 	@chmod 0711 bin/corten-init # unreadable for a container's users: they can then not trace it
 
 run: build

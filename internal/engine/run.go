@@ -52,7 +52,8 @@ type Running struct {
 	claim   uint32 // first host id of its range; 0: none
 	started time.Time
 	relay   *relay
-	swept   chan struct{}
+	ended   chan struct{} // closed when the process is gone
+	idle    chan error    // what meanwhile came to
 }
 
 // Plan says what Start would do, and does nothing.
@@ -75,12 +76,33 @@ func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
 		d.discard()
 		return nil, err
 	}
-	r.swept = make(chan struct{})
-	go func() { // while the container runs there is time to clear up after others
-		defer close(r.swept)
-		_ = e.sweep()
-	}()
+	r.ended, r.idle = make(chan struct{}), make(chan error, 1)
+	go func() { r.idle <- r.meanwhile(e) }()
 	return r, nil
+}
+
+// meanwhile does what can wait until the container runs: for one that is removed when it
+// ends, to write down what it is, unless it ends at once; and to clear up after others.
+func (r *Running) meanwhile(e *Engine) error {
+	if r.box.Spec.Life.Remove {
+		select {
+		case <-r.ended:
+			return nil
+		case <-time.After(3 * time.Millisecond):
+		}
+		if err := r.save(); err != nil {
+			return err
+		}
+	}
+	return e.sweep()
+}
+
+// save writes description and state.
+func (r *Running) save() error {
+	if err := r.box.Save(); err != nil {
+		return err
+	}
+	return r.box.SetState(container.State{Status: container.Running, PID: r.proc.PID, Started: r.started})
 }
 
 // sweep undoes what containers left whose owner was killed.
@@ -111,8 +133,10 @@ func (d *draft) start() (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.box.Save(); err != nil {
-		return nil, err
+	if !d.c.Life.Remove {
+		if err := d.box.Save(); err != nil {
+			return nil, err
+		}
 	}
 	r := &Running{ID: d.c.ID, box: d.box, claim: d.claim}
 	files := map[plan.Handle]*os.File{}
@@ -148,7 +172,10 @@ func (d *draft) start() (*Running, error) {
 			return nil, err
 		}
 	}
-	return r, d.box.SetState(container.State{Status: container.Running, PID: r.proc.PID, Started: r.started})
+	if d.c.Life.Remove {
+		return r, nil
+	}
+	return r, r.save()
 }
 
 // readReport waits until init has executed the command, or learns why it could not.
@@ -169,7 +196,9 @@ func (r *Running) Wait() (Exit, error) {
 	if err != nil {
 		return Exit{}, err
 	}
+	close(r.ended)
 	r.relay.wait()
+	<-r.idle // its errors cost nothing that the next sweep would not find again
 	exit := Exit{Code: st.Code, Signal: st.Signal}
 	if st.Signal != 0 {
 		exit.Code = 128 + int(st.Signal)

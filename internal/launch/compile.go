@@ -34,16 +34,12 @@ func (c *compiler) handle(h plan.Handle) slot {
 	return s
 }
 
-// compile fills the table with the rows of all steps.
+// compile fills the table with the rows of all steps. If it was too small, spent is set.
 func (c *compiler) compile(steps []plan.Step) error {
 	for i, s := range steps {
 		c.step = i
 		if err := c.one(s); err != nil {
 			return errs.Wrap(s.String(), "", err)
-		}
-		if c.spent {
-			return errs.Newf(errs.Invalid, s.String(), "", "too many steps for one launch").
-				WithHint("ask for fewer mounts")
 		}
 	}
 	return nil

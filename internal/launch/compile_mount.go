@@ -119,6 +119,9 @@ func (c *compiler) mountFS(s plan.MountFS) {
 // skipOver lets the row at index first fail with these errors, which then leaves out all
 // rows after it.
 func (c *compiler) skipOver(first int, errnos ...unix.Errno) {
+	if c.spent {
+		return
+	}
 	rowRef{&c.rows[first]}.allow(len(c.rows)-first-1, errnos...)
 }
 

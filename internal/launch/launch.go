@@ -75,16 +75,22 @@ func (h *host) prepare(p plan.Plan) error {
 	}
 	h.fds["launch:self"], h.self = self, self
 
-	h.c = &compiler{table: newTable(), handles: map[plan.Handle]slot{}, kept: map[plan.Handle]slot{}, await: [2]int{release, self}}
-	for name, f := range h.env.Files {
-		h.c.slots[h.c.handle(name)] = f.Fd()
-	}
-	for _, s := range p.Child {
-		if _, ok := s.(plan.OpenTerminal); ok {
-			h.c.ptm, h.c.pts = h.c.unset(^uintptr(0)), h.c.unset(^uintptr(0))
+	// Rows may not move once others point at them, so a table that turns out too small is
+	// made anew.
+	for room := 16*len(p.Child) + 64; ; room *= 2 {
+		h.c = &compiler{table: newTable(room), handles: map[plan.Handle]slot{}, kept: map[plan.Handle]slot{}, await: [2]int{release, self}}
+		for name, f := range h.env.Files {
+			h.c.slots[h.c.handle(name)] = f.Fd()
+		}
+		for _, s := range p.Child {
+			if _, ok := s.(plan.OpenTerminal); ok {
+				h.c.ptm, h.c.pts = h.c.unset(^uintptr(0)), h.c.unset(^uintptr(0))
+			}
+		}
+		if err := h.c.compile(p.Child); err != nil || !h.c.spent {
+			return err
 		}
 	}
-	return h.c.compile(p.Child)
 }
 
 // abandon ends a child that still waits.

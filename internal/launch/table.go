@@ -28,9 +28,8 @@ type outcome struct {
 type slot int
 
 const (
-	zero    slot = 0
-	maxRows      = 2048 // 160 KiB; a container with 100 mounts needs about 1,200
-	perRow       = 4    // slots a row needs, on average at most
+	zero   slot = 0
+	perRow      = 4 // slots a row needs, on average at most
 )
 
 // anyErrno in a row's allow tolerates every error.
@@ -48,13 +47,13 @@ type table struct {
 	spent bool // a row or slot did not fit: the table is useless
 }
 
-func newTable() *table {
-	t := &table{
-		rows:  make([]row, 0, maxRows),
-		steps: make([]int, 0, maxRows),
-		slots: make([]uintptr, 1, maxRows*perRow),
+// newTable returns a table with room for this many rows.
+func newTable(rows int) *table {
+	return &table{
+		rows:  make([]row, 0, rows),
+		steps: make([]int, 0, rows),
+		slots: make([]uintptr, 1, rows*perRow),
 	}
-	return t
 }
 
 // num returns a slot that holds v.
