@@ -291,6 +291,24 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// Nor can the other server ask for them.
+func TestRedirectChallenge(t *testing.T) {
+	thief := &rig{next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	})}
+	thiefHost := serve(t, thief)
+	host := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://"+thiefHost+"/x", http.StatusFound)
+	}))
+	c := newClient(t, Config{Auth: fixed(Credential{Username: testUser, Password: testSecret})})
+	_, _, err := c.Resolve(t.Context(), mustRef(t, host+"/a"))
+	wantError(t, err, errs.Denied)
+	if thief.count("GET /token") != 0 {
+		t.Error("the other server's token realm was asked")
+	}
+}
+
 func TestRedirectLoop(t *testing.T) {
 	host := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, r.URL.Path, http.StatusFound)

@@ -32,7 +32,7 @@ func newEndpoint(location string, insecure, mirror bool) endpoint {
 // plainAllowed: may the server be spoken to without TLS?
 func (e endpoint) plainAllowed() bool { return e.insecure || isLoopback(e.host) }
 
-// object is what messages call the thing at path.
+// name is the repository as messages and credential files name it.
 func (e endpoint) name() string { return e.registry + "/" + e.repo }
 
 // endpoints lists where to look for ref, in order: mirrors, then the registry.

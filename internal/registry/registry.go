@@ -168,8 +168,7 @@ func (c *Client) report(e Event) {
 	}
 }
 
-// wait pauses before a further try, for about the given time: up to half of it less, so
-// that many clients which were cut off together do not come back together.
+// wait pauses for d, or until ctx ends.
 func wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -94,18 +95,17 @@ func (c *Client) retry(ctx context.Context, ep endpoint, e Event, try func() (*h
 	}
 }
 
-// judge words err; a server that never answered and refuses to talk is not asked again, for
-// that is nearly always a wrong name or port.
+// judge words err; a server that never answered and refuses or ignores a connection is not
+// asked again, for that is nearly always a wrong name or port.
 func (c *Client) judge(ep endpoint, err error) (error, bool) {
 	again := false
 	host := ep.host
 	var at *hostError
 	if errors.As(err, &at) {
-		host, again = at.host, true
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			again = at.reached
-		}
-		err = at.err
+		host, err = at.host, at.err
+		var op *net.OpError
+		silent := errors.As(err, &op) && op.Op == "dial" && op.Timeout()
+		again = at.reached || !silent && !errors.Is(err, syscall.ECONNREFUSED)
 	}
 	worded, passing := connError(host, err)
 	return worded, again && passing
@@ -121,7 +121,8 @@ type hostError struct {
 func (e *hostError) Error() string { return e.host + ": " + e.err.Error() }
 func (e *hostError) Unwrap() error { return e.err }
 
-// backoff is the pause after the n-th failure.
+// backoff is the pause after the n-th failure: by chance up to half of it less, so that many
+// clients which were cut off together do not come back together.
 func (c *Client) backoff(n int) time.Duration {
 	d := c.cfg.Retry.Delay << min(n-1, 16)
 	if d <= 0 || d > c.cfg.Retry.MaxDelay {
@@ -154,8 +155,8 @@ func (c *Client) authorized(ctx context.Context, ep endpoint, r request) (*http.
 		return resp, err
 	}
 	ch := parseChallenges(resp.Header.Values("WWW-Authenticate"))
-	if len(ch) == 0 {
-		return resp, nil
+	if len(ch) == 0 || resp.Request.URL.Host != ep.host {
+		return resp, nil // a server that ep redirects to has no right to ep's credentials
 	}
 	fresh, err := c.authorization(ctx, ep, header, ch)
 	if err != nil || fresh == "" || fresh == header {
