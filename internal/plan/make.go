@@ -94,6 +94,10 @@ type maker struct {
 // needs to know is in the input.
 func Make(in Input) (Plan, error) {
 	m := &maker{in: in, c: in.Container}
+	if ns := m.c.Namespaces.PID; ns.Mode == spec.Path {
+		return Plan{}, errs.Newf(errs.Unsupported, "plan pid namespace", ns.Path, "a container's first process cannot join a pid namespace").
+			WithHint("share the host's with --pid host, or enter the other container with exec")
+	}
 	if m.private() {
 		m.owner = Owner{hostID(m.c.Namespaces.User.UIDMap), hostID(m.c.Namespaces.User.GIDMap)}
 	}

@@ -70,12 +70,20 @@ func (m *maker) openMounts() error {
 		m.onHost(CloneMount{Path: "/sys", Recursive: true, What: "the host's /sys", As: "sys"},
 			Restrict{Mount: "sys", Recursive: true, ReadOnly: true, NoExec: true, NoSuid: true, NoDev: true, Propagation: "private", What: "the host's /sys"})
 	}
+	if m.hostPID() {
+		m.onHost(CloneMount{Path: "/proc", What: "the host's /proc", As: "proc"},
+			Restrict{Mount: "proc", NoExec: true, NoSuid: true, NoDev: true, Propagation: "private", What: "the host's /proc"})
+	}
 	return nil
 }
 
 // hostNet reports whether the container is in a network namespace that is not its own: then
 // it may not make a sysfs.
 func (m *maker) hostNet() bool { return m.private() && !fresh(m.c.Namespaces.Net) }
+
+// hostPID reports whether the container has the host's processes but not its users: then it
+// may not make a proc and is shown the host's.
+func (m *maker) hostPID() bool { return m.private() && !fresh(m.c.Namespaces.PID) }
 
 // files is all that is bound from the host besides the user's mounts: parts of the host
 // platform, then made files, unless the user mounts something there.
@@ -139,7 +147,11 @@ func (m *maker) kernelMounts() {
 			m.inChild(f)
 		}
 	}
-	add(MountFS{Type: "proc", Target: "/proc", NoSuid: true, NoDev: true, NoExec: true})
+	if m.hostPID() {
+		m.inChild(Attach{Mount: "proc", Target: "/proc", What: "the host's /proc"})
+	} else {
+		add(MountFS{Type: "proc", Target: "/proc", NoSuid: true, NoDev: true, NoExec: true})
+	}
 	if !m.userMounts("/dev") {
 		m.inChild(Attach{Mount: DevMount, Target: "/dev", What: "the tmpfs of devices"})
 	}

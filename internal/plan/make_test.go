@@ -1,0 +1,255 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// imageInput is a plain container on an image, as run makes it without flags.
+func imageInput() Input {
+	return Input{
+		Container: &spec.Container{
+			Process: spec.Process{Args: []string{"sh", "-c", "true"}, Cwd: "/"},
+			Namespaces: spec.Namespaces{Hostname: "box", User: spec.UserNS{
+				UIDMap: []spec.IDMap{{Container: 0, Host: 1 << 30, Size: 65536}},
+				GIDMap: []spec.IDMap{{Container: 0, Host: 1 << 30, Size: 65536}},
+			}},
+			Security: spec.Security{Capabilities: DefaultCaps(), Masked: DefaultMasked(), ReadOnlyPaths: DefaultReadOnly()},
+		},
+		Root: Root{
+			Open: []Step{
+				MountImage{File: "/s/trees/t.erofs", What: "the image's tree", As: "tree"},
+				CloneMount{Path: "/s/objects", What: "the objects that the tree points into", As: "objects"},
+				CloneMount{Path: "/c/ID", What: "the writable layer", As: "layer"},
+			},
+			Overlay: Overlay{Lower: []Handle{"tree"}, Data: []Handle{"objects"}, Writable: "layer", Volatile: true},
+		},
+		Files: []File{{Source: Source{Path: "/c/ID/etc/hosts", File: true}, Target: "/etc/hosts", Shift: true, What: "its own /etc/hosts"}},
+		Accounts: Accounts{
+			Passwd: []byte("root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv/www:/bin/sh\n"),
+			Group:  []byte("root:x:0:\nweb:x:33:\naudio:x:29:web\n"),
+		},
+		Groups: Groups{Make: MakeGroups{Dirs: []string{"/sys/fs/cgroup/corten/ID"}}, V2: "/sys/fs/cgroup/corten/ID",
+			Mount: []MountFS{{Type: "cgroup2", Target: "/sys/fs/cgroup", ReadOnly: true, NoSuid: true, NoDev: true, NoExec: true}}},
+		Filter: &Filter{Name: "default", Program: make([]Instruction, 3)},
+		Host:   Facts{Init: "/usr/libexec/corten/corten-init", Tied: true},
+	}
+}
+
+func TestPlans(t *testing.T) {
+	mode := uint32(0o700)
+	score := 500
+	cases := map[string]func(*Input){
+		"image": func(*Input) {},
+		"host-platform": func(in *Input) {
+			in.Container.Image = spec.Image{Name: "host", Platform: true}
+			in.Files = nil
+			in.Root = Root{
+				Open: []Step{
+					MountImage{File: "/p/mask.erofs", What: "the mask", As: "mask"},
+					CloneMount{Path: "/", What: "the host's root", As: "host"},
+					CloneMount{Path: "/c/ID", What: "the writable layer", As: "layer"},
+				},
+				Overlay:   Overlay{Lower: []Handle{"mask", "host"}, Writable: "layer"},
+				Unshifted: []Handle{"host"},
+				Binds:     []File{{Source: Source{Path: "/usr"}, Target: "/usr", ReadOnly: true, What: "the host's /usr"}},
+			}
+		},
+		"terminal":    func(in *Input) { in.Container.Process.Terminal, in.Container.Process.Stdin = true, true },
+		"no-init":     func(in *Input) { in.Container.Life.NoInit = true },
+		"userns-host": func(in *Input) { in.Container.Namespaces.User = spec.UserNS{Mode: spec.UserHost} },
+		"read-only":   func(in *Input) { in.Container.Root.ReadOnly = true },
+		"named-user":  func(in *Input) { in.Container.Process.User, in.Container.Process.Groups = "web", []string{"7"} },
+		"new-privs":   func(in *Input) { in.Container.Security.AllowNewPrivs = true },
+		"unconfined": func(in *Input) {
+			in.Filter = nil
+			in.Container.Security.Masked, in.Container.Security.ReadOnlyPaths = nil, nil
+		},
+		"time-offset": func(in *Input) {
+			in.Container.Namespaces.TimeOffset = map[string]int64{"boottime": 86400e9, "monotonic": -1500e6}
+		},
+		"sysctl": func(in *Input) {
+			in.Container.Sysctls = map[string]string{"net.ipv4.ip_forward": "1", "kernel.msgmax": "8192"}
+		},
+		"labels": func(in *Input) { in.Host.AppArmor = true; in.Container.Security.AppArmor = "corten-default" },
+		"cgroup-v1": func(in *Input) {
+			in.Groups = Groups{Make: MakeGroups{Dirs: []string{"/sys/fs/cgroup/memory/corten/ID"},
+				Writes: []string{`limit memory to 64 MiB: write "67108864" to memory.limit_in_bytes`}},
+				Enter: []string{"/sys/fs/cgroup/memory/corten/ID/tasks"}}
+		},
+		"shared-namespaces": func(in *Input) {
+			n := &in.Container.Namespaces
+			n.Net, n.UTS, n.IPC, n.PID = spec.Namespace{Mode: spec.Host}, spec.Namespace{Mode: spec.Host},
+				spec.Namespace{Mode: spec.Host}, spec.Namespace{Mode: spec.Host}
+		},
+		"limits": func(in *Input) {
+			in.Container.Process.OOMScore = &score
+			in.Container.Process.Rlimits = []spec.Rlimit{{Name: "nofile", Soft: 1024, Hard: ^uint64(0)}}
+		},
+		"mounts": func(in *Input) {
+			in.Container.Mounts = []spec.Mount{
+				{Type: spec.Bind, Source: "/data", Target: "/srv/data/deep", ReadOnly: true, Recursive: true},
+				{Type: spec.Tmpfs, Target: "/tmp", Size: 1 << 20, Mode: &mode, Exec: true},
+				{Type: spec.Volume, Source: "db", Target: "/srv/data"},
+				{Type: spec.Bind, Source: "/etc/app.conf", Target: "/etc/hosts"},
+			}
+			in.Sources = []Source{{Path: "/data"}, {}, {Path: "/v/db/_data", Seed: true}, {Path: "/etc/app.conf", File: true}}
+		},
+	}
+	for name, change := range cases {
+		t.Run(name, func(t *testing.T) {
+			in := imageInput()
+			change(&in)
+			p, err := Make(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Check(Report); err != nil {
+				t.Error(err)
+			}
+			var b bytes.Buffer
+			if err := p.Print(&b); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name, b.Bytes())
+			if _, err := json.Marshal(p); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("the plan is not as %s has it (-update rewrites it):\n%s", path, d)
+	}
+}
+
+// A plan must not depend on the order of maps.
+func TestPlanIsDeterministic(t *testing.T) {
+	in := imageInput()
+	in.Container.Sysctls = map[string]string{"a.b": "1", "c.d": "2", "e.f": "3", "g.h": "4"}
+	var first string
+	for range 20 {
+		p, err := Make(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		_ = p.Print(&b)
+		if first == "" {
+			first = b.String()
+		}
+		if b.String() != first {
+			t.Fatal("two plans of one input differ")
+		}
+	}
+}
+
+// What is given up must be given up before what depends on it, and nothing may be given up
+// too early.
+func TestOrderOfPrivileges(t *testing.T) {
+	for _, newPrivs := range []bool{false, true} {
+		in := imageInput()
+		in.Container.Security.AllowNewPrivs = newPrivs
+		p, err := Make(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := map[string]int{}
+		for i, s := range p.Child {
+			at[s.Kind()] = i
+		}
+		before := [][2]string{{"become-root", "enter-root"}, {"enter-root", "pivot"}, {"pivot", "mask"}, {"stdio", "keep-fds"},
+			{"keep-fds", "chdir"}, {"drop-bounding", "set-user"}, {"set-user", "set-caps"}, {"set-user", "die-with-parent"}, {"seccomp", "exec"}}
+		if newPrivs {
+			before = append(before, [2]string{"seccomp", "set-user"})
+		} else {
+			before = append(before, [2]string{"no-new-privs", "seccomp"}, [2]string{"set-caps", "seccomp"})
+		}
+		for _, b := range before {
+			if at[b[0]] >= at[b[1]] {
+				t.Errorf("new privileges %v: %s comes after %s", newPrivs, b[0], b[1])
+			}
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	cases := []struct {
+		name, want string
+		change     func(*Input)
+	}{
+		{"no command", "no command given", func(in *Input) { in.Container.Process.Args = nil }},
+		{"unknown user", "look up user nobody-here", func(in *Input) { in.Container.Process.User = "nobody-here" }},
+		{"unknown group", "look up groups", func(in *Input) { in.Container.Process.Groups = []string{"nobody-here"} }},
+		{"pid namespace of another", "cannot join a pid namespace", func(in *Input) {
+			in.Container.Namespaces.PID = spec.Namespace{Mode: spec.Path, Path: "/proc/7/ns/pid"}
+		}},
+		{"unknown limit", "no such resource limit", func(in *Input) { in.Container.Process.Rlimits = []spec.Rlimit{{Name: "files"}} }},
+	}
+	for _, c := range cases {
+		in := imageInput()
+		c.change(&in)
+		_, err := Make(in)
+		if err == nil || !strings.Contains(err.Error(), c.want) || errs.HintOf(err) == "" {
+			t.Errorf("%s: error %v, hint %q", c.name, err, errs.HintOf(err))
+		}
+	}
+}
+
+func TestCheckFindsUseBeforeOpen(t *testing.T) {
+	p := Plan{Host: []Step{IDMap{Mount: "tree"}, CloneMount{As: "tree"}}}
+	if err := p.Check(); !errs.Is(err, errs.Internal) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	c := &spec.Container{Process: spec.Process{Env: []string{"HOME=/x", "A=1"}, Terminal: true}, Namespaces: spec.Namespaces{Hostname: "h"}}
+	got := environment(c, Identity{Home: "/root"})
+	want := []string{"PATH=" + DefaultPath, "HOSTNAME=h", "TERM=xterm", "HOME=/x", "A=1"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestLookup(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		env  []string
+		want []string
+	}{
+		{"/bin/x", nil, []string{"/bin/x"}},
+		{"./x", nil, []string{"./x"}},
+		{"x", []string{"PATH=/a:/b"}, []string{"/a/x", "/b/x"}},
+		{"x", []string{"PATH=:/b"}, []string{"x", "/b/x"}},
+	} {
+		if d := cmp.Diff(c.want, Lookup(c.name, c.env)); d != "" {
+			t.Errorf("%s: %s", c.name, d)
+		}
+	}
+}
