@@ -46,7 +46,8 @@ func TestDelegated(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		user bool // the group above the scope is delegated too
-	}{{"user", true}, {"scope", false}} {
+		root bool // the user is root in a user namespace
+	}{{"user", true, false}, {"scope", false, false}, {"namespace", true, true}} {
 		t.Run(test.name, func(t *testing.T) {
 			top := path.Join(h.V2.Mount, testParent, groupName(t))
 			if err := makeParents(path.Dir(top)); err != nil {
@@ -77,11 +78,16 @@ func TestDelegated(t *testing.T) {
 			defer unix.Close(fd)
 			cmd := exec.Command("/proc/self/fd/3")
 			cmd.ExtraFiles = []*os.File{self}
-			cmd.Env = []string{"CORTEN_TEST_HELPER=scope " + base, "PATH=" + os.Getenv("PATH")}
+			cmd.Env = []string{fmt.Sprintf("CORTEN_TEST_HELPER=scope %s %v", base, test.root), "PATH=" + os.Getenv("PATH")}
 			cmd.Stdin = strings.NewReader("\n")
 			cmd.Dir = "/"
 			cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd,
 				Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+			if test.root {
+				ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: nobody, Size: 1}}
+				cmd.SysProcAttr.Cloneflags, cmd.SysProcAttr.Credential = syscall.CLONE_NEWUSER, &syscall.Credential{}
+				cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = ids, ids
+			}
 			if out, err := cmd.CombinedOutput(); string(out) != "ready\nok\n" || err != nil {
 				t.Fatalf("%s(%v)", out, err)
 			}
@@ -90,8 +96,9 @@ func TestDelegated(t *testing.T) {
 }
 
 // delegated is the helper: an ordinary user who starts a container.
-func delegated(base string) int {
-	if err := beOrdinary(base); err != nil {
+func delegated(arg string) int {
+	base, root, _ := strings.Cut(arg, " ")
+	if err := beOrdinary(base, root == "true"); err != nil {
 		fmt.Println(err)
 		return 1
 	}
@@ -99,12 +106,9 @@ func delegated(base string) int {
 	return 0
 }
 
-func beOrdinary(base string) error {
-	h, err := Detect()
-	if err != nil {
-		return err
-	}
-	if h.V2.Base != base || h.Root {
+func beOrdinary(base string, root bool) error {
+	h := Detect()
+	if h.V2.Base != base || h.Root != root {
 		return fmt.Errorf("base %q, root %v, want base %q", h.V2.Base, h.Root, base)
 	}
 	for _, t := range h.V1 {

@@ -3,6 +3,7 @@ package cgroup
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path"
 	"slices"
@@ -356,6 +357,21 @@ func TestDevices(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The keeper's name changes with the program, or a new version would use the old one's.
+func TestKeepName(t *testing.T) {
+	rules, err := parseRules(DefaultDevices())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := fnv.New64a()
+	for _, i := range filterProgram(rules) {
+		binary.Write(h, binary.LittleEndian, i)
+	}
+	if want := fmt.Sprintf("device-filter-%x", h.Sum64()); keepName != want {
+		t.Errorf("the program has changed: name its keeper %s", want)
 	}
 }
 

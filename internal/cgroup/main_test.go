@@ -29,11 +29,7 @@ func TestMain(m *testing.M) {
 	if helper := os.Getenv("CORTEN_TEST_HELPER"); helper != "" {
 		os.Exit(help(helper))
 	}
-	host, err := Detect()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "no control groups here:", err)
-		os.Exit(m.Run())
-	}
+	host := Detect()
 	before, _ := readFile(path.Join(host.V2.Mount, "cgroup.subtree_control"))
 	usual := path.Join(host.V2.Mount, DefaultParent) // has the kept device filter
 	_, missing := os.Stat(usual)
@@ -87,10 +83,7 @@ func realHost(t *testing.T) Host {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	host, err := Detect()
-	if err != nil {
-		t.Skip("needs control groups: ", err)
-	}
+	host := Detect()
 	if host.V2.Base != "/" && (len(host.V1) == 0 || host.V1[0].Base != "/") {
 		t.Skip("needs control groups that can be written")
 	}

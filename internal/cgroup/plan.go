@@ -51,9 +51,7 @@ func New(host Host, r Request) (Plan, error) {
 		return Plan{}, err
 	}
 	b := &builder{host: host, parent: parent, id: r.ID}
-	if err := b.track(); err != nil {
-		return Plan{}, err
-	}
+	b.track()
 	if r.Account {
 		b.account()
 	}
@@ -61,7 +59,7 @@ func New(host Host, r Request) (Plan, error) {
 		return Plan{}, err
 	}
 	if len(b.plan.Group) == 0 {
-		b.warn("no control group can be made here: nothing is counted, and only the main process can be paused or killed")
+		b.warn("no control group can be made here: nothing is counted, and the container cannot be paused")
 	}
 	return b.finish(), nil
 }
@@ -157,21 +155,13 @@ func (b *builder) dir(t Hierarchy) string { return path.Join(b.top(t), b.parent,
 // track chooses the hierarchy in which the container is found, frozen and killed: v2 wherever
 // there is one, because a process can be born in its group, and one write freezes or kills all
 // of it; else the v1 freezer.
-func (b *builder) track() error {
+func (b *builder) track() {
 	if b.host.V2.Base != "" {
 		b.plan.V2 = b.dir(b.host.V2)
 		b.plan.Group = Group{b.plan.V2}
-		return nil
-	}
-	i := b.v1("freezer")
-	if i < 0 && b.host.V2.Mount == "" {
-		return errs.Newf(errs.Unsupported, "use control groups", "", "neither cgroup v2 nor the v1 freezer is mounted").
-			WithHint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
-	}
-	if i >= 0 && b.host.V1[i].Base != "" {
+	} else if i := b.v1("freezer"); i >= 0 && b.host.V1[i].Base != "" {
 		b.join(b.host.V1[i])
 	}
-	return nil
 }
 
 // v1 finds the v1 hierarchy of a controller; -1 if there is none.
@@ -216,6 +206,9 @@ func (b *builder) use(what, v2, v1 string) (site, error) {
 	}
 	i := b.v1(v1)
 	switch {
+	case i < 0 && b.host.V2.Mount == "" && len(b.host.V1) == 0:
+		return site{}, errs.Newf(errs.Unsupported, what, "", "no control groups are mounted").
+			WithHint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
 	case i < 0 && b.host.V2.Mount == "":
 		return site{}, missing(what, v1)
 	case i < 0 && b.host.V2.Base != "":
