@@ -43,9 +43,7 @@ func (e *Engine) draft(ctx context.Context, req RunRequest, dry bool) (*draft, e
 		return nil, err
 	}
 	d.complete()
-	if d.host, err = cgroup.Detect(); err != nil {
-		return nil, err
-	}
+	d.host = cgroup.Detect()
 	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.c.Resources, ID: string(d.c.ID)})
 	if err != nil {
 		return nil, err
