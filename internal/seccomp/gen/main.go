@@ -1,0 +1,200 @@
+// Command gen writes table.go, the system call numbers of the ABIs that package seccomp
+// filters, from the constants of the golang.org/x/sys module that this module requires.
+//
+// Usage, in the folder of package seccomp: go run ./gen [FILE]; without FILE to stdout.
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// abis are the columns of the table, in the order of the abi type of package seccomp. x32
+// has no constants of its own in x/sys: see x32.
+var abis = []struct{ name, goarch string }{
+	{"x86_64", "amd64"}, {"x32", ""}, {"x86", "386"}, {"aarch64", "arm64"}, {"arm", "arm"},
+}
+
+// x32Own are the calls whose structures need another layout in x32, which gave them
+// numbers of their own from 512 on (Linux, arch/x86/entry/syscalls/syscall_64.tbl, at the
+// end). All others keep x86-64's number. Both with bit 30 set.
+const x32Own = `rt_sigaction rt_sigreturn ioctl readv writev recvfrom sendmsg recvmsg execve ptrace
+	rt_sigpending rt_sigtimedwait rt_sigqueueinfo sigaltstack timer_create mq_notify kexec_load waitid
+	set_robust_list get_robust_list vmsplice move_pages preadv pwritev rt_tgsigqueueinfo recvmmsg sendmmsg
+	process_vm_readv process_vm_writev setsockopt getsockopt io_setup io_submit execveat preadv2 pwritev2`
+
+// x32Lacks are the calls that the same file gives to x86-64 alone.
+const x32Lacks = `uselib _sysctl create_module get_kernel_syms query_module nfsservctl set_thread_area
+	get_thread_area epoll_ctl_old epoll_wait_old vserver`
+
+// armPrivate are the calls of 32-bit ARM that are not in the common table (Linux,
+// arch/arm/include/uapi/asm/unistd.h), numbered from 0x0f0001 on.
+const armPrivate = "breakpoint cacheflush usr26 usr32 set_tls get_tls"
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "gen:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}\n{{.Version}}", "golang.org/x/sys").Output()
+	if err != nil {
+		return fmt.Errorf("find golang.org/x/sys: %w", err)
+	}
+	dir, version, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	tables, err := readTables(dir)
+	if err != nil {
+		return err
+	}
+	src, err := format.Source(render(tables, version))
+	if err != nil {
+		return err
+	}
+	if len(args) == 1 {
+		return os.WriteFile(args[0], src, 0o644)
+	}
+	_, err = os.Stdout.Write(src)
+	return err
+}
+
+// readTables returns the numbers by GOARCH and name. Architectures that are not in abis
+// are read for their names: a profile that speaks of them is not mistaken.
+func readTables(dir string) (map[string]map[string]int64, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "unix", "zsysnum_linux_*.go"))
+	if err != nil {
+		return nil, err
+	}
+	tables := map[string]map[string]int64{}
+	for _, f := range files {
+		goarch := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(f), "zsysnum_linux_"), ".go")
+		if tables[goarch], err = readTable(f); err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range abis {
+		if a.goarch != "" && len(tables[a.goarch]) == 0 {
+			return nil, fmt.Errorf("no system calls for %s in %s", a.goarch, dir)
+		}
+	}
+	for i, name := range strings.Fields(armPrivate) {
+		tables["arm"][name] = 0x0f0001 + int64(i)
+	}
+	tables[""] = x32(tables["amd64"])
+	return tables, nil
+}
+
+func readTable(file string) (map[string]int64, error) {
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	table := map[string]int64{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		v, ok := n.(*ast.ValueSpec)
+		if !ok || len(v.Names) != 1 || len(v.Values) != 1 {
+			return true
+		}
+		lit, ok := v.Values[0].(*ast.BasicLit)
+		name, isCall := strings.CutPrefix(v.Names[0].Name, "SYS_")
+		if !ok || !isCall || notACall(name) {
+			return true
+		}
+		n64, perr := strconv.ParseInt(lit.Value, 0, 32)
+		err, table[strings.ToLower(name)] = perr, n64
+		return err == nil
+	})
+	return table, err
+}
+
+// notACall says that the constant marks a place in a table.
+func notACall(name string) bool {
+	return name == "SYSCALL_MASK" || name == "ARCH_SPECIFIC_SYSCALL" ||
+		strings.HasPrefix(name, "RESERVED") || strings.HasPrefix(name, "UNUSED")
+}
+
+func x32(x86_64 map[string]int64) map[string]int64 {
+	table := map[string]int64{}
+	for name, nr := range x86_64 {
+		table[name] = nr | 1<<30
+	}
+	for _, name := range strings.Fields(x32Lacks) {
+		delete(table, name)
+	}
+	for i, name := range strings.Fields(x32Own) {
+		table[name] = 512 + int64(i) | 1<<30
+	}
+	return table
+}
+
+func render(tables map[string]map[string]int64, version string) []byte {
+	var names []string
+	for _, t := range tables {
+		for name := range t {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "// Code generated by \"go run ./gen\" from golang.org/x/sys %s; DO NOT EDIT.\n\n", version)
+	b.WriteString("package seccomp\n\n// nameCount is how many names are in names, for every architecture that Linux has.\n")
+	fmt.Fprintf(&b, "const nameCount = %d\n\n", len(names))
+	b.WriteString("// names are the system calls, sorted, each with a space after it.\nconst names = \"\" +\n")
+	at := []int{0}
+	line := ""
+	for i, name := range names {
+		line += name + " "
+		at = append(at, at[i]+len(name)+1)
+		if len(line) > 90 || i == len(names)-1 {
+			end := " +\n"
+			if i == len(names)-1 {
+				end = "\n\n"
+			}
+			fmt.Fprintf(&b, "\t%q%s", line, end)
+			line = ""
+		}
+	}
+	b.WriteString("// nameAt is where each name begins in names; the last entry is their end.\n")
+	b.WriteString("var nameAt = [nameCount + 1]uint16{")
+	list(&b, at)
+	b.WriteString("}\n\n// numbers are the names' numbers in each ABI; -1 where it has no such call.\n")
+	b.WriteString("var numbers = [abiCount][nameCount]int32{\n")
+	for _, a := range abis {
+		column := make([]int, len(names))
+		for i, name := range names {
+			nr, ok := tables[a.goarch][name]
+			if !ok {
+				nr = -1
+			}
+			column[i] = int(nr)
+		}
+		fmt.Fprintf(&b, "\t%s: {", a.name)
+		list(&b, column)
+		b.WriteString("},\n")
+	}
+	b.WriteString("}\n")
+	return b.Bytes()
+}
+
+func list(b *bytes.Buffer, values []int) {
+	for i, v := range values {
+		if i%16 == 0 {
+			b.WriteString("\n\t\t")
+		}
+		fmt.Fprintf(b, "%d, ", v)
+	}
+	b.WriteString("\n\t")
+}
