@@ -1,0 +1,86 @@
+// Command corten-format executes a Go template for each JSON value on its standard input.
+// It is what corten starts for --format, since package text/template is heavy to link.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/template"
+)
+
+func main() {
+	out := bufio.NewWriter(os.Stdout)
+	err := errors.New("usage: corten-format TEMPLATE < JSON")
+	if len(os.Args) == 2 {
+		err = format(out, os.Args[1], os.Stdin)
+	}
+	if err = errors.Join(err, out.Flush()); err != nil {
+		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), "template: "))
+		os.Exit(1)
+	}
+}
+
+// format ends the output of each value with a newline, as Docker does.
+func format(w io.Writer, text string, values io.Reader) error {
+	t, err := template.New("format").Funcs(functions()).Option("missingkey=error").Parse(text)
+	if err != nil {
+		return err
+	}
+	dec := json.NewDecoder(values)
+	dec.UseNumber() // a size in bytes is no floating-point number
+	for {
+		var v any
+		if err := dec.Decode(&v); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := t.Execute(w, v); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+	}
+}
+
+// functions are Docker's, in name and meaning.
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"json": func(v any) (string, error) {
+			var b strings.Builder
+			enc := json.NewEncoder(&b)
+			enc.SetEscapeHTML(false)
+			err := enc.Encode(v)
+			return strings.TrimSpace(b.String()), err
+		},
+		"join":  join,
+		"split": strings.Split,
+		"lower": strings.ToLower,
+		"upper": strings.ToUpper,
+		"pad": func(s string, before, after int) string {
+			if s == "" {
+				return s
+			}
+			return strings.Repeat(" ", before) + s + strings.Repeat(" ", after)
+		},
+		"truncate": func(s string, n int) string {
+			r := []rune(s)
+			return string(r[:max(0, min(n, len(r)))])
+		},
+		"println": func(args ...any) string { return fmt.Sprintln(args...) },
+	}
+}
+
+func join(list []any, sep string) string {
+	words := make([]string, len(list))
+	for i, v := range list {
+		words[i] = fmt.Sprint(v)
+	}
+	return strings.Join(words, sep)
+}

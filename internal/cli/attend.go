@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/cortenhq/corten/internal/engine"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// guest is a running container as the one sees it who attends to it.
+type guest struct {
+	terminal *os.File // the master side; nil if it has none
+	stdin    bool     // the terminal gets our input
+	signal   func(unix.Signal) error
+	wait     func() (engine.Exit, error)
+}
+
+// attend stays with a container until it ends: it passes signals on, and copies between the
+// user's terminal and the container's if that has one.
+func (a *app) attend(w *watch, g guest) (engine.Exit, error) {
+	if g.terminal == nil {
+		w.started(func(s unix.Signal) { w.pass(g, s) })
+		return g.wait()
+	}
+	t := &terminals{user: a.env.Stdin, guest: g.terminal, size: a.terminalSize}
+	defer t.restore()
+	if g.stdin {
+		if err := t.raw(); err != nil {
+			return engine.Exit{}, errs.Wrap("prepare terminal", "", err)
+		}
+	}
+	w.started(func(s unix.Signal) { t.signal(w, g, s) })
+	t.resize()
+	over, ended, err := os.Pipe()
+	if err != nil {
+		return engine.Exit{}, errs.Wrap("make pipe", "", err)
+	}
+	defer over.Close()
+	if g.stdin {
+		go func() {
+			defer t.restoreOnPanic()
+			_, _ = io.Copy(g.terminal, a.env.Stdin)
+		}()
+	}
+	copied := make(chan struct{})
+	go func() {
+		defer t.restoreOnPanic()
+		defer close(copied)
+		copyTerminal(a.env.Stdout, g.terminal, over)
+	}()
+	e, err := g.wait()
+	_ = ended.Close()
+	<-copied
+	return e, err
+}
+
+// pass sends a signal on. It is no error if the container has just ended.
+func (w *watch) pass(g guest, s unix.Signal) {
+	if !w.proxy {
+		return
+	}
+	_ = g.signal(s)
+	if s == unix.SIGTSTP { // the shell expects the one it started to stop
+		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+	}
+}
+
+// terminals are the user's terminal, which is raw while the container has it, and the
+// container's.
+type terminals struct {
+	user, guest *os.File
+	size        func() *spec.Size
+
+	mu    sync.Mutex
+	state *term.State // what the user's was before; nil: it is not raw
+}
+
+// raw lets every key through to the container, ^C and ^Z too.
+func (t *terminals) raw() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	state, err := term.MakeRaw(int(t.user.Fd()))
+	if t.state == nil {
+		t.state = state
+	}
+	return err
+}
+
+func (t *terminals) restore() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state != nil {
+		_ = term.Restore(int(t.user.Fd()), t.state)
+		t.state = nil
+	}
+}
+
+func (t *terminals) restoreOnPanic() {
+	if p := recover(); p != nil {
+		t.restore()
+		panic(p)
+	}
+}
+
+func (t *terminals) isRaw() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state != nil
+}
+
+// resize gives the container's terminal the size of the user's; the kernel tells the
+// processes in it.
+func (t *terminals) resize() {
+	if s := t.size(); s != nil {
+		_ = unix.IoctlSetWinsize(int(t.guest.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: s.Rows, Col: s.Columns})
+	}
+}
+
+// signal answers a signal that came while the container has the terminal.
+func (t *terminals) signal(w *watch, g guest, s unix.Signal) {
+	switch s {
+	case unix.SIGWINCH:
+		t.resize()
+	case unix.SIGPIPE:
+		// The write that caused it returns an error.
+	case unix.SIGTSTP:
+		raw := t.isRaw()
+		t.restore()
+		w.pass(g, s)
+		if raw {
+			_ = t.raw()
+		}
+	case unix.SIGCONT:
+		if t.isRaw() { // the shell has changed the terminal meanwhile
+			_ = t.raw()
+		}
+		t.resize()
+		w.pass(g, s)
+	default:
+		if !w.proxy {
+			t.restore()
+			dieOf(s)
+		}
+		w.pass(g, s)
+	}
+}
+
+// copyTerminal copies what the container writes to its terminal until over is closed, and
+// then what is left. If nobody reads out any more, it hangs the terminal up.
+//
+// A terminal that nobody has open reads as an error, even if somebody will open it again: so
+// we keep it open as long as the container runs.
+func copyTerminal(out, master, over *os.File) {
+	const linger = 100 // ms without output, after which a process that survived the container is let go
+	ptm := int(master.Fd())
+	// Flags 0 open it for reading (Linux 4.13). It cannot become our controlling terminal,
+	// since it is the container's already.
+	keep, err := unix.IoctlRetInt(ptm, unix.TIOCGPTPEER)
+	if err == nil {
+		unix.CloseOnExec(keep)
+	}
+	wait, buf := -1, make([]byte, 32<<10)
+	fds := []unix.PollFd{{Fd: int32(ptm), Events: unix.POLLIN}, {Fd: int32(over.Fd()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, wait)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil || n == 0:
+			return
+		case len(fds) == 2 && fds[1].Revents != 0:
+			if keep >= 0 {
+				_ = unix.Close(keep)
+			}
+			fds, wait = fds[:1], linger
+			continue
+		}
+		n, err = master.Read(buf)
+		if _, err := out.Write(buf[:n]); err != nil {
+			_ = master.Close()
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,117 @@
+// Package cli is the command line: it reads what was typed, asks the engine, and says what
+// came of it. It knows nothing of containers itself.
+//
+// A verb is a file with a constructor func(*app) *cobra.Command, and one line in the table of
+// verbs.go that names it. Only the verb that was typed is constructed, for building them all
+// would cost every start; all are for help, completion and the manual. A constructor must
+// therefore do nothing but declare, and the verb's short words come from the table. A verb
+// with verbs of its own ("image inspect") is one line too: its constructor returns
+// a.family(name, verbs...).
+//
+// RunE returns an error of package errs; Main says it in the voice of say.go and ends with
+// Docker's exit code (exit.go). What a verb needs is in app: the engine, opened at first use,
+// and the streams. Output that a user may want in another form goes through app.format.
+package cli
+
+import (
+	"context"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Env is the process that a command line is carried out in.
+type Env struct {
+	Stdin, Stdout, Stderr *os.File
+	LookupEnv             func(name string) (string, bool)
+	UID                   int
+}
+
+// Process is the environment of this process.
+func Process() Env {
+	return Env{os.Stdin, os.Stdout, os.Stderr, os.LookupEnv, os.Getuid()}
+}
+
+// app is one command line while it is carried out.
+type app struct {
+	env    Env
+	global *pflag.FlagSet // flags that stand before the verb or among its own
+	root   string
+	run    string
+	debug  bool
+}
+
+// Main carries out a command line, without the program's name, and returns the exit code.
+func Main(ctx context.Context, args []string, env Env) int {
+	a := newApp(env)
+	err := a.dispatch(ctx, args)
+	if err == nil {
+		return 0
+	}
+	code, err := exitOf(err)
+	if err != nil {
+		a.sayError(err)
+	}
+	return code
+}
+
+func newApp(env Env) *app {
+	a := &app{env: env, global: pflag.NewFlagSet("corten", pflag.ContinueOnError)}
+	g := a.global
+	g.SortFlags = false
+	g.StringVar(&a.root, "root", "", "Keep lasting state in `FOLDER` (default $CORTEN_ROOT or /var/lib/corten)")
+	g.StringVar(&a.run, "run", "", "Keep what a reboot forgets in `FOLDER` (default $CORTEN_RUN or /run/corten)")
+	g.BoolVar(&a.debug, "debug", false, "Show where in Corten an error arose")
+	return a
+}
+
+// dispatch finds the verb, and has cobra parse and run that one.
+func (a *app) dispatch(ctx context.Context, args []string) error {
+	first := pflag.NewFlagSet("corten", pflag.ContinueOnError)
+	first.SetInterspersed(false) // what follows the verb is the verb's
+	first.AddFlagSet(a.global)
+	help := first.BoolP("help", "h", false, "")
+	version := first.BoolP("version", "v", false, "")
+	if err := first.Parse(args); err != nil {
+		return flagError("corten", first, err)
+	}
+	rest := first.Args()
+	switch {
+	case *version:
+		return a.sayVersion("")
+	case *help || len(rest) == 0:
+		return a.help(rest)
+	case rest[0] == "help":
+		return a.help(rest[1:])
+	}
+	root := a.rootCommand()
+	if err := a.addVerb(root, rest[0]); err != nil {
+		return err
+	}
+	root.SetArgs(rest)
+	return root.ExecuteContext(ctx)
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:               "corten",
+		Short:             "Run containers",
+		Long:              "Corten runs containers. There is no daemon: the command is the engine, and files are the state.",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.AddGroup(groups()...)
+	root.PersistentFlags().AddFlagSet(a.global)
+	root.SetIn(a.env.Stdin)
+	root.SetOut(a.env.Stdout)
+	root.SetErr(a.env.Stderr)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { a.writeHelp(cmd) })
+	root.SetUsageFunc(func(cmd *cobra.Command) error { return a.writeHelp(cmd) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return flagError(cmd.CommandPath(), cmd.Flags(), err)
+	})
+	root.SetHelpCommand(a.helpCommand())
+	return root
+}

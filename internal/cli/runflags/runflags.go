@@ -1,0 +1,178 @@
+// Package runflags translates the flags of run, which are Docker's in name and meaning, to a
+// request to the engine.
+//
+// Bind adds the flags to a set, the set is parsed, Request reads what was written into a
+// spec.Container and the few options that concern only the command itself. Nothing here acts:
+// the translation asks the host only what a flag is about (a device's numbers, the text of an
+// --env-file). A flag that Docker has and Corten does not is in the table of refused.go, so
+// that it is refused by name. The groups of flags are a file each: process, mounts, limits,
+// blockio, devices, security, namespaces.
+package runflags
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/cortenhq/corten/internal/engine"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// GroupKey is the annotation of a flag that names the heading it is listed under.
+const GroupKey = "group"
+
+// Flags is what was written on the command line.
+type Flags struct {
+	set      *pflag.FlagSet
+	general  general
+	process  process
+	mounts   mounts
+	spaces   namespaces
+	security security
+	devices  devices
+	limits   limits
+	blockIO  blockIO
+}
+
+// Options is what concerns the command rather than the container.
+type Options struct {
+	Plan     PlanForm
+	CIDFile  string
+	Quiet    bool // no progress of a pull
+	SigProxy bool // signals are passed on to the container
+	Unnamed  bool // the user gave no name, and Request made one up
+}
+
+// PlanForm says how --plan prints.
+type PlanForm string
+
+// The forms of a plan.
+const (
+	NoPlan    PlanForm = ""
+	PlanWords PlanForm = "words"
+	PlanJSON  PlanForm = "json"
+)
+
+// Caller is what the flags may refer to of the process that the user runs.
+type Caller struct {
+	LookupEnv func(name string) (string, bool) // for --env NAME
+}
+
+// Bind adds all flags of run to fs.
+func Bind(fs *pflag.FlagSet) *Flags {
+	f := &Flags{set: fs}
+	fs.SortFlags = false
+	f.general.bind(group{fs, "General"})
+	f.process.bind(group{fs, "Process"})
+	f.mounts.bind(group{fs, "File systems"})
+	f.spaces.bind(group{fs, "Namespaces"})
+	f.security.bind(group{fs, "Security"})
+	f.devices.bind(group{fs, "Devices"})
+	f.limits.bind(group{fs, "Limits"})
+	f.blockIO.bind(group{fs, "Block devices"})
+	return f
+}
+
+// Request translates the parsed flags for a container from image that runs args.
+func (f *Flags) Request(image string, args []string, who Caller) (engine.RunRequest, Options, error) {
+	c := &spec.Container{Version: spec.Version}
+	req := engine.RunRequest{Spec: c}
+	if err := imageOf(&c.Image, image); err != nil {
+		return req, Options{}, err
+	}
+	c.Process.Args = args
+	opts, err := f.general.fill(&req, f.set)
+	if err != nil {
+		return req, opts, err
+	}
+	// Later ones look at what earlier ones have filled in.
+	for _, fill := range []func(*spec.Container) error{
+		func(c *spec.Container) error { return f.process.fill(c, f.set, who) },
+		f.mounts.fill,
+		f.spaces.fill,
+		f.security.fill,
+		f.devices.fill,
+		f.limits.fill,
+		f.blockIO.fill,
+	} {
+		if err := fill(c); err != nil {
+			return req, opts, err
+		}
+	}
+	return req, opts, crossCheck(c)
+}
+
+// imageOf tells the host's own root from an image. What else a name may be, a reference or
+// an image id, is for the engine to find out.
+func imageOf(i *spec.Image, name string) error {
+	if name == "" {
+		return errs.Newf(errs.Invalid, "run image", `""`, "the name is empty").
+			WithHint("name an image, such as debian:12, or write host for this machine's own root")
+	}
+	i.Name, i.Platform = name, name == "host"
+	return nil
+}
+
+// crossCheck refuses what is right in each part and makes no sense together.
+func crossCheck(c *spec.Container) error {
+	ns := c.Namespaces
+	if ns.UTS.Mode == spec.Host && ns.Hostname+ns.Domainname != "" {
+		return conflict("--uts host", "--hostname and --domainname", "they would rename the host")
+	}
+	if c.Root.ShmSize != 0 && (ns.IPC.Mode == spec.Host || ns.IPC.Mode == spec.None) {
+		return conflict("--ipc "+string(ns.IPC.Mode), "--shm-size", "the container gets no /dev/shm of its own")
+	}
+	for name := range c.Sysctls {
+		if strings.HasPrefix(name, "net.") && ns.Net.Mode == spec.Host {
+			return conflict("--network host", "--sysctl "+name, "it would change the host")
+		}
+		if isIPCSysctl(name) && ns.IPC.Mode == spec.Host {
+			return conflict("--ipc host", "--sysctl "+name, "it would change the host")
+		}
+	}
+	return nil
+}
+
+// group binds flags that are listed under one heading. A word in backquotes in a usage text
+// names the flag's value in the help.
+type group struct {
+	set  *pflag.FlagSet
+	name string
+}
+
+func (g group) text(p *string, name, short, usage string) {
+	g.set.StringVarP(p, name, short, "", usage)
+	g.mark(name)
+}
+
+// list is a flag that may be repeated; a comma in a value is part of it.
+func (g group) list(p *[]string, name, short, usage string) {
+	g.set.StringArrayVarP(p, name, short, nil, usage)
+	g.mark(name)
+}
+
+func (g group) yesNo(p *bool, name, short string, value bool, usage string) {
+	g.set.BoolVarP(p, name, short, value, usage)
+	g.mark(name)
+}
+
+func (g group) mark(name string) {
+	g.set.Lookup(name).Annotations = map[string][]string{GroupKey: {g.name}}
+}
+
+// bad is a refusal of a flag's value.
+func bad(flag, value, why, hint string) error {
+	return errs.Newf(errs.Invalid, "--"+flag, strconv.Quote(value), why).WithHint(hint)
+}
+
+// conflict is a refusal of two flags that cannot both be meant.
+func conflict(a, b, why string) error {
+	return errs.Newf(errs.Invalid, "", a+" with "+b, why).WithHint("leave one of them out")
+}
+
+// notBuilt is a refusal of something that Docker or Podman can do.
+func notBuilt(what, hint string) error {
+	return errs.Newf(errs.Unsupported, "", what, "not built yet").WithHint(hint)
+}

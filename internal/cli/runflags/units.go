@@ -1,0 +1,117 @@
+package runflags
+
+import (
+	"math"
+	"strconv"
+	"strings"
+)
+
+const sizeHint = "write a number and b, k, m, g or t, in steps of 1024: 512m"
+
+// parseSize reads a size as Docker does: a number, which may have a fraction, and a unit of
+// one letter or three ("m", "mb", "MiB"), always in steps of 1024; no unit means bytes.
+func parseSize(s string) (int64, bool) {
+	end := strings.LastIndexAny(s, "0123456789.") + 1
+	number, unit := s[:end], strings.ToLower(strings.TrimPrefix(s[end:], " "))
+	shift, ok := unitShift(unit)
+	if !ok || number == "" || strings.ContainsAny(number, "+-eExX_") {
+		return 0, false
+	}
+	if n, err := strconv.ParseInt(number, 10, 64); err == nil {
+		return n << shift, n <= math.MaxInt64>>shift
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	f *= float64(int64(1) << shift)
+	if err != nil || f >= math.MaxInt64 {
+		return 0, false
+	}
+	return int64(f), true
+}
+
+func unitShift(unit string) (uint, bool) {
+	switch unit {
+	case "", "b":
+		return 0, true
+	case "k", "kb", "kib":
+		return 10, true
+	case "m", "mb", "mib":
+		return 20, true
+	case "g", "gb", "gib":
+		return 30, true
+	case "t", "tb", "tib":
+		return 40, true
+	case "p", "pb", "pib":
+		return 50, true
+	}
+	return 0, false
+}
+
+// readSize reads a flag that holds a size; an empty one is 0.
+func readSize(flag, s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, ok := parseSize(s)
+	switch {
+	case !ok && strings.HasPrefix(s, "-"):
+		return 0, bad(flag, s, "a size cannot be negative", "leave the flag out for no limit")
+	case !ok:
+		return 0, bad(flag, s, "not a size", sizeHint)
+	}
+	return n, nil
+}
+
+// readInt reads a flag that holds a whole number from lo to hi; an empty one is 0.
+func readInt(flag, s string, lo, hi int64) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0, bad(flag, s, "not a whole number", "it goes from "+decimal(lo)+" to "+decimal(hi))
+	}
+	if n < lo || n > hi {
+		return 0, bad(flag, s, "out of range", "it goes from "+decimal(lo)+" to "+decimal(hi))
+	}
+	return n, nil
+}
+
+func decimal(n int64) string {
+	if n == math.MaxInt64 {
+		return "any positive number"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// validList reports whether s is a list of numbers and ranges as cpuset(7) has it:
+// "0-3,7".
+func validList(s string) bool {
+	for part := range strings.SplitSeq(s, ",") {
+		a, b, isRange := strings.Cut(part, "-")
+		lo, err := strconv.ParseUint(a, 10, 16)
+		if err != nil {
+			return false
+		}
+		if !isRange {
+			continue
+		}
+		if hi, err := strconv.ParseUint(b, 10, 16); err != nil || hi < lo {
+			return false
+		}
+	}
+	return true
+}
+
+// cutBool takes a "=true" or "=false" off an option; without one the option is true.
+func cutBool(value string, given bool) (on, ok bool) {
+	if !given {
+		return true, true
+	}
+	switch strings.ToLower(value) {
+	case "1", "true":
+		return true, true
+	case "0", "false":
+		return false, true
+	}
+	return false, false
+}

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/cortenhq/corten/internal/cli/runflags"
+	"github.com/cortenhq/corten/internal/errs"
+)
+
+// flagError says in our words what pflag found wrong with the flags of the command at path.
+func flagError(path string, set *pflag.FlagSet, err error) error {
+	var (
+		unknown *pflag.NotExistError
+		missing *pflag.ValueRequiredError
+		invalid *pflag.InvalidValueError
+	)
+	say := func(what, why, hint string) error {
+		if hint == "" {
+			hint = path + " --help lists the flags"
+		}
+		return usage(errs.Newf(errs.Invalid, "", what, why).WithHint(hint))
+	}
+	switch {
+	case errors.As(err, &unknown):
+		return usage(unknownFlag(path, set, unknown))
+	case errors.As(err, &missing):
+		return say("--"+missing.GetFlag().Name, "a value is missing", "")
+	case errors.As(err, &invalid):
+		f := invalid.GetFlag()
+		what := "--" + f.Name + " " + strconv.Quote(invalid.GetValue())
+		if f.Value.Type() == "bool" {
+			return say(what, "neither true nor false", "write --"+f.Name+" or --"+f.Name+"=false")
+		}
+		return say(what, invalid.Unwrap().Error(), "")
+	}
+	return say("flags", err.Error(), "")
+}
+
+func unknownFlag(path string, set *pflag.FlagSet, e *pflag.NotExistError) error {
+	name, dashes := e.GetSpecifiedName(), "--"
+	if letters := e.GetSpecifiedShortnames(); letters != "" {
+		name, dashes = name[:1], "-"
+	}
+	if path == "corten run" {
+		if err := runflags.Refusal(name); err != nil {
+			return err
+		}
+	}
+	hint := path + " --help lists the flags"
+	var names []string
+	set.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if near := nearest(name, names); near != "" && dashes == "--" {
+		hint = "did you mean --" + near + "? " + hint
+	}
+	return errs.Newf(errs.Invalid, "", "unknown flag", dashes+name).WithHint(hint)
+}
+
+// wantArgs checks the number of arguments; most may be -1 for any number.
+func wantArgs(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		why := ""
+		switch n := len(args); {
+		case n < least:
+			why = "too few arguments"
+		case most >= 0 && n > most:
+			why = "too many arguments"
+		default:
+			return nil
+		}
+		return errs.Newf(errs.Invalid, "", cmd.CommandPath(), why).WithHint("write " + cmd.UseLine())
+	}
+}

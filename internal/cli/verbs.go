@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/cortenhq/corten/internal/errs"
+)
+
+// verb is one line of the table of commands.
+type verb struct {
+	name  string
+	short string
+	group string
+	make  func(*app) *cobra.Command
+}
+
+// The headings of help.
+const (
+	containers = "Containers"
+	images     = "Images"
+	tools      = "Corten"
+)
+
+// groups is the headings in the order of help; one without verbs is not shown.
+func groups() []*cobra.Group {
+	return []*cobra.Group{{ID: containers, Title: containers}, {ID: images, Title: images}, {ID: tools, Title: tools}}
+}
+
+// verbs is every command.
+func verbs() []verb {
+	return []verb{
+		{"run", "Run a command in a new container", containers, newRun},
+
+		{"version", "Show the version", tools, newVersion},
+		{"completion", "Write the completion script of a shell", tools, newCompletion},
+	}
+}
+
+func (v verb) build(a *app) *cobra.Command {
+	cmd := v.make(a)
+	cmd.Short, cmd.GroupID = v.short, v.group
+	return cmd
+}
+
+// addVerb puts the verb that was typed below root, or all of them if cobra is asked what
+// the shell could complete.
+func (a *app) addVerb(root *cobra.Command, name string) error {
+	if name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd {
+		a.addAll(root)
+		unquoteUsages(root)
+		return nil
+	}
+	for _, v := range verbs() {
+		if v.name == name {
+			root.AddCommand(v.build(a))
+			return nil
+		}
+	}
+	return unknownVerb("corten", name, verbNames())
+}
+
+// unquoteUsages takes out the backquotes that mark the name of a flag's value, which a shell
+// would show as they are.
+func unquoteUsages(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { _, f.Usage = pflag.UnquoteUsage(f) })
+	for _, c := range cmd.Commands() {
+		unquoteUsages(c)
+	}
+}
+
+func (a *app) addAll(root *cobra.Command) {
+	for _, v := range verbs() {
+		root.AddCommand(v.build(a))
+	}
+	root.InitDefaultHelpCmd()
+}
+
+// Tree is the whole tree of commands, for the manual.
+func Tree() *cobra.Command {
+	a := newApp(Env{LookupEnv: func(string) (string, bool) { return "", false }})
+	root := a.rootCommand()
+	a.addAll(root)
+	return root
+}
+
+func verbNames() []string {
+	names := []string{"help"}
+	for _, v := range verbs() {
+		names = append(names, v.name)
+	}
+	return names
+}
+
+// family is a command that only holds others.
+func (a *app) family(name string, children ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: name, RunE: func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return a.writeHelp(cmd)
+		}
+		var names []string
+		for _, c := range cmd.Commands() {
+			names = append(names, c.Name())
+		}
+		return unknownVerb(cmd.CommandPath(), args[0], names)
+	}}
+	cmd.AddCommand(children...)
+	return cmd
+}
+
+func unknownVerb(path, name string, names []string) error {
+	hint := path + " --help lists the commands"
+	if near := nearest(name, names); near != "" {
+		hint = "did you mean " + path + " " + near + "? " + hint
+	}
+	return errs.Newf(errs.Invalid, "", "unknown command", path+" "+name).WithHint(hint)
+}
+
+// nearest is the name that s may be a slip of; empty if none is near.
+func nearest(s string, names []string) string {
+	best, distance := "", 3
+	for _, n := range names {
+		if d := editDistance(s, n); d < distance && d < len(n) {
+			best, distance = n, d
+		}
+	}
+	if best != "" || len(s) < 3 {
+		return best
+	}
+	for _, n := range names {
+		if strings.HasPrefix(n, s) {
+			return n
+		}
+	}
+	return ""
+}
+
+// editDistance counts the letters to add, drop or change to make b of a (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0]++
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// watch receives the signals that are meant for the container.
+//
+// Before the container runs there is nobody to pass them to: the first that asks for an end
+// cancels what is going on, a second ends the command on the spot, and the others wait. Once
+// it runs, every signal is its own to answer.
+type watch struct {
+	signals chan os.Signal
+	proxy   bool
+	cancel  context.CancelFunc
+
+	mu      sync.Mutex
+	asked   unix.Signal       // the signal that asked for an end before the start
+	held    []unix.Signal     // what waits for the start
+	deliver func(unix.Signal) // nil before the start
+}
+
+// watchSignals begins to receive. Without a proxy signals do to the command what they do to
+// any program, unless it has a terminal to put in order first.
+func watchSignals(proxy, terminal bool) *watch {
+	w := &watch{signals: make(chan os.Signal, 64), proxy: proxy, cancel: func() {}}
+	switch {
+	case proxy:
+		signal.Notify(w.signals, forwarded()...)
+	case terminal:
+		signal.Notify(w.signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGCONT)
+	}
+	if terminal {
+		signal.Notify(w.signals, unix.SIGWINCH, unix.SIGPIPE)
+	}
+	return w
+}
+
+// forwarded is every signal but those that cannot be caught, that are about the process
+// itself (a fault, a child, a broken pipe, Go's own SIGURG), or by which a shell keeps a
+// background job from the terminal. What was ignored when we began, as nohup(1) does, stays so.
+func forwarded() []os.Signal {
+	var out []os.Signal
+	for s := unix.Signal(1); s <= 64; s++ {
+		switch s {
+		case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG, unix.SIGWINCH, unix.SIGTTIN, unix.SIGTTOU,
+			unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGPROF, 32, 33:
+			continue // 32 and 33 belong to the C library
+		}
+		if !signal.Ignored(s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// until is ctx, canceled by the first signal that asks for an end.
+func (w *watch) until(ctx context.Context) context.Context {
+	ctx, w.cancel = context.WithCancel(ctx)
+	go func() {
+		for s := range w.signals {
+			w.take(s.(unix.Signal))
+		}
+	}()
+	return ctx
+}
+
+func (w *watch) take(s unix.Signal) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deliver != nil {
+		w.deliver(s)
+		return
+	}
+	switch s {
+	case unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT:
+		if w.asked != 0 {
+			dieOf(s)
+		}
+		w.asked = s
+		w.cancel()
+	}
+	w.held = append(w.held, s)
+}
+
+// started hands over to deliver, which gets what waited first. It is called for one signal
+// at a time.
+func (w *watch) started(deliver func(unix.Signal)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.held {
+		deliver(s)
+	}
+	w.held, w.deliver = nil, deliver
+}
+
+// endedBy is the signal that kept the container from starting, or 0.
+func (w *watch) endedBy() unix.Signal {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked
+}
+
+// dieOf ends this process as the signal would have.
+func dieOf(s unix.Signal) {
+	signal.Reset(s)
+	_ = unix.Kill(unix.Getpid(), s)
+	os.Exit(exitSignal + int(s)) // if the kernel keeps it from us
+}
