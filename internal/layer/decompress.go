@@ -7,10 +7,10 @@ import (
 	"io"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/inflate"
 )
 
 // Compression is how a layer is packed.
@@ -59,11 +59,7 @@ func Decompress(r io.Reader, mediaType string) (io.ReadCloser, Compression, erro
 	d := &decompressor{src: src}
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(b)
-		if err != nil {
-			return nil, Gzip, d.judge(err)
-		}
-		d.r, d.kind = z, Gzip
+		d.r, d.kind = inflate.NewReader(b), Gzip
 	case isZstd(head):
 		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
