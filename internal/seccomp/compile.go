@@ -29,6 +29,9 @@ const (
 
 const compileOp = "compile seccomp profile"
 
+// maxWarnings is more than anybody reads.
+const maxWarnings = 50
+
 // clause is what one rule says about a call.
 type clause struct {
 	ret   uint32
@@ -98,6 +101,9 @@ func invalid(object string, err error) error {
 }
 
 func (c *compiler) warn(format string, args ...any) {
+	if len(c.warnings) == maxWarnings {
+		return
+	}
 	if w := fmt.Sprintf(format, args...); !slices.Contains(c.warnings, w) {
 		c.warnings = append(c.warnings, w)
 	}

@@ -25,7 +25,8 @@
 //   - All else gets the default action.
 //
 // Two conditions on one argument in one rule are two rules, again as runc and crun read
-// it. On a 32-bit ABI only the lower halves of arguments and values are compared.
+// it. Of the ABIs with 32-bit registers (not x32) only the lower halves of arguments and
+// values are compared.
 package seccomp
 
 //go:generate go run ./gen table.go
