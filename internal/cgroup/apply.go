@@ -14,9 +14,9 @@ import (
 )
 
 // Apply writes the plan's limits to a group that exists. A value that the kernel refuses may
-// be at odds with an old one that a later write of the plan replaces (memory above memory and swap together,
-// a quota above the period): it is tried once more after the others. A limit that fails in the end
-// leaves the earlier ones as written.
+// be at odds with an old one that a later write replaces (memory above memory and swap
+// together, a quota above the period): it is tried once more after the others. If a limit
+// fails in the end, those before it stay as written.
 func (p Plan) Apply() error {
 	if err := p.handDown(); err != nil {
 		return err
@@ -113,8 +113,8 @@ func (w Write) failed(err error) error {
 const caller = "corten-caller"
 
 // handDown enables controllers for the groups below those of p.Enable. Once the last of them
-// has them all, so do the others, and a start has nothing to do but see that. To change it costs
-// the same wait as a slow move (see the package comment).
+// has them all, so do the others, and a start has nothing to do but see that. To change it
+// costs the same wait as a slow move (see the package comment).
 func (p Plan) handDown() error {
 	if len(p.Enable) == 0 {
 		return nil
@@ -159,10 +159,10 @@ func handsDown(now, want string) bool {
 	return true
 }
 
-// vacate moves the processes of the caller's own group to a new one below it. Outside the root, a v2 group
-// may have processes or hand controllers down, not both, and the own group is
-// where a delegated scope or a container leaves us. Processes of a group that is not the
-// caller's are not touched.
+// vacate moves the processes of the caller's own group to a new one below it. But for the
+// root, a v2 group may have processes or hand controllers down, not both, and its own group is
+// where a delegated scope or a container leaves the caller. A group that is not the caller's
+// is left as it is.
 func vacate(dir string) error {
 	own := strconv.Itoa(os.Getpid())
 	for range 10 { // they may be forking meanwhile

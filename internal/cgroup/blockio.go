@@ -53,8 +53,8 @@ func deviceName(major, minor int64) string {
 }
 
 // ioWeights plans the weights. Two parts of the kernel heed weights, each from a file of its
-// own that is there if the part is: the BFQ scheduler, and v2's cost model. Which of them drives a device
-// is not known here, so both are told, and one must exist.
+// own that is there if the part is: the BFQ scheduler, and v2's cost model. Which of them
+// drives a device is not known here, so both are told, and one must take it.
 func (b *builder) ioWeights(r spec.BlockIO) error {
 	weigh := func(device string, weight uint16) error {
 		if weight < 10 || weight > 1000 {

@@ -4,20 +4,21 @@
 // A group is planned by New from what is asked for and the facts of the host (Detect), then
 // made by Plan.Make; the new process is born in it (Plan.V2, clone3's CLONE_INTO_CGROUP) or
 // enters it by itself (Plan.Enter). It is known by its directories: the container's state
-// keeps them, and any later command that has them changes the limits (Update), and
-// joins, freezes, reads, kills and removes the group. Nothing is held in memory between.
+// keeps them, and any later command that has them changes the limits (Update), and joins,
+// freezes, reads, kills and removes the group. Nothing is held in memory between.
 //
-// Cgroup v2 has one hierarchy; v1 has one for each controller or pair of them; a hybrid host has
-// controllers in v1 and an almost empty v2. The container is always found by its v2 group where
-// there is v2, and joins a v1 hierarchy only for a limit or a count that it needs: each
-// costs a directory, a move and a removal. A v1 move is quick (30 us) only when a
-// process moves itself through the file "tasks": to move another one, or a whole process through
-// cgroup.procs, the kernel first waits until no process anywhere is forking, 8 to 15 ms on an idle
-// machine (cgroup_threadgroup_rwsem; self-moves are spared since Linux 5.13).
+// Cgroup v2 has one hierarchy; v1 has one for each controller or pair of them; a hybrid host
+// has controllers in v1 and an almost empty v2. The container is always found by its v2 group
+// where there is v2, and joins a v1 hierarchy only for a limit or a count that it needs: each
+// costs a directory, a move and a removal. A v1 move is quick (40 us) only when a process of
+// one thread moves itself through the file "tasks". To move another one, or a whole process
+// through cgroup.procs, the kernel first waits until no process anywhere is forking: 8 to
+// 15 ms on an idle machine (cgroup_threadgroup_rwsem; self-moves are spared since Linux 5.13).
 package cgroup
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path"
 	"slices"
@@ -36,28 +37,27 @@ type Group []string
 
 // Make carries the plan out. If it fails, what it made is gone again, but for the groups above.
 func (p Plan) Make() error {
-	err := p.make()
-	if err != nil {
-		for _, dir := range p.Group {
-			_ = removeDir(dir) // it is empty, or was never made
+	for i, dir := range p.Group {
+		if err := makeDir(dir); err != nil {
+			p.Group[:i].discard()
+			return err
 		}
+	}
+	err := p.Apply()
+	if err == nil && p.Filter.Rules != nil {
+		err = p.Filter.attach()
+	}
+	if err != nil {
+		p.Group.discard()
 	}
 	return err
 }
 
-func (p Plan) make() error {
-	for _, dir := range p.Group {
-		if err := makeDir(dir); err != nil {
-			return err
-		}
+// discard removes groups that nothing was put into yet.
+func (g Group) discard() {
+	for _, dir := range g {
+		_ = unix.Rmdir(dir)
 	}
-	if err := p.Apply(); err != nil {
-		return err
-	}
-	if p.Filter.Rules == nil {
-		return nil
-	}
-	return p.Filter.attach()
 }
 
 // makeDir makes a group. One that is there already was left by a start that was cut short,
@@ -70,26 +70,30 @@ func makeDir(dir string) error {
 			err = unix.Mkdir(dir, 0o755)
 		}
 	case unix.EEXIST:
-		if err = removeDir(dir); err == nil {
-			err = unix.Mkdir(dir, 0o755)
+		if pids, e := procs(dir); len(pids) == 0 && e == nil {
+			if err = removeDir(dir); err == nil {
+				err = unix.Mkdir(dir, 0o755)
+			}
 		}
 	}
+	if err == nil {
+		// The container reads its own limits, whatever the caller's umask.
+		err = unix.Chmod(dir, 0o755)
+	}
+	if err == nil {
+		return nil
+	}
+	e := errs.New(errs.KindOf(err), "make control group", dir, err)
 	switch err {
-	case nil:
-		return allowReading(dir)
-	case unix.EBUSY:
-		return errs.Newf(errs.Busy, "make control group", dir, "it exists, and processes are in it").
-			WithHint("their numbers are in " + dir + "/cgroup.procs")
+	case unix.EEXIST, unix.EBUSY:
+		e.Kind = errs.Busy
+		e.Err = errors.New("it exists, and processes are in it")
+		e.Hint = "their numbers are in " + dir + "/cgroup.procs"
+	case unix.EACCES, unix.EPERM, unix.EROFS:
+		e.Kind = errs.Denied
+		e.Hint = delegateHint
 	}
-	return errs.New(errs.KindOf(err), "make control group", dir, err)
-}
-
-// allowReading undoes the caller's umask: the container reads its own limits.
-func allowReading(dir string) error {
-	if err := unix.Chmod(dir, 0o755); err != nil {
-		return errs.New(errs.KindOf(err), "make control group", dir, err)
-	}
-	return nil
+	return e
 }
 
 // makeParents makes the groups above, which other containers may be making just now.

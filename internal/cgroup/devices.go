@@ -218,8 +218,8 @@ func (b *builder) devices(rules []spec.DeviceRule) error {
 	return b.devicesV1(s, parsed)
 }
 
-// keepName is the group that keeps the program of DefaultDevices. It is named after the program, so
-// that another version's is not mistaken for it; a test holds the name to that.
+// keepName is the group that keeps the program of DefaultDevices. It is named after the
+// program, so that another version's is not mistaken for it; a test holds the name to that.
 const keepName = "device-filter-73ebe504d346a16f"
 
 // devicesV1 writes rules for the v1 controller. It holds one default and a list of exceptions

@@ -536,8 +536,15 @@ func TestLeftover(t *testing.T) {
 	}
 	g := p.Group
 	start(t, g, "sh", "-c", "echo ready; exec sleep 100").expect(t, "ready")
+	sub := g[0] + "/sub"
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := p.Make(); !errs.Is(err, errs.Busy) || errs.HintOf(err) == "" {
 		t.Errorf("got %v, want busy with a hint", err)
+	}
+	if _, err := os.Stat(sub); err != nil {
+		t.Errorf("the running container lost a group: %v", err)
 	}
 	if err := g.Kill(context10s(t)); err != nil {
 		t.Fatal(err)

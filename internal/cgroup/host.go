@@ -26,9 +26,9 @@ type Host struct {
 	Root bool // the caller may load a device filter: it has the host's root's rights, as far as can be told cheaply
 }
 
-// Detect finds the hierarchies where every distribution mounts them; there may be none. The mount
-// table is not read: it grows with everything that is mounted, and a start has no time
-// for that. With v2 alone, root's answer takes four system calls.
+// Detect finds the hierarchies where every distribution mounts them; there may be none. The
+// mount table is not read: it grows with everything that is mounted, and a start has no time
+// for that. With v2 alone, root's answer takes six system calls.
 func Detect() Host { return detect("/sys/fs/cgroup", "/proc/self/cgroup") }
 
 func detect(mount, proc string) Host {

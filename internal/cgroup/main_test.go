@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,7 +104,7 @@ func has(h Host, v2, v1 string) bool {
 func need(t *testing.T, h Host, v2, v1 string) {
 	t.Helper()
 	if !has(h, v2, v1) {
-		t.Skip("needs the controller ", v2)
+		t.Skip("needs the controller ", cmp.Or(v2, v1))
 	}
 }
 
