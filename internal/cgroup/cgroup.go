@@ -13,7 +13,7 @@
 // costs a directory, a move and a removal. A v1 move is quick (40 us) only when a process of
 // one thread moves itself through the file "tasks". To move another one, or a whole process
 // through cgroup.procs, the kernel first waits until no process anywhere is forking: 8 to
-// 15 ms on an idle machine (cgroup_threadgroup_rwsem; self-moves are spared since Linux 5.13).
+// 15 ms on an idle machine (cgroup_threadgroup_rwsem; self-moves are spared since Linux 5.5).
 package cgroup
 
 import (
