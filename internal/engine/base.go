@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/platform"
@@ -19,6 +18,7 @@ type base struct {
 	config   oci.Config
 	root     func(rootfs.Layer) plan.Root
 	accounts func() plan.Accounts
+	hold     func(*spec.Container) error // keeps it from being removed; nil: nobody can remove it
 }
 
 // base finds what the request names; dry, it makes and fetches nothing.
@@ -26,7 +26,7 @@ func (e *Engine) base(ctx context.Context, req RunRequest, dry bool) (base, erro
 	if req.Spec.Image.Name == platform.HostName {
 		return e.hostBase(dry)
 	}
-	return e.imageBase(ctx, req)
+	return e.imageBase(ctx, req, dry)
 }
 
 // hostBase is the host's own root.
@@ -44,8 +44,4 @@ func (e *Engine) hostBase(dry bool) (base, error) {
 			return plan.Accounts{Passwd: passwd, Group: group}
 		},
 	}, nil
-}
-
-func (e *Engine) imageBase(ctx context.Context, req RunRequest) (base, error) {
-	return base{}, errs.Newf(errs.NotFound, "find image", req.Spec.Image.Name, "no images yet")
 }

@@ -31,7 +31,8 @@ const (
 type RunRequest struct {
 	Spec     *spec.Container
 	Pull     PullPolicy
-	Platform string // "linux/arm64"; empty: this machine's
+	Platform string           // "linux/arm64"; empty: this machine's
+	Progress func(ImageEvent) // of a pull; nil: nobody looks
 }
 
 // Exit is how a container ended, in Docker's terms.
@@ -129,6 +130,11 @@ func destroyGroup(ctx context.Context, g cgroup.Group) error {
 
 // start launches the draft and says how the first exec went.
 func (d *draft) start() (*Running, error) {
+	if d.base.hold != nil {
+		if err := d.base.hold(d.c); err != nil {
+			return nil, err
+		}
+	}
 	p, err := d.plan()
 	if err != nil {
 		return nil, err
@@ -238,7 +244,8 @@ func (r *Running) end(exit Exit) error {
 		container.ReleaseIDs(r.box.Dirs(), r.ID, r.claim)
 	}
 	if r.box.Spec.Life.Remove {
-		return errors.Join(removeVolumes(r.box.Dirs().Root, r.box.Spec.AnonymousVolumes()), r.box.Remove())
+		return errors.Join(removeVolumes(r.box.Dirs().Root, r.box.Spec.AnonymousVolumes()), r.box.Remove(),
+			releaseImage(r.box.Dirs(), r.box.Spec))
 	}
 	err := r.box.SetState(container.State{Status: container.Exited, Started: r.started, Finished: time.Now(),
 		ExitCode: exit.Code, OOM: exit.Message != "" && exit.Signal == unix.SIGKILL, Message: exit.Message})

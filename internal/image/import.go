@@ -1,0 +1,102 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"time"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/layer"
+	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/tree"
+)
+
+// ImportRequest describes an image made from the tar of a root file system.
+type ImportRequest struct {
+	Tar      io.Reader // plain or compressed
+	From     string    // where it came from, for the history
+	Ref      *oci.Ref  // nil: the image gets no name
+	Platform oci.Platform
+	Message  string   // comment; "" is "Imported from" From
+	Changes  []string // instructions of a Dockerfile
+	Now      time.Time
+}
+
+// Import makes an image of one layer.
+func (l *Library) Import(ctx context.Context, req ImportRequest) (Image, error) {
+	const op = "import image"
+	if req.Ref != nil && req.Ref.Digest != "" {
+		return Image{}, errs.Newf(errs.Invalid, op, req.Ref.Familiar(), "a digest cannot be chosen").WithHint("name the image by a tag")
+	}
+	config, err := Change(oci.Config{}, req.Changes)
+	if err != nil {
+		return Image{}, err
+	}
+	lease, err := l.store.Lease("import " + req.From)
+	if err != nil {
+		return Image{}, err
+	}
+	defer lease.Close()
+	tar, _, err := layer.Decompress(&canceling{ctx, io.NopCloser(req.Tar)}, "")
+	if err != nil {
+		return Image{}, errs.Wrap(op, req.From, err)
+	}
+	defer tar.Close()
+	x, err := layer.Read(ctx, tar, lease, layer.Options{})
+	if err != nil {
+		return Image{}, errs.Wrap(op, req.From, err)
+	}
+	if err := lease.PutLayers(ctx, x); err != nil {
+		return Image{}, err
+	}
+	f := &fetch{lease: lease, tell: func(Event) {}}
+	req.describe(f, config, x)
+	im, err := l.settle(ctx, f)
+	if err != nil {
+		return Image{}, err
+	}
+	if req.Ref != nil {
+		im.Ref = key(*req.Ref)
+	}
+	return im, l.store.SetRef(im.Ref, im.Target)
+}
+
+// describe makes the documents of an image of the layer x.
+func (req ImportRequest) describe(f *fetch, config oci.Config, x *tree.Index) {
+	now := req.Now.UTC()
+	comment := req.Message
+	if comment == "" {
+		comment = "Imported from " + req.From
+	}
+	raw := marshal(oci.Image{
+		Created:  &now,
+		Platform: req.Platform,
+		Config:   config,
+		RootFS:   oci.RootFS{Type: "layers", DiffIDs: []oci.Digest{x.DiffID}},
+		History:  []oci.History{{Created: &now, Comment: comment}},
+	})
+	id := oci.FromBytes(raw)
+	f.blobs = append(f.blobs, blob{id, raw})
+	// As the image says it, the layer was never packed: its blob would be the tar itself.
+	f.manifest = oci.Manifest{
+		SchemaVersion: 2,
+		MediaType:     oci.TypeManifest,
+		Config:        oci.Descriptor{MediaType: oci.TypeConfig, Digest: id, Size: int64(len(raw))},
+		Layers:        []oci.Descriptor{{MediaType: oci.TypeLayer, Digest: x.DiffID, Size: x.Size}},
+	}
+	raw = marshal(f.manifest)
+	target := oci.Descriptor{MediaType: oci.TypeManifest, Digest: oci.FromBytes(raw), Size: int64(len(raw))}
+	f.blobs = append(f.blobs, blob{target.Digest, raw})
+	f.image = Image{Target: target, Manifest: target.Digest, ID: id, Platform: req.Platform,
+		Created: now, Config: config, Layers: []oci.Digest{x.DiffID}}
+}
+
+// marshal encodes what cannot fail to be encoded.
+func marshal(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

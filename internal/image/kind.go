@@ -1,0 +1,146 @@
+package image
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/disk"
+	"github.com/cortenhq/corten/internal/erofs"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel"
+	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/store"
+	"github.com/cortenhq/corten/internal/tree"
+)
+
+// treeKind is the form in which trees are kept here: EROFS images where this kernel can
+// mount them with the objects below, else directories. The answer holds until the next
+// boot, which may bring another kernel, and is remembered that long.
+func (l *Library) treeKind() (store.TreeKind, error) {
+	memory := filepath.Join(l.run, "tree-kind")
+	kind := l.kind
+	if kind == "" {
+		b, _ := os.ReadFile(memory)
+		kind = string(b)
+	}
+	switch kind {
+	case store.EROFS.String():
+		return store.EROFS, nil
+	case store.Dir.String():
+		return store.Dir, nil
+	}
+	can, err := canMountTrees(l.root)
+	if err != nil {
+		return 0, errs.Wrap("find out how to keep trees", "", err)
+	}
+	answer := store.Dir
+	if can {
+		answer = store.EROFS
+	}
+	if err := os.MkdirAll(l.run, 0o711); err == nil {
+		// Not being able to remember only costs asking again.
+		_ = disk.WriteFile(memory, []byte(answer.String()), 0o644, disk.Volatile)
+	}
+	return answer, nil
+}
+
+// canMountTrees tries: an EROFS image of one file, kept in dir, whose content is an object
+// in a data-only layer (Linux 6.5). An error means that it could not be found out.
+func canMountTrees(dir string) (bool, error) {
+	dir, err := os.MkdirTemp(dir, ".probe-")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(dir)
+	const text = "an object"
+	sum := oci.FromBytes([]byte(text))
+	object := filepath.Join(dir, "objects", sum.Hex()[:2], sum.Hex()[2:])
+	if err := os.MkdirAll(filepath.Dir(object), 0o700); err != nil {
+		return false, err
+	}
+	if err := os.WriteFile(object, []byte(text), 0o600); err != nil {
+		return false, err
+	}
+	image := filepath.Join(dir, "image")
+	f, err := os.Create(image)
+	if err != nil {
+		return false, err
+	}
+	_, err = erofs.Write(f, &tree.Tree{Entries: []tree.Entry{
+		{Type: tree.Dir, Mode: 0o755},
+		{Path: "file", Type: tree.Regular, Mode: 0o644, Size: int64(len(text)), Object: sum},
+	}}, erofs.Options{})
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, err
+	}
+	got, err := readThrough(image, filepath.Join(dir, "objects"), "file")
+	return err == nil && got == text, inconclusive(err)
+}
+
+// inconclusive returns errors that say nothing about what the kernel can do.
+func inconclusive(err error) error {
+	for _, e := range []error{unix.ENOMEM, unix.ENOSPC, unix.EMFILE, unix.ENFILE, unix.EIO, unix.EINTR} {
+		if errors.Is(err, e) {
+			return err
+		}
+	}
+	return nil
+}
+
+// readThrough reads a file of an image whose content is an object. Both mounts are seen by
+// nobody and end with their descriptors.
+func readThrough(image, objects, name string) (string, error) {
+	treeFD, err := newMount("erofs", [2]string{"source", image})
+	if errors.Is(err, unix.ENOTBLK) { // before Linux 6.12
+		loop, lerr := kernel.AttachLoop(image)
+		if lerr != nil {
+			return "", lerr
+		}
+		defer loop.Close()
+		treeFD, err = newMount("erofs", [2]string{"source", loop.Path()})
+	}
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(treeFD)
+	rootFD, err := newMount("overlay",
+		[2]string{"lowerdir", "/proc/self/fd/" + strconv.Itoa(treeFD) + "::" + objects},
+		[2]string{"metacopy", "on"}, [2]string{"redirect_dir", "on"})
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(rootFD)
+	fd, err := unix.Openat(rootFD, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var b [64]byte
+	n, err := unix.Read(fd, b[:])
+	return string(b[:max(n, 0)]), err
+}
+
+// newMount makes a detached, read-only mount of a new file system.
+func newMount(fstype string, options ...[2]string) (int, error) {
+	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigSetFlag(fs, "ro"); err != nil {
+		return -1, err
+	}
+	for _, o := range options {
+		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
+			return -1, err
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
+}
