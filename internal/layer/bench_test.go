@@ -124,11 +124,12 @@ func BenchmarkRead(b *testing.B) {
 	}{
 		{"files", func(b *testing.B) Objects { return newDirStore(b.TempDir()) }},
 		{"hash", func(b *testing.B) Objects { return hashStore{} }},
+		{"hash with recipe", func(b *testing.B) Objects { return hashStore{} }},
 	} {
 		b.Run("gzip/"+c.name, func(b *testing.B) {
 			_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // resets the peak
 			cpu := 0.0
-			size := int64(0)
+			size, recipe := int64(0), int64(0)
 			for b.Loop() {
 				b.StopTimer()
 				store := c.store(b)
@@ -142,17 +143,23 @@ func BenchmarkRead(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				x, err := Read(b.Context(), z, store, Options{})
+				opt := Options{}
+				out := &countWriter{w: io.Discard}
+				if strings.HasSuffix(c.name, "recipe") {
+					opt.Recipe = out
+				}
+				x, err := Read(b.Context(), z, store, opt)
 				if err != nil {
 					b.Fatal(err)
 				}
-				size = x.Size
+				size, recipe = x.Size, out.n
 				cpu += cpuSeconds() - start
 				f.Close()
 			}
 			b.SetBytes(size)
 			b.ReportMetric(cpu/float64(b.N), "cpu-s/op")
 			b.ReportMetric(peakRSS(), "peak-MB")
+			b.ReportMetric(float64(recipe), "recipe-bytes")
 		})
 	}
 }

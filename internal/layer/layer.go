@@ -12,6 +12,7 @@ package layer
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -36,12 +37,18 @@ type Options struct {
 	DiffID      oci.Digest // the sha256 of the uncompressed tar, if it is known beforehand
 	MaxEntries  int        // default 5,000,000
 	MaxUnpacked int64      // bytes, for the tar and again for all its files; default 256 GiB
+
+	// Recipe, if there is one, is given what Rebuild needs besides the objects to make the
+	// same tar again. It is complete only when Read returns without an error.
+	Recipe io.Writer
+
+	maxMeta int // bytes; smaller than the constant in tests
 }
 
 const (
 	defaultMaxEntries  = 5_000_000
 	defaultMaxUnpacked = 256 << 30
-	maxMeta            = 512 << 20 // bytes: paths, link targets, attributes and inline files of a layer
+	defaultMaxMeta     = 512 << 20 // bytes: paths, link targets, attributes and inline files of a layer
 	maxSmall           = 1 << 20   // bytes: files up to this size pass through memory
 )
 
@@ -53,11 +60,15 @@ const op = "read layer"
 // Read returns after the goroutines it started have ended. One of them reads r, so when ctx
 // ends, r's Read must too.
 func Read(ctx context.Context, r io.Reader, objects Objects, opt Options) (*tree.Index, error) {
-	if opt.MaxEntries == 0 {
-		opt.MaxEntries = defaultMaxEntries
-	}
-	if opt.MaxUnpacked == 0 {
-		opt.MaxUnpacked = defaultMaxUnpacked
+	opt.MaxEntries = cmp.Or(opt.MaxEntries, defaultMaxEntries)
+	opt.MaxUnpacked = cmp.Or(opt.MaxUnpacked, defaultMaxUnpacked)
+	opt.maxMeta = cmp.Or(opt.maxMeta, defaultMaxMeta)
+	var rec *scribe
+	if opt.Recipe != nil {
+		var err error
+		if rec, err = newScribe(opt.Recipe); err != nil {
+			return nil, errs.Wrap("write recipe", "", err)
+		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -65,7 +76,7 @@ func Read(ctx context.Context, r io.Reader, objects Objects, opt Options) (*tree
 	p := &parser{
 		opt:   opt,
 		in:    in,
-		tape:  tape{in: in},
+		tape:  tape{in: in, scribe: rec},
 		store: newIngest(ctx, objects, cancel),
 	}
 	p.tar = tar.NewReader(&p.tape)
@@ -76,10 +87,7 @@ func Read(ctx context.Context, r io.Reader, objects Objects, opt Options) (*tree
 	}
 	named, putErr := p.store.finish()
 	in.wait()
-	if err == nil {
-		err = putErr
-	}
-	if err != nil {
+	if err = cmp.Or(err, putErr); err != nil {
 		return nil, inRead(err)
 	}
 	for _, n := range named {
@@ -88,6 +96,11 @@ func Read(ctx context.Context, r io.Reader, objects Objects, opt Options) (*tree
 	x := &tree.Index{DiffID: oci.SHA256(in.sum), Size: in.size}
 	if opt.DiffID != "" && x.DiffID != opt.DiffID {
 		return nil, errs.Newf(errs.Corrupt, op, string(opt.DiffID), "the uncompressed layer is "+string(x.DiffID))
+	}
+	if rec != nil {
+		if err := rec.finish(func(i int32) oci.Digest { return p.items[i].Object }, x.DiffID); err != nil {
+			return nil, errs.Wrap("write recipe", "", err)
+		}
 	}
 	if x.Entries, err = settle(p.items); err != nil {
 		return nil, err

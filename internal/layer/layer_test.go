@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -213,13 +214,18 @@ func TestReadEverything(t *testing.T) {
 func raw(t testing.TB, h header, change func(block []byte)) []byte {
 	b := pack(t, h)
 	change(b[:512])
-	copy(b[148:156], "        ")
+	seal(b[:512])
+	return b
+}
+
+// seal sets the checksum of a header.
+func seal(block []byte) {
+	copy(block[148:156], "        ")
 	sum := 0
-	for _, c := range b[:512] {
+	for _, c := range block {
 		sum += int(c)
 	}
-	copy(b[148:156], []byte{byte('0' + sum>>15&7), byte('0' + sum>>12&7), byte('0' + sum>>9&7), byte('0' + sum>>6&7), byte('0' + sum>>3&7), byte('0' + sum&7), 0, ' '})
-	return b
+	copy(block[148:156], fmt.Sprintf("%06o\x00 ", sum))
 }
 
 func TestReadHostile(t *testing.T) {
@@ -231,6 +237,16 @@ func TestReadHostile(t *testing.T) {
 		copy(field[len(field)-len(rest):], rest)
 	}
 	huge := reg("f", "")
+	attributed := func(key, value string) []byte {
+		h := reg("f", "")
+		h.PAXRecords = map[string]string{key: value}
+		return pack(t, h)
+	}
+	many := reg("f", "")
+	many.PAXRecords = map[string]string{}
+	for i := range 200 {
+		many.PAXRecords[fmt.Sprint("SCHILY.xattr.user.", i)] = strings.Repeat("x", 400)
+	}
 	for _, c := range []struct {
 		name  string
 		b     []byte
@@ -273,6 +289,12 @@ func TestReadHostile(t *testing.T) {
 		{"size beyond all", raw(t, huge, func(b []byte) { base256(b[124:136], 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff) }), Options{}, "come to more than"},
 		{"too many entries", pack(t, reg("a", ""), reg("b", "")), Options{MaxEntries: 1}, "more than 1 entries"},
 		{"unpacks too large", pack(t, reg("a", strings.Repeat("x", 4096))), Options{MaxUnpacked: 4096}, "more than 4096 bytes"},
+		{"too much to remember", pack(t, reg(strings.Repeat("n/", 600)+"a", ""), reg("b", strings.Repeat("x", 200))), Options{maxMeta: 1300}, "come to more than 1300"},
+		{"attribute name not percent coded", attributed("LIBARCHIVE.xattr.user.%zz", "AA"), Options{}, "name cannot be decoded"},
+		{"attribute value not base64", attributed("LIBARCHIVE.xattr.user.a", "A!"), Options{}, "value cannot be decoded"},
+		{"attribute name too long", attributed("SCHILY.xattr.user."+strings.Repeat("a", 251), ""), Options{}, "too long"},
+		{"attribute value too long", attributed("SCHILY.xattr.user.a", strings.Repeat("a", 65536)), Options{}, "too long"},
+		{"attributes too long together", pack(t, many), Options{}, "too long"},
 		{"another diff id", pack(t, reg("a", "")), Options{DiffID: oci.FromBytes(nil)}, "the uncompressed layer is"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -281,6 +303,40 @@ func TestReadHostile(t *testing.T) {
 				t.Errorf("got %v, %v; want an error about %q", x, err, c.fault)
 			}
 		})
+	}
+}
+
+// archive/tar has a switch to judge paths by itself; ours is the judgement that counts.
+func TestReadInsecurePathSwitch(t *testing.T) {
+	t.Setenv("GODEBUG", "tarinsecurepath=0")
+	if x, err := read(t, pack(t, reg("/abs", ""), linked(tar.TypeSymlink, "l", "/")), Options{}); err != nil || len(x.Entries) != 2 {
+		t.Errorf("%v, %v", x, err)
+	}
+}
+
+// lazyStore does not read what it is given.
+type lazyStore struct{ hashStore }
+
+func (lazyStore) PutReader(r io.Reader, _ int64) (oci.Digest, error) {
+	_, err := r.Read(make([]byte, 10))
+	return oci.FromBytes(nil), err
+}
+
+func TestReadLazyStore(t *testing.T) {
+	b := pack(t, reg("a", strings.Repeat("x", 2<<20)))
+	if x, err := Read(t.Context(), bytes.NewReader(b), lazyStore{}, Options{}); x != nil || !errs.Is(err, errs.Internal) {
+		t.Errorf("%v, %v", x, err)
+	}
+}
+
+// idleReader never gives anything and never ends.
+type idleReader struct{}
+
+func (idleReader) Read([]byte) (int, error) { return 0, nil }
+
+func TestReadIdleSource(t *testing.T) {
+	if x, err := Read(t.Context(), idleReader{}, hashStore{}, Options{}); x != nil || !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("%v, %v", x, err)
 	}
 }
 
@@ -448,7 +504,19 @@ func FuzzRead(f *testing.F) {
 	long := reg(strings.Repeat("n/", 120)+"m", "")
 	long.PAXRecords = map[string]string{"SCHILY.xattr.user.x": "y"}
 	f.Add(pack(f, long))
+	for _, file := range []string{"testdata/pax-sparse.tar", "testdata/gnu-sparse.tar"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		for i := 0; i+512 <= len(b); i += 512 { // past the checksum the trouble begins
+			if string(b[i+257:i+262]) == "ustar" {
+				seal(b[i : i+512])
+			}
+		}
 		x, err := Read(t.Context(), bytes.NewReader(b), newDirStore(t.TempDir()), Options{MaxUnpacked: 16 << 20})
 		if err != nil {
 			if !errs.Is(err, errs.Corrupt) || x != nil {

@@ -53,10 +53,8 @@ func (p *parser) run() error {
 		return p.fault("", errors.New("the tar ends without an end mark: it was cut off"))
 	}
 	// What follows the end mark is not for us, but the diff id covers it.
-	if _, err := io.Copy(io.Discard, p.in); err != nil {
-		return err
-	}
-	return nil
+	_, err := io.Copy(io.Discard, &p.tape)
+	return err
 }
 
 // fault is what to say of an error of the tar reader: the stream's own, if that is behind
@@ -104,10 +102,34 @@ func (p *parser) entry(h *tar.Header) error {
 	if err := p.add(e); err != nil {
 		return err
 	}
-	if e.Type == tree.Regular && e.Size > 0 {
+	if e.Type != tree.Regular || e.Size == 0 {
+		return nil
+	}
+	if p.tape.scribe == nil || e.Size <= tree.InlineMax || isSparse(h) {
 		return p.content(len(p.items)-1, e.Size)
 	}
-	return nil
+	p.tape.object, p.tape.passed = true, 0
+	err = p.content(len(p.items)-1, e.Size)
+	p.tape.object = false
+	if err == nil && p.tape.passed != e.Size {
+		err = corrupt(path, "does not stand in the tar as it is read")
+	}
+	p.tape.scribe.object(len(p.items)-1, e.Size)
+	return err
+}
+
+// isSparse reports whether the tar has only parts of the file. A recipe then keeps these as
+// they are.
+func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *parser) add(e tree.Entry) error {
@@ -118,8 +140,8 @@ func (p *parser) add(e tree.Entry) error {
 	if e.Size <= tree.InlineMax {
 		p.meta += int(e.Size)
 	}
-	if p.meta > maxMeta {
-		return errs.Newf(errs.Corrupt, op, "", "the paths and attributes of the layer come to more than 512 MiB")
+	if p.meta > p.opt.maxMeta {
+		return errs.Newf(errs.Corrupt, op, "", "the paths and attributes of the layer come to more than "+strconv.Itoa(p.opt.maxMeta)+" bytes")
 	}
 	p.items = append(p.items, e)
 	return nil

@@ -137,12 +137,16 @@ func (s *stream) Read(p []byte) (int, error) {
 func (s *stream) wait() { s.work.Wait() }
 
 // tape stands between the stream and the tar reader and remembers what archive/tar does
-// not tell: what an error was about, and whether the tar ended as a tar does.
+// not tell: what an error was about, whether the tar ended as a tar does, and the very
+// bytes, for a recipe.
 type tape struct {
 	in     *stream
 	broken error     // the stream's own error, if it was not the end
 	tail   [512]byte // the last bytes read since rewind
 	filled int       // how much of tail is that
+	scribe *scribe   // nil if nobody wants a recipe
+	object bool      // what is read now is the content of an object
+	passed int64     // bytes of it
 }
 
 // rewind forgets the tail. It is called before each header.
@@ -152,6 +156,13 @@ func (t *tape) Read(p []byte) (int, error) {
 	n, err := t.in.Read(p)
 	if err != nil && err != io.EOF {
 		t.broken = err
+	}
+	switch {
+	case t.scribe == nil:
+	case t.object:
+		t.passed += int64(n)
+	default:
+		t.scribe.bytes(p[:n])
 	}
 	k := min(n, len(t.tail))
 	copy(t.tail[:], t.tail[k:])
