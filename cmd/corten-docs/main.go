@@ -1,8 +1,11 @@
-// Command corten-docs writes the manual pages of corten, one for each command, from the same
-// table that makes help and completion. It runs when Corten is built, not on a user's machine.
+// Command corten-docs writes the manual pages of corten, one for each command, and the
+// completion scripts of shells, from the same table that makes help. It runs when Corten is
+// built, not on a user's machine.
 package main
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,29 +18,47 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: corten-docs FOLDER")
-		os.Exit(2)
-	}
-	if err := write(os.Args[1], cli.Tree()); err != nil {
+	man := flag.String("man", "", "write manual pages to this `folder`")
+	completions := flag.String("completions", "", "write completion scripts to this `folder`")
+	flag.Parse()
+	root := cli.Tree()
+	if err := write(root, *man, *completions); err != nil {
 		fmt.Fprintln(os.Stderr, "corten-docs:", err)
 		os.Exit(1)
 	}
 }
 
-// write writes the page of cmd and of each command below it.
-func write(dir string, cmd *cobra.Command) error {
-	if cmd.Hidden {
+func write(root *cobra.Command, man, completions string) error {
+	if man != "" {
+		if err := os.MkdirAll(man, 0o755); err != nil {
+			return err
+		}
+		if err := writePages(man, root); err != nil {
+			return err
+		}
+	}
+	if completions == "" {
 		return nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(completions, 0o755); err != nil {
 		return err
+	}
+	return errors.Join(
+		root.GenBashCompletionFileV2(filepath.Join(completions, "corten.bash"), true),
+		root.GenZshCompletionFile(filepath.Join(completions, "_corten")),
+		root.GenFishCompletionFile(filepath.Join(completions, "corten.fish"), true))
+}
+
+// writePages writes the page of cmd and of each command below it.
+func writePages(dir string, cmd *cobra.Command) error {
+	if cmd.Hidden {
+		return nil
 	}
 	if err := os.WriteFile(filepath.Join(dir, name(cmd)+".1"), []byte(page(cmd)), 0o644); err != nil {
 		return err
 	}
 	for _, c := range cmd.Commands() {
-		if err := write(dir, c); err != nil {
+		if err := writePages(dir, c); err != nil {
 			return err
 		}
 	}

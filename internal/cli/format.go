@@ -48,26 +48,18 @@ func (a *app) format(format string, values ...any) error {
 	return nil
 }
 
-// findTool finds another binary of Corten: beside this one, or where packages put what
-// users do not start themselves.
+// findTool finds another program of Corten: beside this one, or where make install puts it.
 func findTool(name string) (string, error) {
-	self, err := os.Executable()
+	self, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return "", errs.Wrap("find", name, err)
 	}
-	if self, err = filepath.EvalSymlinks(self); err != nil {
-		return "", errs.Wrap("find", name, err)
-	}
 	dir := filepath.Dir(self)
-	for _, d := range []string{dir, filepath.Join(dir, "../libexec/corten"), "/usr/libexec/corten", "/usr/lib/corten"} {
-		if path := filepath.Join(d, name); isFile(path) {
-			return path, nil
+	for _, p := range []string{filepath.Join(dir, name), filepath.Join(dir, "../libexec/corten", name), "/usr/libexec/corten/" + name} {
+		if _, err := os.Stat(p); err == nil {
+			return p, nil
 		}
 	}
-	return "", errs.New(errs.NotFound, "find", name, nil).WithHint("it belongs beside " + self + "; install Corten again")
-}
-
-func isFile(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Mode().IsRegular()
+	return "", errs.Newf(errs.NotFound, "find", name, "it is neither beside "+self+" nor in ../libexec/corten").
+		WithHint("run make install, or keep the programs of bin/ together")
 }

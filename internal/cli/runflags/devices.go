@@ -74,23 +74,25 @@ func parseDevice(s string) ([]spec.Device, error) {
 		}
 		return nil, bad("device", s, "not an absolute path", hint)
 	}
-	if inside = path.Clean(inside); !strings.HasPrefix(inside, "/dev/") {
-		return nil, bad("device", s, "the container's devices are in /dev", hint)
-	}
 	var st unix.Stat_t
 	if err := unix.Stat(host, &st); err != nil {
 		return nil, errs.New(errs.KindOf(err), "--device", strconv.Quote(s), err).WithHint("ls -l /dev shows the devices of this machine")
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		found, err := walkDevices(host, inside, access)
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	d, ok := deviceOf(host, inside, access, &st)
+	if !ok && !isDir {
+		return nil, bad("device", s, "neither a device nor a folder of devices", "to mount a file use -v")
+	}
+	d.Path = path.Clean(inside)
+	if !strings.HasPrefix(d.Path, "/dev/") {
+		return nil, bad("device", s, "the container's devices are in /dev", hint)
+	}
+	if isDir {
+		found, err := walkDevices(host, d.Path, access)
 		if err == nil && len(found) == 0 {
 			err = bad("device", s, "no devices in this folder", "to mount a folder use -v")
 		}
 		return found, err
-	}
-	d, ok := deviceOf(host, inside, access, &st)
-	if !ok {
-		return nil, bad("device", s, "neither a device nor a folder of devices", "to mount a file use -v")
 	}
 	return []spec.Device{d}, nil
 }

@@ -72,6 +72,14 @@ func (p *pairs) apply(field string) error {
 	if prefix, _, _ := strings.Cut(key, "-"); prefix != key && prefix != string(p.m.Type) && isMountType(prefix) {
 		return refuseOption(errs.Invalid, key, "only for type="+prefix, "this mount is of type="+string(p.m.Type))
 	}
+	switch key {
+	case "volume-driver", "volume-opt", "volume-label", "volume-subpath":
+		return refuseOption(errs.Unsupported, key, "not built yet", "a volume is a folder of Corten's own; use type=bind for one elsewhere")
+	case "bind-nonrecursive":
+		return refuseOption(errs.Unsupported, key, "Docker gave it up", "write bind-recursive=disabled")
+	case "image-subpath", "relabel", "chown", "u", "idmap":
+		return refuseOption(errs.Unsupported, key, "not built yet", "leave it out")
+	}
 	if value == "" {
 		return refuseOption(errs.Invalid, field, "no value", "write "+key+"=VALUE")
 	}
@@ -121,15 +129,11 @@ func (p *pairs) applyValue(key, value string) error {
 	case "bind-recursive":
 		return p.recursion(value)
 	case "tmpfs-size":
-		return tmpfsSize(m, value)
+		return tmpfsSize(m, key, value)
 	case "tmpfs-mode":
-		return tmpfsMode(m, value)
+		return tmpfsMode(m, key, value)
 	case "consistency":
 		// Means something on macOS only, to Docker too.
-	case "volume-driver", "volume-opt", "volume-label", "volume-subpath":
-		return refuseOption(errs.Unsupported, key, "not built yet", "a volume is a folder of Corten's own; use type=bind for one elsewhere")
-	case "image-subpath", "bind-nonrecursive", "relabel", "chown", "u", "idmap":
-		return refuseOption(errs.Unsupported, key, "not built yet", "leave it out; bind-recursive=disabled stands for bind-nonrecursive")
 	default:
 		return refuseOption(errs.Invalid, key, "no such option",
 			"the options are type, source, target, readonly, bind-propagation, bind-recursive, tmpfs-size, tmpfs-mode, volume-nocopy")

@@ -126,9 +126,9 @@ func (l optionList) applyTmpfs(o string) error {
 	key, value, _ := strings.Cut(o, "=")
 	switch key {
 	case "size":
-		return tmpfsSize(m, value)
+		return tmpfsSize(m, key, value)
 	case "mode":
-		return tmpfsMode(m, value)
+		return tmpfsMode(m, key, value)
 	case "uid", "gid", "nr_inodes", "nr_blocks", "huge", "mpol", "dev", "suid":
 		return refuseOption(errs.Unsupported, o, "not built yet", hint)
 	}
@@ -145,26 +145,30 @@ func (l optionList) applyTmpfs(o string) error {
 	return refuseOption(errs.Invalid, o, "no such option", hint)
 }
 
-func tmpfsSize(m *spec.Mount, value string) error {
+func tmpfsSize(m *spec.Mount, key, value string) error {
 	n, ok := parseSize(value)
 	if !ok || n == 0 {
-		return refuseOption(errs.Invalid, "size="+value, "not a size", sizeHint)
+		return refuseOption(errs.Invalid, key+"="+value, "not a size", sizeHint)
 	}
 	m.Size = n
 	return nil
 }
 
-func tmpfsMode(m *spec.Mount, value string) error {
+func tmpfsMode(m *spec.Mount, key, value string) error {
 	n, err := strconv.ParseUint(value, 8, 32)
 	if err != nil || n > 0o7777 {
-		return refuseOption(errs.Invalid, "mode="+value, "not a mode", "write an octal number: mode=1777")
+		return refuseOption(errs.Invalid, key+"="+value, "not a mode", "write an octal number: "+key+"=1777")
 	}
 	mode := uint32(n)
 	m.Mode = &mode
 	return nil
 }
 
-// inFlag says in which flag an option was wrong.
+// inFlag says in which flag an option was wrong, but names the option only if it is not the
+// whole value.
 func inFlag(flag, text string, err error) error {
+	if e, ok := err.(*errs.Error); ok && e.Object == text {
+		e.Op, e.Object = "", ""
+	}
 	return errs.Wrap("--"+flag, strconv.Quote(text), err)
 }

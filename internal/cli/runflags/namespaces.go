@@ -18,7 +18,7 @@ type namespaces struct {
 
 func (f *namespaces) bind(g group) {
 	g.list(&f.networks, "network", "", "`NETWORK` of the container: none or host (default none)")
-	g.list(&f.nets, "net", "", "Same as --network")
+	g.list(&f.nets, "net", "", "`NETWORK` of the container, as with --network")
 	_ = g.set.MarkHidden("net")
 	g.text(&f.hostname, "hostname", "h", "Set the host name to `NAME` (default: the first 12 digits of the container's id)")
 	g.text(&f.domainname, "domainname", "", "Set the NIS domain name to `NAME`")

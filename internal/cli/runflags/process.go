@@ -129,7 +129,7 @@ func withValue(entry string, who Caller) (string, bool) {
 func readLines(flag, file string) ([]string, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, errs.Wrap("--"+flag, "", err)
+		return nil, errs.New(errs.KindOf(err), "--"+flag, "", err).WithHint("name a file with one NAME=VALUE a line")
 	}
 	at := func(i int, why, hint string) error {
 		return bad(flag, file, "line "+strconv.Itoa(i+1)+": "+why, hint)

@@ -154,7 +154,7 @@ func seccompOption(s *spec.Security, value string) error {
 	}
 	data, err := os.ReadFile(value)
 	if err != nil {
-		return err
+		return errs.New(errs.KindOf(err), "", "", err).WithHint("name a profile in Docker's or the OCI runtime specification's format, or write seccomp=unconfined")
 	}
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {

@@ -54,7 +54,7 @@ func readSize(flag, s string) (int64, error) {
 	n, ok := parseSize(s)
 	switch {
 	case !ok && strings.HasPrefix(s, "-"):
-		return 0, bad(flag, s, "a size cannot be negative", "leave the flag out for no limit")
+		return 0, bad(flag, s, "a size cannot be negative", "leave the flag out")
 	case !ok:
 		return 0, bad(flag, s, "not a size", sizeHint)
 	}
@@ -68,19 +68,20 @@ func readInt(flag, s string, lo, hi int64) (int64, error) {
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		return 0, bad(flag, s, "not a whole number", "it goes from "+decimal(lo)+" to "+decimal(hi))
+		return 0, bad(flag, s, "not a whole number", rangeWords(lo, hi))
 	}
 	if n < lo || n > hi {
-		return 0, bad(flag, s, "out of range", "it goes from "+decimal(lo)+" to "+decimal(hi))
+		return 0, bad(flag, s, "out of range", rangeWords(lo, hi))
 	}
 	return n, nil
 }
 
-func decimal(n int64) string {
-	if n == math.MaxInt64 {
-		return "any positive number"
+func rangeWords(lo, hi int64) string {
+	least := strconv.FormatInt(lo, 10)
+	if hi == math.MaxInt64 {
+		return "the least is " + least
 	}
-	return strconv.FormatInt(n, 10)
+	return "it goes from " + least + " to " + strconv.FormatInt(hi, 10)
 }
 
 // validList reports whether s is a list of numbers and ranges as cpuset(7) has it:
