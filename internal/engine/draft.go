@@ -135,6 +135,10 @@ func (d *draft) resolveUser() error {
 	u := &d.c.Namespaces.User
 	switch u.Mode {
 	case spec.UserKeepID:
+		if os.Getuid() == 0 {
+			return errs.Newf(errs.Invalid, "map users", "keep-id", "the caller is root, and would be root of the host inside").
+				WithHint("leave --userns out, or say --userns host if that is what you want")
+		}
 		var err error
 		if d.claim == 0 && d.box != nil {
 			if d.claim, err = container.ClaimIDs(d.e.dirs(), d.c.ID); err != nil {
@@ -196,6 +200,10 @@ func hostFile(path string) plan.File {
 // plan makes the plan of the draft.
 func (d *draft) plan() (plan.Plan, error) {
 	layer := rootfs.Layer{Dir: container.Dir(d.e.dirs(), d.c.ID), Volatile: d.c.Life.Remove}
+	facts, err := d.facts()
+	if err != nil {
+		return plan.Plan{}, err
+	}
 	in := plan.Input{
 		Container: d.c,
 		Root:      d.base.root(layer),
@@ -203,20 +211,44 @@ func (d *draft) plan() (plan.Plan, error) {
 		Files:     d.files,
 		Accounts:  d.accounts(),
 		Groups:    d.groupSteps(),
-		Host:      plan.Facts{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Tied: true},
+		Host:      facts,
 	}
-	var err error
 	if in.Filter, err = d.filter(); err != nil {
 		return plan.Plan{}, err
-	}
-	if !d.c.Life.NoInit {
-		if in.Host.Init, err = helper("corten-init"); err != nil {
-			return plan.Plan{}, err
-		}
 	}
 	p, err := plan.Make(in)
 	p.Warnings = append(p.Warnings, d.groups.Warnings...)
 	return p, err
+}
+
+// facts asks the host only what this container depends on.
+func (d *draft) facts() (plan.Facts, error) {
+	f := plan.Facts{Tied: true}
+	var err error
+	if !d.c.Life.NoInit {
+		if f.Init, err = helper("corten-init"); err != nil {
+			return f, err
+		}
+	}
+	sec := d.c.Security
+	if sec.AppArmor != "" && sec.AppArmor != "unconfined" {
+		b, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+		if f.AppArmor = strings.HasPrefix(string(b), "Y"); !f.AppArmor {
+			return f, noModule("apparmor=" + sec.AppArmor)
+		}
+	}
+	if sec.SELinux != "" || sec.SELinuxMount != "" {
+		_, err := os.Stat("/sys/fs/selinux/enforce")
+		if f.SELinux = err == nil; !f.SELinux {
+			return f, noModule("label of SELinux")
+		}
+	}
+	return f, nil
+}
+
+func noModule(what string) error {
+	return errs.Newf(errs.Unsupported, "apply --security-opt", what, "the security module is not active on this host").
+		WithHint("leave the option out, or boot with the module: corten doctor says how")
 }
 
 // accounts reads the container's passwd and group only if a name has to be looked up or a

@@ -79,7 +79,7 @@ func (c *compiler) beginning(s plan.Step) error {
 		}
 		c.call(unix.SYS_UNSHARE, c.num(flag))
 	case plan.TimeOffset:
-		c.writeFileFrom("/proc/self/timens_offsets", s)
+		c.writeTo(c.handle(s.FD), offsetLine(s))
 	case plan.Join:
 		c.call(unix.SYS_SETNS, c.handle(s.FD), zero)
 	case plan.BecomeRoot:
@@ -128,10 +128,6 @@ func (c *compiler) writeFile(path, text string) {
 	fd := c.result(c.call(unix.SYS_OPENAT, c.cwd(), c.text(path), c.num(unix.O_WRONLY|unix.O_CLOEXEC)))
 	c.writeTo(fd, text)
 	c.call(unix.SYS_CLOSE, fd)
-}
-
-func (c *compiler) writeFileFrom(path string, s plan.TimeOffset) {
-	c.writeFile(path, offsetLine(s))
 }
 
 // cwd is AT_FDCWD.

@@ -35,6 +35,8 @@ func (c *compiler) becoming(s plan.Step) error {
 		c.call(unix.SYS_PRCTL, c.num(unix.PR_SET_NO_NEW_PRIVS), c.num(1))
 	case plan.Seccomp:
 		c.seccomp(s)
+	case plan.LowerLimit:
+		c.call(unix.SYS_PRLIMIT64, zero, c.num(uintptr(s.Resource)), point(c.table, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}), zero)
 	case plan.DieWithParent:
 		c.call(unix.SYS_PRCTL, c.num(unix.PR_SET_PDEATHSIG), c.num(uintptr(unix.SIGKILL)))
 	case plan.Exec:
@@ -80,7 +82,7 @@ func (c *compiler) stdio(s plan.Stdio) {
 // keepFDs first lifts the descriptors out of the way of one another, then puts them down
 // in order and closes the rest. Nothing else of the host is open from here on.
 func (c *compiler) keepFDs(s plan.KeepFDs) {
-	const high = 256
+	high := uintptr(3 + len(s.FDs) + 1)
 	all := s.FDs
 	if s.Exec != "" {
 		all = append(append([]plan.Handle(nil), all...), s.Exec)

@@ -27,7 +27,7 @@ type host struct {
 // run executes one step.
 func (h *host) run(s plan.Step) error {
 	switch s := s.(type) {
-	case plan.CloneMount, plan.MountImage, plan.OpenFile, plan.MakeDev, plan.Overlay:
+	case plan.CloneMount, plan.MountImage, plan.OpenFile, plan.OpenProc, plan.MakeDev, plan.Overlay:
 		return h.open(s)
 	case plan.MakeGroups:
 		return h.env.MakeGroups()
@@ -77,6 +77,9 @@ func (h *host) open(s plan.Step) error {
 			mode = unix.O_WRONLY
 		}
 		fd, err = unix.Open(s.Path, mode|unix.O_CLOEXEC, 0)
+	case plan.OpenProc:
+		as = s.As
+		fd, err = unix.Open(h.procFile(s.Name), unix.O_RDWR|unix.O_CLOEXEC, 0)
 	case plan.MakeDev:
 		as = s.As
 		err = asOwner(s.Root, func() error {

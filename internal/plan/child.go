@@ -3,6 +3,8 @@ package plan
 import (
 	"fmt"
 	"strings"
+
+	"github.com/cortenhq/corten/internal/spec"
 )
 
 // Steps that the new process does to itself. They are compiled to system calls before the
@@ -35,6 +37,7 @@ type (
 	TimeOffset struct {
 		Clock string `json:"clock"` // "monotonic" or "boottime"
 		Nanos int64  `json:"nanos"`
+		FD    Handle `json:"fd"` // timens_offsets of the process
 	}
 
 	// Join enters an existing namespace (setns(2)).
@@ -173,6 +176,13 @@ type (
 		Program []Instruction `json:"-"`
 	}
 
+	// LowerLimit lowers a resource limit of the process, when the steps before would not
+	// have fitted below it.
+	LowerLimit struct {
+		spec.Rlimit
+		Resource int `json:"resource"`
+	}
+
 	// DieWithParent has the kernel kill the process when its launcher dies.
 	DieWithParent struct{}
 
@@ -223,6 +233,7 @@ func (SetUser) Kind() string       { return "set-user" }
 func (SetCaps) Kind() string       { return "set-caps" }
 func (NoNewPrivs) Kind() string    { return "no-new-privs" }
 func (Seccomp) Kind() string       { return "seccomp" }
+func (LowerLimit) Kind() string    { return "lower-limit" }
 func (DieWithParent) Kind() string { return "die-with-parent" }
 func (Exec) Kind() string          { return "exec" }
 
@@ -330,6 +341,7 @@ func (NoNewPrivs) String() string { return "set no-new-privileges" }
 func (s Seccomp) String() string {
 	return fmt.Sprintf("install the seccomp filter %s (%d instructions)", s.Name, len(s.Program))
 }
+func (s LowerLimit) String() string  { return Limit(s).String() }
 func (DieWithParent) String() string { return "die when the launcher dies" }
 
 func (s Exec) String() string {
@@ -347,6 +359,7 @@ func abs(v int64) int64 { return max(v, -v) }
 func (s OpenTerminal) opens() []Handle { return []Handle{s.As} }
 func (s Join) uses() []Handle          { return []Handle{s.FD} }
 func (s Stdio) uses() []Handle         { return []Handle{s.In, s.Out, s.Err} }
+func (s TimeOffset) uses() []Handle    { return []Handle{s.FD} }
 func (s EnterGroup) uses() []Handle    { return []Handle{s.FD} }
 func (s EnterRoot) uses() []Handle     { return []Handle{s.Mount} }
 func (s Attach) uses() []Handle        { return []Handle{s.Mount} }

@@ -77,6 +77,13 @@ type (
 		Group      string   `json:"group,omitempty"` // the cgroup v2 directory to start in (Linux 5.7)
 	}
 
+	// OpenProc opens a file of the new process below /proc for the process to write to. Once
+	// it has changed its user it could not open the file itself.
+	OpenProc struct {
+		Name string `json:"name"`
+		As   Handle `json:"as"`
+	}
+
 	// MapIDs writes the uid and gid maps of the new user namespace, user_namespaces(7).
 	MapIDs struct {
 		UID []spec.IDMap `json:"uid"`
@@ -142,6 +149,7 @@ func (MakeDev) Kind() string    { return "make-dev" }
 func (Overlay) Kind() string    { return "overlay" }
 func (MakeGroups) Kind() string { return "make-cgroups" }
 func (Clone) Kind() string      { return "clone" }
+func (OpenProc) Kind() string   { return "open-proc" }
 func (MapIDs) Kind() string     { return "map-ids" }
 func (IDMap) Kind() string      { return "idmap" }
 func (Restrict) Kind() string   { return "restrict" }
@@ -208,6 +216,8 @@ func (s Clone) String() string {
 	return words
 }
 
+func (s OpenProc) String() string { return "open " + s.Name + " of the new process" }
+
 func (s MapIDs) String() string {
 	return fmt.Sprintf("map users %s and groups %s", mapWords(s.UID), mapWords(s.GID))
 }
@@ -271,6 +281,7 @@ func (Release) String() string { return "let the process go on" }
 
 func (s CloneMount) opens() []Handle { return []Handle{s.As} }
 func (s MountImage) opens() []Handle { return []Handle{s.As} }
+func (s OpenProc) opens() []Handle   { return []Handle{s.As} }
 func (s OpenFile) opens() []Handle   { return []Handle{s.As} }
 func (s MakeDev) opens() []Handle    { return []Handle{s.As} }
 func (s Overlay) opens() []Handle    { return []Handle{s.As} }

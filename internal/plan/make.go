@@ -65,7 +65,6 @@ type Filter struct {
 // Facts is what is known of the host.
 type Facts struct {
 	Init     string // the path of corten-init
-	UID, GID uint32 // of the caller, for --userns keep-id
 	AppArmor bool
 	SELinux  bool
 	Tied     bool // the container ends with its launcher (a foreground run)
@@ -77,7 +76,9 @@ const (
 	DevMount  Handle = "dev"
 	Terminal  Handle = "devpts"
 	InitFile  Handle = "corten-init"
-	Report    Handle = "report" // pipe on which init reports a failed exec; the launcher opens it
+
+	timeOffsets Handle = "timens_offsets"
+	Report      Handle = "report" // pipe on which init reports a failed exec; the launcher opens it
 )
 
 // maker collects the two lists.
@@ -88,6 +89,7 @@ type maker struct {
 	host  []Step
 	child []Step
 	warn  []string
+	lower []Step // limits that are set last
 }
 
 // Make decides what starting the container takes. It asks nothing of the host: what it
@@ -209,13 +211,11 @@ func (m *maker) attend(id Identity) error {
 	if m.c.Process.OOMScore != nil {
 		m.onHost(OOMScore{*m.c.Process.OOMScore})
 	}
-	for _, r := range m.c.Process.Rlimits {
-		n, ok := RlimitNumber(r.Name)
-		if !ok {
-			return errs.Newf(errs.Invalid, "plan limit", r.Name, "no such resource limit").
-				WithHint("setrlimit(2) lists them; write nofile, not RLIMIT_NOFILE")
-		}
-		m.onHost(Limit{r, n})
+	if err := m.limits(); err != nil {
+		return err
+	}
+	if len(m.c.Namespaces.TimeOffset) > 0 {
+		m.onHost(OpenProc{Name: "timens_offsets", As: timeOffsets})
 	}
 	if !m.c.Process.Terminal {
 		if o, ok := m.hostOwner(id); ok {
@@ -223,6 +223,28 @@ func (m *maker) attend(id Identity) error {
 		}
 	}
 	m.onHost(Release{})
+	return nil
+}
+
+// roomForFDs is how many descriptors the steps up to the exec may need.
+const roomForFDs = 1024
+
+// limits sets the resource limits from outside, since the host's root may raise what the
+// container's root may not. A low limit on descriptors waits until the last step.
+func (m *maker) limits() error {
+	for _, r := range m.c.Process.Rlimits {
+		n, ok := RlimitNumber(r.Name)
+		if !ok {
+			return errs.Newf(errs.Invalid, "plan limit", r.Name, "no such resource limit").
+				WithHint("setrlimit(2) lists them; write nofile, not RLIMIT_NOFILE")
+		}
+		now := r
+		if r.Name == "nofile" && r.Soft < roomForFDs {
+			now.Soft, now.Hard = roomForFDs, max(r.Hard, roomForFDs)
+			m.lower = append(m.lower, LowerLimit{r, n})
+		}
+		m.onHost(Limit{now, n})
+	}
 	return nil
 }
 
@@ -266,7 +288,7 @@ func (m *maker) begin() {
 		m.inChild(Unshare{"time"})
 		for _, clock := range []string{"monotonic", "boottime"} {
 			if v, ok := offsets[clock]; ok {
-				m.inChild(TimeOffset{clock, v})
+				m.inChild(TimeOffset{clock, v, timeOffsets})
 			}
 		}
 	}
@@ -311,6 +333,7 @@ func (m *maker) identity(id Identity) error {
 	if id.UID == 0 {
 		m.inChild(SetCaps{sortCaps(sec.Capabilities)})
 	}
+	m.inChild(m.lower...)
 	if m.in.Host.Tied {
 		m.inChild(DieWithParent{})
 	}
