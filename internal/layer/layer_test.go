@@ -228,7 +228,15 @@ func seal(block []byte) {
 	copy(block[148:156], fmt.Sprintf("%06o\x00 ", sum))
 }
 
-func TestReadHostile(t *testing.T) {
+// hostile is a tar that must not be taken, and what is to be said of it.
+type hostile struct {
+	name  string
+	b     []byte
+	opt   Options
+	fault string
+}
+
+func hostileTars(t *testing.T) []hostile {
 	base256 := func(field []byte, fill byte, rest ...byte) {
 		for i := range field {
 			field[i] = fill
@@ -247,12 +255,7 @@ func TestReadHostile(t *testing.T) {
 	for i := range 200 {
 		many.PAXRecords[fmt.Sprint("SCHILY.xattr.user.", i)] = strings.Repeat("x", 400)
 	}
-	for _, c := range []struct {
-		name  string
-		b     []byte
-		opt   Options
-		fault string
-	}{
+	return []hostile{
 		{"nothing", nil, Options{}, "end mark"},
 		{"no tar", bytes.Repeat([]byte("no tar "), 200), Options{}, "invalid tar header"},
 		{"dot dot", pack(t, reg("../etc/passwd", "x")), Options{}, `".."`},
@@ -296,7 +299,11 @@ func TestReadHostile(t *testing.T) {
 		{"attribute value too long", attributed("SCHILY.xattr.user.a", strings.Repeat("a", 65536)), Options{}, "too long"},
 		{"attributes too long together", pack(t, many), Options{}, "too long"},
 		{"another diff id", pack(t, reg("a", "")), Options{DiffID: oci.FromBytes(nil)}, "the uncompressed layer is"},
-	} {
+	}
+}
+
+func TestReadHostile(t *testing.T) {
+	for _, c := range hostileTars(t) {
 		t.Run(c.name, func(t *testing.T) {
 			x, err := read(t, c.b, c.opt)
 			if !errs.Is(err, errs.Corrupt) || !strings.Contains(err.Error(), c.fault) {
