@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -19,6 +22,28 @@ import (
 // so a binary that links it keeps every method of every type: 2 MB that each start of corten
 // would pay for.
 func (a *app) format(format string, values ...any) error {
+	return formatTo(a.env.Stdout, format, values...)
+}
+
+// formatTable is format for lists, which can also be "table TEMPLATE": then the columns,
+// which tabs separate, are aligned below the names that heads has for the values' members.
+func (a *app) formatTable(format string, heads any, values ...any) error {
+	format = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format) // as Docker reads them
+	columns, table := strings.CutPrefix(format, "table ")
+	if !table {
+		return a.format(format, values...)
+	}
+	w := newTable(a.env.Stdout)
+	if err := formatTo(w, columns, append([]any{heads}, values...)...); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// newTable aligns columns that tabs separate, as Docker does.
+func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) }
+
+func formatTo(w io.Writer, format string, values ...any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -28,7 +53,7 @@ func (a *app) format(format string, values ...any) error {
 		}
 	}
 	if format == "json" {
-		_, err := a.env.Stdout.Write(b.Bytes())
+		_, err := w.Write(b.Bytes())
 		return err
 	}
 	tool, err := findTool("corten-format")
@@ -36,7 +61,7 @@ func (a *app) format(format string, values ...any) error {
 		return err
 	}
 	cmd := exec.Command(tool, format)
-	cmd.Stdin, cmd.Stdout = &b, a.env.Stdout
+	cmd.Stdin, cmd.Stdout = &b, w
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	if err := cmd.Run(); err != nil {

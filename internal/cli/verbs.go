@@ -34,6 +34,14 @@ func verbs() []verb {
 	return []verb{
 		{"run", "Run a command in a new container", containers, newRun},
 
+		{"pull", "Bring an image from its registry", images, newPull},
+		{"images", "List images", images, newImages},
+		{"load", "Load images from an archive", images, newLoad},
+		{"import", "Make an image of a root file system", images, newImport},
+		{"tag", "Give an image one more name", images, newTag},
+		{"rmi", "Remove images", images, newRmi},
+		{"image", "Manage images", images, newImage},
+
 		{"version", "Show the version", tools, newVersion},
 		{"completion", "Write the completion script of a shell", tools, newCompletion},
 	}

@@ -28,6 +28,21 @@ type (
 	Freed        = store.Freed
 )
 
+// Stages of an ImageEvent.
+const (
+	ImageAbsent   = image.Absent
+	ImagePulling  = image.Pulling
+	LayerWaiting  = image.Waiting
+	LayerPresent  = image.Present
+	LayerFetching = image.Fetching
+	LayerComplete = image.Complete
+	ImageRetrying = image.Retrying
+	ImageArrived  = image.Arrived
+)
+
+// HostPlatform is the platform that containers run on here.
+func HostPlatform() oci.Platform { return image.Host() }
+
 // images is the library of images. The environment may choose the form of trees, which is
 // for those who test both.
 func (e *Engine) images() (*image.Library, error) {

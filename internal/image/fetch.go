@@ -76,6 +76,7 @@ func (l *Library) settle(ctx context.Context, f *fetch) (Image, error) {
 			return Image{}, err
 		}
 	}
+	f.tell(Event{Stage: Arrived})
 	return f.image, nil
 }
 

@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/cortenhq/corten/internal/errs"
@@ -105,7 +104,12 @@ func (l *Library) gone(target, id oci.Digest, names []string) (Removed, error) {
 	if err != nil {
 		return r, err
 	}
-	if id != "" && !slices.ContainsFunc(list, func(im store.Image) bool { return im.Descriptor.Digest == target }) {
+	for _, im := range list {
+		if d := im.Descriptor.Digest; d == target || l.idOf(d) == id {
+			return r, nil // it is still here, under another name or in another manifest
+		}
+	}
+	if id != "" {
 		r.Deleted = append(r.Deleted, id)
 	}
 	return r, nil

@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/cortenhq/corten/internal/engine"
+)
+
+// progress shows how far the layers of an image have come: on a terminal as a line for
+// each, redrawn in place; else as a line for each change of state. It goes to stderr.
+type progress struct {
+	out  *os.File // nil: nothing is shown
+	verb string   // "Pulling"
+	tty  bool
+
+	mu    sync.Mutex
+	lines []*progressLine // in the order in which the layers were met
+	drawn int             // lines of the terminal that the last drawing took
+	dirty bool
+	stop  chan struct{} // ends the drawing; nil: it has not begun
+}
+
+// progressLine is one layer.
+type progressLine struct {
+	id    string
+	state string
+	at    int64 // bytes
+	total int64
+	over  bool
+}
+
+// redraw is the pause between two drawings.
+const redraw = 100 * time.Millisecond
+
+// newProgress shows what the verb, such as "Pulling", does; quiet, it shows nothing.
+func (a *app) newProgress(verb string, quiet bool) *progress {
+	if quiet {
+		return &progress{}
+	}
+	return &progress{out: a.env.Stderr, verb: verb}
+}
+
+// begin is called with the first event: most commands that could pull have nothing to.
+func (p *progress) begin() {
+	if p.stop != nil {
+		return
+	}
+	p.stop = make(chan struct{})
+	if p.tty = term.IsTerminal(int(p.out.Fd())); !p.tty {
+		return
+	}
+	go func() {
+		tick := time.NewTicker(redraw)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				p.mu.Lock()
+				p.draw()
+				p.mu.Unlock()
+			case <-p.stop:
+				return
+			}
+		}
+	}()
+}
+
+// close shows the last state. Nothing is drawn after it.
+func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settle()
+	if p.stop != nil {
+		close(p.stop)
+		p.stop = nil
+	}
+	p.out = nil
+}
+
+// settle leaves the lines as they are for good.
+func (p *progress) settle() {
+	p.draw()
+	p.lines, p.drawn = nil, 0
+}
+
+// tell takes an event. It may be called from several goroutines.
+func (p *progress) tell(ev engine.ImageEvent) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.out == nil {
+		return
+	}
+	p.begin()
+	switch {
+	case ev.Stage == engine.ImageAbsent:
+		p.note("Unable to find image '" + ev.Name + "' locally")
+	case ev.Stage == engine.ImagePulling:
+		p.note(p.verb + " " + ev.Name)
+	case ev.Stage == engine.ImageArrived:
+		p.settle()
+	case ev.Layer == "":
+		p.note(fmt.Sprintf("Retrying %s: %v", ev.Name, ev.Err))
+	default:
+		p.tellLayer(ev)
+	}
+}
+
+func (p *progress) tellLayer(ev engine.ImageEvent) {
+	l := p.line(ev.Layer.Short())
+	l.at, l.total, p.dirty = ev.Done, max(l.total, ev.Total), true
+	switch ev.Stage {
+	case engine.LayerWaiting:
+		p.state(l, "Pulling fs layer")
+	case engine.LayerPresent:
+		l.over = true
+		p.state(l, "Already exists")
+	case engine.LayerFetching:
+		l.state = "Pulling"
+	case engine.LayerComplete:
+		l.over = true
+		p.state(l, "Pull complete")
+	case engine.ImageRetrying:
+		p.state(l, fmt.Sprintf("Retrying: %v", ev.Err))
+	}
+}
+
+func (p *progress) line(id string) *progressLine {
+	for _, l := range p.lines {
+		if l.id == id {
+			return l
+		}
+	}
+	l := &progressLine{id: id}
+	p.lines = append(p.lines, l)
+	return l
+}
+
+// state changes a layer's state, which without a terminal is a line of its own.
+func (p *progress) state(l *progressLine, text string) {
+	l.state = printable(text)
+	if !p.tty {
+		fmt.Fprintln(p.out, l.id+": "+l.state)
+	}
+}
+
+// note writes a line that stays, below the lines that were drawn so far.
+func (p *progress) note(text string) {
+	p.settle()
+	fmt.Fprintln(p.out, printable(text))
+}
+
+func (p *progress) draw() {
+	if !p.tty || !p.dirty {
+		return
+	}
+	p.dirty = false
+	width, height, err := term.GetSize(int(p.out.Fd()))
+	if err != nil || width < 20 || height < 3 {
+		width, height = 80, 24
+	}
+	show := p.lines
+	hidden := len(show) - (height - 2)
+	if hidden > 0 { // what is finished goes first
+		show = nil
+		for i, l := range p.lines {
+			if l.over && hidden > 0 || len(p.lines)-i > height-2 && len(show) >= height-2 {
+				hidden--
+				continue
+			}
+			show = append(show, l)
+		}
+		show = show[:min(len(show), height-2)]
+	}
+	var b strings.Builder
+	if p.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", p.drawn) // cursor up, ECMA-48 CUU
+	}
+	for _, l := range show {
+		b.WriteString("\r\x1b[K" + l.text(width-1) + "\n") // erase to the end of the line, EL
+	}
+	if n := len(p.lines) - len(show); n > 0 {
+		fmt.Fprintf(&b, "\r\x1b[K%d more layers\n", n)
+	}
+	b.WriteString("\x1b[J") // erase what a longer list left below, ED
+	p.drawn = strings.Count(b.String(), "\n")
+	_, _ = p.out.WriteString(b.String())
+}
+
+// text is one line of at most width columns: "2d456493238d: Pulling [====>    ] 12MB/96MB".
+func (l *progressLine) text(width int) string {
+	s := l.id + ": " + l.state
+	if !l.over && l.at > 0 && l.total > 0 {
+		numbers := " " + humanSize(l.at) + "/" + humanSize(l.total)
+		if room := min(50, width-len(s)-len(numbers)-3); room >= 10 {
+			full := int(int64(room) * min(l.at, l.total) / l.total)
+			bar := strings.Repeat("=", full)
+			if full < room {
+				bar += ">"
+			}
+			s += fmt.Sprintf(" [%-*s]", room, bar)
+		}
+		s += numbers
+	}
+	return s[:min(len(s), width)]
+}
+
+// printable keeps control characters, which may be in a name or in what a registry said,
+// from the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}
