@@ -52,7 +52,9 @@ func (c *compiler) one(s plan.Step) error {
 	case plan.Propagation, plan.EnterRoot, plan.Attach, plan.MountFS, plan.Mask, plan.ReadOnlyPath, plan.ReadOnlyRoot, plan.Pivot:
 		c.mounting(s)
 	case plan.Sysctl:
-		c.writeFile("/proc/sys/"+strings.ReplaceAll(s.Name, ".", "/"), s.Value)
+		fd := c.result(c.inRoot("proc/sys/"+strings.ReplaceAll(s.Name, ".", "/"), unix.O_WRONLY))
+		c.writeTo(fd, s.Value)
+		c.call(unix.SYS_CLOSE, fd)
 	case plan.Hostname:
 		c.call(unix.SYS_SETHOSTNAME, c.text(s.Name), c.num(uintptr(len(s.Name))))
 	case plan.Domainname:

@@ -58,6 +58,13 @@ func (c *compiler) inRoot(path string, flags uint64) rowRef {
 	return c.call(unix.SYS_OPENAT2, c.root, c.text(path), point(c.table, how), c.num(unix.SizeofOpenHow))
 }
 
+// devNull opens the null device of the tmpfs that we made, which lies at /dev if the
+// container has no other there. By path an image could lay a link to one of our descriptors
+// in the way: they are still open, and some lead to the host.
+func (c *compiler) devNull(flags uintptr) rowRef {
+	return c.call(unix.SYS_OPENAT, c.handle(plan.DevMount), c.text("null"), c.num(flags|unix.O_NOFOLLOW|unix.O_CLOEXEC))
+}
+
 // target opens the place for a mount and makes what is missing of it: two rows for each
 // component, since a table cannot ask first.
 func (c *compiler) target(path string, file bool) slot {
@@ -147,7 +154,7 @@ func (c *compiler) cloneOf(fd slot) slot {
 // below /dev/null. The close of no descriptor always fails and so is a jump.
 func (c *compiler) mask(s plan.Mask) {
 	if c.null == zero {
-		c.null = c.result(c.inRoot("dev/null", unix.O_PATH|unix.O_NOFOLLOW))
+		c.null = c.result(c.devNull(unix.O_PATH))
 		c.empty = c.unset(^uintptr(0))
 		c.newFS("tmpfs", []string{"size=4096", "nr_inodes=2", "mode=0555"}, mountAttrs(true, true, true, true), c.empty)
 	}

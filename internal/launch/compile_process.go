@@ -69,7 +69,7 @@ func (c *compiler) stdio(s plan.Stdio) {
 		return
 	}
 	if s.NoStdin {
-		null := c.result(c.call(unix.SYS_OPENAT, c.cwd(), c.text("/dev/null"), c.num(unix.O_RDONLY|unix.O_CLOEXEC)))
+		null := c.result(c.devNull(unix.O_RDONLY))
 		c.call(unix.SYS_DUP3, null, zero, zero)
 	}
 	for fd, h := range []plan.Handle{s.In, s.Out, s.Err} {

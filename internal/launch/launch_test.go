@@ -124,6 +124,25 @@ func TestContainerSeesItself(t *testing.T) {
 	t.Log(out)
 }
 
+// The image's own /dev can lie over ours, with a link to a descriptor of the launcher in
+// the place of null. Stdin and masks take the true one all the same.
+func TestNullIsNeverTheImages(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	dev := t.TempDir()
+	if err := os.Symlink("/proc/self/fd/0", filepath.Join(dev, "null")); err != nil {
+		t.Fatal(err)
+	}
+	in := input(t, "sh", "-c", "readlink /dev/null; stat -L -c %t:%T /proc/self/fd/0 /proc/timer_list; cat /proc/timer_list")
+	in.Container.Mounts = []spec.Mount{{Type: spec.Bind, Source: dev, Target: "/dev"}}
+	in.Sources = []plan.Source{{Path: dev}}
+	out, st := run(t, in)
+	if want := "/proc/self/fd/0\n1:3\n1:3\n"; st.Code != 0 || out != want {
+		t.Errorf("status %+v, output %q, want %q", st, out, want)
+	}
+}
+
 func BenchmarkStart(b *testing.B) {
 	in := input(b, "true")
 	p, err := plan.Make(in)

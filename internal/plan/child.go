@@ -358,10 +358,16 @@ func abs(v int64) int64 { return max(v, -v) }
 
 func (s OpenTerminal) opens() []Handle { return []Handle{s.As} }
 func (s Join) uses() []Handle          { return []Handle{s.FD} }
-func (s Stdio) uses() []Handle         { return []Handle{s.In, s.Out, s.Err} }
-func (s TimeOffset) uses() []Handle    { return []Handle{s.FD} }
-func (s EnterGroup) uses() []Handle    { return []Handle{s.FD} }
-func (s EnterRoot) uses() []Handle     { return []Handle{s.Mount} }
-func (s Attach) uses() []Handle        { return []Handle{s.Mount} }
-func (s KeepFDs) uses() []Handle       { return append([]Handle{s.Exec}, s.FDs...) }
-func (s Exec) uses() []Handle          { return []Handle{s.FD} }
+func (s Stdio) uses() []Handle {
+	if s.NoStdin {
+		return []Handle{DevMount, s.In, s.Out, s.Err}
+	}
+	return []Handle{s.In, s.Out, s.Err}
+}
+func (s Mask) uses() []Handle       { return []Handle{DevMount} }
+func (s TimeOffset) uses() []Handle { return []Handle{s.FD} }
+func (s EnterGroup) uses() []Handle { return []Handle{s.FD} }
+func (s EnterRoot) uses() []Handle  { return []Handle{s.Mount} }
+func (s Attach) uses() []Handle     { return []Handle{s.Mount} }
+func (s KeepFDs) uses() []Handle    { return append([]Handle{s.Exec}, s.FDs...) }
+func (s Exec) uses() []Handle       { return []Handle{s.FD} }

@@ -273,6 +273,7 @@ func (m *maker) begin() {
 	for i, d := range m.in.Groups.Enter {
 		m.inChild(EnterGroup{Dir: path.Dir(d), FD: groupHandle(i)})
 	}
+	m.label()
 	for _, n := range m.namespaces() {
 		if n.ns.Mode == spec.Path {
 			m.inChild(Join{Namespace: n.name, FD: Handle("ns:" + n.name), Path: n.ns.Path})
@@ -303,15 +304,21 @@ func (m *maker) begin() {
 	}
 }
 
-// identity is what the process does last: it gives up what it does not need.
-func (m *maker) identity(id Identity) error {
-	sec, proc := m.c.Security, m.c.Process
+// label chooses the label of the exec while /proc is still the host's: that of the
+// container could be hidden below a volume with a file in the label's place.
+func (m *maker) label() {
+	sec := m.c.Security
 	if m.in.Host.SELinux && sec.SELinux != "" {
 		m.inChild(Label{"selinux", sec.SELinux})
 	}
 	if m.in.Host.AppArmor && sec.AppArmor != "" && sec.AppArmor != "unconfined" {
 		m.inChild(Label{"apparmor", sec.AppArmor})
 	}
+}
+
+// identity is what the process does last: it gives up what it does not need.
+func (m *maker) identity(id Identity) error {
+	sec, proc := m.c.Security, m.c.Process
 	m.inChild(NewKeyring{}, Stdio{Terminal: proc.Terminal, NoStdin: !proc.Stdin && !proc.Terminal})
 	keep := KeepFDs{}
 	if !m.c.Life.NoInit {

@@ -175,6 +175,7 @@ func TestOrderOfPrivileges(t *testing.T) {
 	for _, newPrivs := range []bool{false, true} {
 		in := imageInput()
 		in.Container.Security.AllowNewPrivs = newPrivs
+		in.Host.AppArmor, in.Container.Security.AppArmor = true, "corten-default"
 		p, err := Make(in)
 		if err != nil {
 			t.Fatal(err)
@@ -183,7 +184,7 @@ func TestOrderOfPrivileges(t *testing.T) {
 		for i, s := range p.Child {
 			at[s.Kind()] = i
 		}
-		before := [][2]string{{"become-root", "enter-root"}, {"enter-root", "pivot"}, {"pivot", "mask"}, {"stdio", "keep-fds"},
+		before := [][2]string{{"label", "enter-root"}, {"become-root", "enter-root"}, {"enter-root", "pivot"}, {"pivot", "mask"}, {"stdio", "keep-fds"},
 			{"keep-fds", "chdir"}, {"drop-bounding", "set-user"}, {"set-user", "set-caps"}, {"set-user", "die-with-parent"}, {"seccomp", "exec"}}
 		if newPrivs {
 			before = append(before, [2]string{"seccomp", "set-user"})
@@ -209,6 +210,9 @@ func TestRefusals(t *testing.T) {
 		{"pid namespace of another", "cannot join a pid namespace", func(in *Input) {
 			in.Container.Namespaces.PID = spec.Namespace{Mode: spec.Path, Path: "/proc/7/ns/pid"}
 		}},
+		{"volume over /proc", "own /proc", mountAt("/proc")},
+		{"volume in /proc", "own /proc", mountAt("/proc/self/attr")},
+		{"volume in /proc by a detour", "own /proc", mountAt("/srv/../proc/sys")},
 		{"unknown limit", "no such resource limit", func(in *Input) { in.Container.Process.Rlimits = []spec.Rlimit{{Name: "files"}} }},
 	}
 	for _, c := range cases {
@@ -217,6 +221,31 @@ func TestRefusals(t *testing.T) {
 		_, err := Make(in)
 		if err == nil || !strings.Contains(err.Error(), c.want) || errs.HintOf(err) == "" {
 			t.Errorf("%s: error %v, hint %q", c.name, err, errs.HintOf(err))
+		}
+	}
+}
+
+// mountAt gives a container a volume, as an image can ask for one.
+func mountAt(target string) func(*Input) {
+	return func(in *Input) {
+		in.Container.Mounts = []spec.Mount{{Type: spec.Volume, Source: "v", Target: target}}
+		in.Sources = []Source{{Path: "/v/_data"}}
+	}
+}
+
+func TestMountsInProcThatAreAllowed(t *testing.T) {
+	for target, src := range map[string]Source{
+		"/proc":          {Path: "/proc"},
+		"/proc/meminfo":  {Path: "/var/lib/lxcfs/proc/meminfo", File: true},
+		"/proc/net/dev":  {Path: "/srv/dev", File: true},
+		"/procession":    {Path: "/srv"},
+		"/srv/proc/self": {Path: "/srv"},
+	} {
+		in := imageInput()
+		in.Container.Mounts = []spec.Mount{{Type: spec.Bind, Source: src.Path, Target: target}}
+		in.Sources = []Source{src}
+		if _, err := Make(in); err != nil {
+			t.Errorf("%s: %v", target, err)
 		}
 	}
 }

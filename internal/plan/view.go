@@ -33,10 +33,30 @@ func (m *maker) devices() []spec.Device {
 func mountHandle(i int) Handle { return Handle("mount" + strconv.Itoa(i)) }
 func fileHandle(i int) Handle  { return Handle("file" + strconv.Itoa(i)) }
 
+// checkTargets refuses mounts that put something else in the place of /proc: an image can
+// ask for volumes too, and programs believe what /proc says. Single files that lxcfs and
+// its like bring are allowed, and so is the host's own /proc.
+func (m *maker) checkTargets() error {
+	for i, mnt := range m.c.Mounts {
+		switch target := path.Clean(mnt.Target); {
+		case target != "/proc" && !strings.HasPrefix(target, "/proc/"):
+		case target == "/proc" && m.in.Sources[i].Path == "/proc":
+		case m.in.Sources[i].File && (path.Dir(target) == "/proc" || target == "/proc/net/dev"):
+		default:
+			return errs.Newf(errs.Invalid, "plan mount", mnt.Target, "it would lie over the kernel's own /proc").
+				WithHint("choose another target; only single files directly in /proc can be mounted over")
+		}
+	}
+	return nil
+}
+
 // openMounts opens what the host shows the container.
 func (m *maker) openMounts() error {
 	if len(m.in.Sources) != len(m.c.Mounts) {
 		return errs.Newf(errs.Internal, "plan mounts", "", "a source for each mount is wanted")
+	}
+	if err := m.checkTargets(); err != nil {
+		return err
 	}
 	for i, f := range m.files() {
 		m.onHost(CloneMount{Path: f.Path, What: f.What, As: fileHandle(i)})
@@ -152,9 +172,8 @@ func (m *maker) kernelMounts() {
 	} else {
 		add(MountFS{Type: "proc", Target: "/proc", NoSuid: true, NoDev: true, NoExec: true})
 	}
-	if !m.userMounts("/dev") {
-		m.inChild(Attach{Mount: DevMount, Target: "/dev", What: "the tmpfs of devices"})
-	}
+	// Also below a mount of the user's: later steps take null from it.
+	m.inChild(Attach{Mount: DevMount, Target: "/dev", What: "the tmpfs of devices"})
 	if m.c.Process.Terminal {
 		m.inChild(Attach{Mount: Terminal, Target: "/dev/pts", What: "the devpts of the terminal"})
 	} else {
