@@ -95,8 +95,8 @@ func BenchmarkStart(b *testing.B) {
 func start(b *testing.B, root string, hold bool) {
 	s := must(Open(root))(b)
 	d := must(s.Lookup("docker.io/library/image17:1"))(b)
-	found := must(s.contentOf(d.Digest))(b) // manifest and configuration, parsed
-	k := NewTreeKey(EROFS, 1, found.images[0].layers)
+	found := must(s.layout.Content(d.Digest))(b) // manifest and configuration, parsed
+	k := NewTreeKey(EROFS, 1, found.Images[0].Layers)
 	if _, ok := s.Tree(k); !ok {
 		b.Fatal("no tree")
 	}

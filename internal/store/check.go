@@ -80,13 +80,13 @@ func (c *checker) image(im Image) {
 		c.note(op, name, err)
 		return
 	}
-	found, err := c.s.contentOf(im.Descriptor.Digest)
+	found, err := c.s.layout.Content(im.Descriptor.Digest)
 	c.note(op, name, err)
-	for _, p := range found.images {
+	for _, p := range found.Images {
 		if c.s.imageComplete(p) != nil {
 			continue // of another platform, here in part; one is complete
 		}
-		for _, d := range p.layers {
+		for _, d := range p.Layers {
 			c.layer(op, name, d)
 		}
 	}

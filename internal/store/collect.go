@@ -16,6 +16,7 @@ import (
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/store/layout"
 )
 
 // Freed is what a collection removed.
@@ -68,12 +69,11 @@ func (s *Store) Collect(ctx context.Context) (Freed, error) {
 
 // collector is one run of Collect.
 type collector struct {
-	s       *Store
-	ctx     context.Context
-	freed   Freed
-	making  []string // names in tmp/
-	litter  []string // paths to remove at the end
-	passing []string // paths of files that had not got their names when they were seen
+	s      *Store
+	ctx    context.Context
+	freed  Freed
+	making []string // names in tmp/
+	litter []string // paths to remove at the end
 
 	blobs, layers map[oci.Digest]bool
 	trees         map[string]bool // by id
@@ -175,33 +175,33 @@ func (c *collector) markWhole(d oci.Digest) error {
 	if err != nil {
 		return err
 	}
-	err = errs.Newf(errs.NotFound, "find image", string(d), "the index leads to no image that is here")
-	for _, im := range found.images {
-		if im.fault == nil {
+	err = noImageIn(d)
+	for _, im := range found.Images {
+		if im.Fault == nil {
 			return nil
 		}
-		err = im.fault
+		err = im.Fault
 	}
 	return err
 }
 
 // markImage marks d as far as it is here.
-func (c *collector) markImage(d oci.Digest) (content, error) {
-	found, err := c.s.contentOf(d)
+func (c *collector) markImage(d oci.Digest) (layout.Content, error) {
+	found, err := c.s.layout.Content(d)
 	if err != nil {
-		return content{}, err
+		return layout.Content{}, err
 	}
-	for _, b := range found.blobs {
+	for _, b := range found.Blobs {
 		c.blobs[b] = true
 	}
-	for _, im := range found.images {
-		if im.fault != nil && !errs.Is(im.fault, errs.NotFound) {
-			return content{}, im.fault
+	for _, im := range found.Images {
+		if im.Fault != nil && !errs.Is(im.Fault, errs.NotFound) {
+			return layout.Content{}, im.Fault
 		}
-		for _, l := range im.layers {
+		for _, l := range im.Layers {
 			c.layers[l] = true
 		}
-		c.stacks[stack(im.layers)] = true
+		c.stacks[stack(im.Layers)] = true
 	}
 	return found, nil
 }
@@ -366,7 +366,7 @@ func (c *collector) sweepTrees() error {
 }
 
 func (c *collector) sweepBlobs() error {
-	for _, algo := range []string{"sha256", "sha512"} {
+	for _, algo := range layout.Algorithms() {
 		names, err := c.s.list("blobs", algo)
 		if err != nil {
 			return err
@@ -376,7 +376,7 @@ func (c *collector) sweepBlobs() error {
 			if err != nil || c.blobs[d] {
 				continue
 			}
-			if err := c.removeFile(c.s.blobPath(d), &c.freed.Blobs); err != nil {
+			if err := c.removeFile(c.s.layout.BlobPath(d), &c.freed.Blobs); err != nil {
 				return err
 			}
 		}
@@ -414,22 +414,6 @@ func (c *collector) sweepTemp() error {
 			c.litter = append(c.litter, c.s.path(n))
 		}
 	}
-	return err
-}
-
-// sweepPassing lists files with passing names, which writers have where there is no
-// O_TMPFILE. They are nobody's if no lease lived after they were seen.
-func (c *collector) sweepPassing() error {
-	if len(c.passing) == 0 {
-		return nil
-	}
-	names, err := c.s.list("leases")
-	for _, n := range names {
-		if strings.HasSuffix(n, liveSuffix) {
-			return nil
-		}
-	}
-	c.litter = append(c.litter, c.passing...)
 	return err
 }
 
@@ -471,20 +455,12 @@ func (c *collector) objects() error {
 	if err := c.readLayers(); err != nil {
 		return err
 	}
-	for _, dir := range []string{"objects", "blobs/sha256", "blobs/sha512"} {
-		names, err := c.s.list(dir)
-		if err != nil {
-			return err
-		}
-		c.pass(dir, names)
-	}
 	for i := range objectDirs {
 		dir := objectDir(i)
 		names, err := c.s.list("objects", dir)
 		if err != nil {
 			return err
 		}
-		c.pass("objects/"+dir, names)
 		var dead []string
 		for _, n := range names {
 			if id, ok := parseObject(dir, n); ok && !c.live.has(id) && !c.leased.has(id) {
@@ -500,16 +476,7 @@ func (c *collector) objects() error {
 			}
 		}
 	}
-	return c.sweepPassing()
-}
-
-// pass remembers files with passing names.
-func (c *collector) pass(dir string, names []string) {
-	for _, n := range names {
-		if disk.IsTemp(n) {
-			c.passing = append(c.passing, c.s.path(dir, n))
-		}
-	}
+	return nil
 }
 
 // removeObjects removes some of the objects and returns the rest.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -124,9 +123,9 @@ func TestCollectMeets(t *testing.T) {
 func TestCollectUnreadable(t *testing.T) {
 	damage := map[string]func(s *Store, d oci.Digest, layer oci.Digest) string{
 		"index.json": func(s *Store, d, _ oci.Digest) string { return s.path("index.json") },
-		"manifest":   func(s *Store, d, _ oci.Digest) string { return s.blobPath(d) },
+		"manifest":   func(s *Store, d, _ oci.Digest) string { return s.layout.BlobPath(d) },
 		"config": func(s *Store, d, _ oci.Digest) string {
-			return s.blobPath(must(s.contentOf(d))(t).images[0].config)
+			return s.layout.BlobPath(must(s.layout.Content(d))(t).Images[0].Config)
 		},
 		"layer": func(s *Store, _, layer oci.Digest) string { return s.layerPath(layer) },
 	}
@@ -138,7 +137,7 @@ func TestCollectUnreadable(t *testing.T) {
 			t.Run(what+" "+how, func(t *testing.T) {
 				s := open(t)
 				d := must(pull(s, refA, "a", []string{"x"}))(t)
-				p := path(s, d.Digest, must(s.contentOf(d.Digest))(t).images[0].layers[0])
+				p := path(s, d.Digest, must(s.layout.Content(d.Digest))(t).Images[0].Layers[0])
 				ok(t, os.Remove(p))
 				if how == "damaged" {
 					ok(t, os.WriteFile(p, []byte("{"), 0o644))
@@ -194,25 +193,24 @@ func TestCollectCanceled(t *testing.T) {
 	wantKind(t, err, errs.Canceled)
 }
 
-// TestCollectPassing has files with passing names, from where there is no O_TMPFILE.
-func TestCollectPassing(t *testing.T) {
+// TestCollectUnfinished finds what killed processes were making.
+func TestCollectUnfinished(t *testing.T) {
 	s := open(t)
 	l := lease(t, s)
-	for _, dir := range []string{".", "objects", "objects/ab", "blobs/sha256", "leases"} {
-		ok(t, os.WriteFile(s.path(dir, ".tmp-1-x-0"), []byte("x"), 0o644))
-	}
-	must(s.Collect(ctx))(t)
-	if _, err := os.Stat(s.path("objects/ab/.tmp-1-x-0")); err != nil {
-		t.Errorf("a live writer's file: %v", err)
-	}
-	ok(t, l.Close())
-	if f := must(s.Collect(ctx))(t); f.Bytes == 0 {
+	ok(t, os.WriteFile(l.temp("object"), []byte("x"), 0o644))
+	ok(t, os.MkdirAll(s.path("tmp", "KILLED", "tree-1", "root"), 0o755))
+	ok(t, os.WriteFile(s.path("tmp", "KILLED", "tree-1", "root", "f"), []byte("x"), 0o644))
+	ok(t, os.WriteFile(s.path(".tmp-1-x-0"), []byte("x"), 0o644))
+	ok(t, os.WriteFile(s.path("leases", ".tmp-1-x-0"), []byte("x"), 0o644))
+	ok(t, os.WriteFile(s.path("leases", "KILLED.live"), []byte("# pid 1"), 0o644))
+	if f := must(s.Collect(ctx))(t); f.Leases != 1 {
 		t.Errorf("freed %+v", f)
 	}
-	left := must(filepath.Glob(s.path("*", "*", ".tmp*")))(t)
-	left = append(left, contents(t, s)...)
-	if len(left) != 0 {
+	if left := contents(t, s); len(left) != 2 { // the live lease and its directory
 		t.Errorf("left: %v", left)
+	}
+	if _, err := os.Stat(l.dir + "/object-1"); err != nil {
+		t.Errorf("a live process's file: %v", err)
 	}
 }
 
@@ -256,11 +254,11 @@ func TestCheck(t *testing.T) {
 }
 
 func layersOf(s *Store, d oci.Digest) []oci.Digest {
-	c, err := s.contentOf(d)
+	c, err := s.layout.Content(d)
 	if err != nil {
 		panic(err)
 	}
-	return c.images[0].layers
+	return c.Images[0].Layers
 }
 
 func TestCheckHold(t *testing.T) {

@@ -373,14 +373,14 @@ func container(s *Store, ref, id string, stay bool) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.contentOf(d.Digest)
-	if errs.Is(err, errs.NotFound) || err == nil && found.images[0].fault != nil {
+	found, err := s.layout.Content(d.Digest)
+	if errs.Is(err, errs.NotFound) || err == nil && found.Images[0].Fault != nil {
 		return nil // removed since
 	}
 	if err != nil {
 		return err
 	}
-	layers := found.images[0].layers
+	layers := found.Images[0].Layers
 	k := NewTreeKey(EROFS, 1, layers)
 	dir := filepath.Join("containers", id)
 	if err := os.MkdirAll(filepath.Join(s.root, dir), 0o755); err != nil {

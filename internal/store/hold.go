@@ -148,8 +148,8 @@ func (s *Store) holderOf(d oci.Digest) (string, error) {
 	}
 	of := map[oci.Digest]bool{d: true}
 	// A damaged image can be removed like any other; then only d itself is compared.
-	if c, err := s.contentOf(d); err == nil {
-		for _, b := range c.blobs {
+	if c, err := s.layout.Content(d); err == nil {
+		for _, b := range c.Blobs {
 			of[b] = true
 		}
 	}

@@ -101,10 +101,7 @@ func (l *Lease) writeLayer(x *tree.Index) (string, error) {
 	if err := x.Check(); err != nil {
 		return "", err
 	}
-	temp, err := l.temp("layer")
-	if err != nil {
-		return "", err
-	}
+	temp := l.temp("layer")
 	return temp, os.WriteFile(temp, tree.Encode(x), 0o444)
 }
 

@@ -23,6 +23,7 @@ import (
 type Lease struct {
 	s    *Store
 	name string
+	dir  string       // tmp/NAME, for what the lease is making; it goes with it
 	bufs sync.Pool    // of *[chunk]byte
 	made atomic.Int64 // how many names temp gave out
 
@@ -30,6 +31,10 @@ type Lease struct {
 	file *os.File   // the journal; also what SyncFS reports errors since
 	size int64      // bytes of whole lines in it
 	lock *os.File   // the store's lock
+
+	unsynced   atomic.Int64 // bytes written since the last flush began
+	flushing   atomic.Bool
+	background sync.WaitGroup // for the flush, which uses lock
 }
 
 // Words that begin a line of a lease; the rest is the digest or tree id.
@@ -54,7 +59,8 @@ func (s *Store) Lease(purpose string) (*Lease, error) {
 	if err != nil {
 		return nil, s.wrap(op, "", err)
 	}
-	l := &Lease{s: s, lock: lock, name: rand.Text()}
+	name := rand.Text()
+	l := &Lease{s: s, lock: lock, name: name, dir: s.path("tmp", name)}
 	if err := l.begin(purpose); err != nil {
 		lock.Close()
 		return nil, s.wrap(op, "", err)
@@ -71,11 +77,15 @@ func (l *Lease) begin(purpose string) error {
 		return err
 	}
 	l.file = f
-	if err := l.append("# pid " + strconv.Itoa(os.Getpid()) + " " + printable(purpose) + "\n"); err != nil {
-		l.Close()
-		return err
+	err = l.append("# pid " + strconv.Itoa(os.Getpid()) + " " + printable(purpose) + "\n")
+	if err == nil {
+		// After the lease: a directory without a live lease of its name is garbage.
+		err = os.Mkdir(l.dir, 0o700)
 	}
-	return nil
+	if err != nil {
+		l.Close()
+	}
+	return err
 }
 
 // printable keeps a text on one line.
@@ -95,7 +105,8 @@ func (l *Lease) Close() error {
 	if l.file == nil {
 		return nil
 	}
-	err := os.RemoveAll(l.s.path("tmp", l.name))
+	l.background.Wait()
+	err := os.RemoveAll(l.dir)
 	if rerr := remove(l.file.Name()); err == nil {
 		err = rerr
 	}
@@ -142,12 +153,9 @@ func (l *Lease) append(lines string) error {
 	return nil
 }
 
-// temp is a new path for something in the making, in a directory that is the lease's own
-// and goes with it.
-func (l *Lease) temp(what string) (string, error) {
-	dir := l.s.path("tmp", l.name)
-	err := mkdir(dir, 0o700)
-	return dir + "/" + what + "-" + strconv.FormatInt(l.made.Add(1), 10), err
+// temp is a new path for something in the making.
+func (l *Lease) temp(what string) string {
+	return l.dir + "/" + what + "-" + strconv.FormatInt(l.made.Add(1), 10)
 }
 
 // Use relies on an image: the manifest or index d and all that it leads to. If d is not
@@ -156,7 +164,7 @@ func (l *Lease) Use(d oci.Digest) error {
 	if err := checkDigest("use image", d); err != nil {
 		return err
 	}
-	ok, err := l.rely(lineManifest, string(d), l.s.blobPath(d))
+	ok, err := l.rely(lineManifest, string(d), l.s.layout.BlobPath(d))
 	if err == nil && !ok {
 		return errs.New(errs.NotFound, "use image", string(d), nil)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
@@ -94,9 +93,8 @@ func (s *Store) removeUnrecorded(dir string, live objectSet) error {
 		return err
 	}
 	for _, n := range names {
-		id, ok := parseObject(dir, n)
-		if ok && live.has(id) || !ok && !strings.HasPrefix(n, ".") {
-			continue // named by a record, or nothing of ours: Check tells
+		if id, ok := parseObject(dir, n); !ok || live.has(id) {
+			continue // nothing of ours, which Check tells, or named by a record
 		}
 		if err := remove(s.path("objects", dir, n)); err != nil {
 			return err

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/oci"
@@ -136,7 +134,7 @@ func TestIndex(t *testing.T) {
 	ok(t, s.Hold(Hold{ID: "c", Owner: "container c", Manifest: here.Digest}, disk.Volatile))
 	wantKind(t, s.RemoveRef(refA, false), errs.Busy)
 	// With the image that was whole gone, nothing is known of what the index needs.
-	ok(t, os.Remove(s.blobPath(here.Digest)))
+	ok(t, os.Remove(s.layout.BlobPath(here.Digest)))
 	if _, err := s.Collect(ctx); err == nil || !strings.Contains(err.Error(), refA) {
 		t.Errorf("collected around a damaged image: %v", err)
 	}
@@ -147,7 +145,7 @@ func TestFind(t *testing.T) {
 	a := must(pull(s, refA, "a", nil))(t)
 	must(pull(s, refB, "b", nil))(t)
 	ok(t, s.SetRef("docker.io/library/c:1", a))
-	id := must(s.contentOf(a.Digest))(t).images[0].config
+	id := must(s.layout.Content(a.Digest))(t).Images[0].Config
 	for _, prefix := range []string{id.Hex(), id.Short(), string(id), string(id)[:20], a.Digest.Short(), a.Digest.Hex()[:5]} {
 		if found := must(s.Find(prefix))(t); found.Config != id || found.Manifest != a.Digest {
 			t.Errorf("%s: found %+v", prefix, found)
@@ -178,7 +176,7 @@ func TestHold(t *testing.T) {
 	must(pull(s, refB, "a", []string{"x"}))(t)
 	dir := s.root + "/containers/c1"
 	ok(t, os.MkdirAll(dir, 0o755))
-	diff := must(s.contentOf(x.Digest))(t).images[0].layers
+	diff := must(s.layout.Content(x.Digest))(t).Images[0].Layers
 	h := Hold{ID: "c1", Owner: "container web", Dir: "containers/c1", Manifest: x.Digest, Tree: NewTreeKey(EROFS, 1, diff).ID(), Layers: diff}
 	wantKind(t, s.Hold(Hold{ID: "c2", Manifest: oci.FromBytes(nil)}, disk.Volatile), errs.NotFound)
 	wantKind(t, s.Hold(Hold{ID: "c2", Tree: oci.FromBytes(nil).Hex()}, disk.Volatile), errs.NotFound)
@@ -245,46 +243,6 @@ func TestHoldDamaged(t *testing.T) {
 	if !s.HasObject(oci.FromBytes([]byte("x"))) {
 		t.Error("collected beside a hold that could not be read")
 	}
-}
-
-// TestLayout has the store read as an OCI image layout by somebody else.
-func TestLayout(t *testing.T) {
-	s := open(t)
-	d := must(pull(s, refA, "a", []string{"x"}))(t)
-	must(pull(s, refB, "b", []string{"y"}))(t)
-	index := must(layout.ImageIndexFromPath(s.Dir()))(t)
-	list := must(index.IndexManifest())(t)
-	if len(list.Manifests) != 2 || list.Manifests[0].Annotations[oci.AnnotationRefName] != refA {
-		t.Fatalf("read %+v", list)
-	}
-	image := must(index.Image(list.Manifests[0].Digest))(t)
-	if got := must(image.ConfigFile())(t); got.Config.Labels["label"] != "a" || list.Manifests[0].Digest.String() != string(d.Digest) {
-		t.Errorf("read %+v", got)
-	}
-}
-
-// FuzzForeign puts any bytes where a registry's are: as manifest and as configuration.
-func FuzzForeign(f *testing.F) {
-	c := config("a", oci.FromBytes(nil))
-	m := manifest(c, oci.FromBytes(nil))
-	index, _ := json.Marshal(oci.Index{SchemaVersion: 2, Manifests: []oci.Descriptor{descriptor(oci.TypeManifest, m)}})
-	f.Add(m, c)
-	f.Add(index, m)
-	f.Add([]byte(`{"config":{"digest":"sha256:../../x"}}`), []byte(`{"rootfs":{"diff_ids":["../x"]}}`))
-	s := open(f)
-	l := lease(f, s)
-	f.Fuzz(func(t *testing.T, a, b []byte) {
-		for _, blob := range [][]byte{a, b} {
-			d := oci.FromBytes(blob)
-			ok(t, l.PutBlob(d, blob))
-			if s.SetRef(refA, oci.Descriptor{Digest: d}) != nil {
-				continue
-			}
-			sound(t, s)
-			must(s.Find(d.Hex()))(t)
-			ok(t, s.RemoveRef(refA, false))
-		}
-	})
 }
 
 // FuzzHold reads any bytes as a hold: what is accepted comes back as it was.

@@ -48,24 +48,27 @@ import (
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/store/layout"
 )
 
 const (
 	formatText  = "corten store 1\n"
-	layoutText  = `{"imageLayoutVersion":"1.0.0"}` // image-layout.md
-	reserveSize = 256 << 10                        // bytes; several times an index.json
+	reserveSize = 256 << 10 // bytes; several times an index.json
 )
 
 // Store is an opened store. It may be used by many goroutines and has nothing to close.
 type Store struct {
 	root string // Corten's state directory: holds name their owners relative to it
 	dir  string
+	// layout is dir, as an OCI image layout.
+	layout layout.Layout
 }
 
 // Open opens the store under root, Corten's state directory, and makes it if there is none.
 // For a store that is there it costs one small read.
 func Open(root string) (*Store, error) {
-	s := &Store{root: root, dir: filepath.Join(root, "store")}
+	dir := filepath.Join(root, "store")
+	s := &Store{root: root, dir: dir, layout: layout.Layout(dir)}
 	b, err := os.ReadFile(s.path("format"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, s.wrap("create store", s.dir, s.create())
@@ -95,7 +98,7 @@ func (s *Store) create() error {
 		return err
 	}
 	defer unlock()
-	for _, d := range []string{"blobs", "blobs/sha256", "blobs/sha512", "objects", "layers", "trees", "leases", "tmp"} {
+	for _, d := range []string{"objects", "layers", "trees", "leases", "tmp"} {
 		if err := mkdir(s.path(d), 0o755); err != nil {
 			return err
 		}
@@ -106,15 +109,10 @@ func (s *Store) create() error {
 			return err
 		}
 	}
-	if _, err := os.Lstat(s.path("index.json")); err != nil {
-		if err := s.writeIndex(nil); err != nil {
-			return err
-		}
-	}
 	if err := s.putReserve(); err != nil {
 		return err
 	}
-	if err := disk.WriteFile(s.path("oci-layout"), []byte(layoutText), 0o644, disk.Durable); err != nil {
+	if err := s.layout.Create(); err != nil {
 		return err
 	}
 	if err := disk.SyncDir(s.path("objects")); err != nil {

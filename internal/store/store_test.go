@@ -143,8 +143,8 @@ func TestBlob(t *testing.T) {
 		if got := must(s.Blob(d))(t); !bytes.Equal(got, b) || !s.HasBlob(d) {
 			t.Errorf("got %q", got)
 		}
-		ok(t, os.Remove(s.blobPath(d)))
-		ok(t, os.WriteFile(s.blobPath(d), b[1:], 0o644))
+		ok(t, os.Remove(s.layout.BlobPath(d)))
+		ok(t, os.WriteFile(s.layout.BlobPath(d), b[1:], 0o644))
 		_, err = s.Blob(d)
 		wantKind(t, err, errs.Corrupt)
 	}
@@ -195,7 +195,7 @@ func TestObject(t *testing.T) {
 	}
 	_, err := s.OpenObject(oci.FromBytes([]byte("unknown")))
 	wantKind(t, err, errs.NotFound)
-	if left := contents(t, s); len(left) != 1 { // the lease
+	if left := contents(t, s); len(left) != 2 { // the lease and its directory
 		t.Errorf("left behind: %v", left)
 	}
 }

@@ -119,10 +119,7 @@ func (l *Lease) PutTree(k TreeKey, build func(path string) error) (string, error
 }
 
 func (l *Lease) putTree(k TreeKey, build func(path string) error) error {
-	dir, err := l.temp("tree")
-	if err != nil {
-		return err
-	}
+	dir := l.temp("tree")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}

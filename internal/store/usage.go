@@ -76,12 +76,12 @@ type sighting struct {
 
 // add counts the image or index d and returns the size of its content.
 func (m *meter) add(d oci.Digest) (total int64, err error) {
-	found, err := m.s.contentOf(d)
+	found, err := m.s.layout.Content(d)
 	if err != nil {
 		return 0, err
 	}
-	for _, im := range found.images {
-		for _, l := range im.layers {
+	for _, im := range found.Images {
+		for _, l := range im.Layers {
 			files, err := m.layer(l)
 			if err != nil {
 				return 0, err
