@@ -121,13 +121,13 @@ func inRead(err error) error {
 
 // corrupt is an error about one entry of the layer.
 func corrupt(path, why string) error {
-	return errs.Newf(errs.Corrupt, op, strconv.Quote(shown(path)), why)
+	return errs.Newf(errs.Corrupt, op, shown(path), why)
 }
 
-// shown keeps a hostile name from filling the terminal.
+// shown is a name for an error: quoted and cut, lest a hostile one plays with the terminal.
 func shown(name string) string {
 	if len(name) > 256 {
-		return name[:256] + "…"
+		name = name[:256] + "…"
 	}
-	return name
+	return strconv.Quote(name)
 }

@@ -174,7 +174,7 @@ func (p *parser) content(item int, size int64) error {
 	case err != nil:
 		return err
 	case c.left > 0:
-		return errs.Newf(errs.Internal, op, strconv.Quote(shown(path)), "the object store did not read all of the file")
+		return errs.Newf(errs.Internal, op, shown(path), "the object store did not read all of the file")
 	}
 	p.items[item].Object = d
 	return nil
@@ -286,7 +286,7 @@ func convert(h *tar.Header, path string) (e tree.Entry, why string) {
 	case tar.TypeLink:
 		link, err := tree.Clean(h.Linkname)
 		if err != nil || link == "" {
-			return e, "is a hard link to no possible path: " + strconv.Quote(shown(h.Linkname))
+			return e, "is a hard link to no possible path: " + shown(h.Linkname)
 		}
 		return tree.Entry{Path: path, Type: tree.Hardlink, Link: link}, rootFault(path)
 	case tar.TypeChar, tar.TypeBlock:

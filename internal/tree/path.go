@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/cortenhq/corten/internal/errs"
@@ -78,12 +79,12 @@ func squeeze(p string) string {
 	return strings.Join(kept, "/")
 }
 
-// shown keeps a hostile name from filling the terminal.
+// shown is a name for an error: quoted and cut, lest a hostile one plays with the terminal.
 func shown(name string) string {
 	if len(name) > 256 {
-		return name[:256] + "…"
+		name = name[:256] + "…"
 	}
-	return name
+	return strconv.Quote(name)
 }
 
 // Parent is the path of the directory that holds p. The root is its own parent.
