@@ -18,9 +18,10 @@ import (
 type host struct {
 	c       *compiler
 	fds     map[plan.Handle]int
-	release int   // eventfd that Await reads
-	self    int   // pidfd of this process, which Await watches
-	proc    *born // the new process, after Clone
+	release int    // eventfd that Await reads
+	self    int    // pidfd of this process, which Await watches
+	proc    *born  // the new process, after Clone
+	stdio   [3]int // what becomes the child's; -1: nothing of the host's
 	env     Env
 }
 
@@ -46,7 +47,7 @@ func (h *host) run(s plan.Step) error {
 	case plan.Limit:
 		return unix.Prlimit(h.proc.pid, s.Resource, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}, nil)
 	case plan.OwnStdio:
-		return ownStdio(s.Owner)
+		return h.ownStdio(s.GID)
 	case plan.Release:
 		_, err := unix.Write(h.release, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 		return err
@@ -244,17 +245,44 @@ func (h *host) restrict(s plan.Restrict) error {
 	return unix.MountSetattr(h.fd(s.Mount), "", flags, &attr)
 }
 
-// ownStdio changes the owner of pipes only: a terminal or a file that the user redirected
-// to keeps its own.
-func ownStdio(o plan.Owner) error {
-	for fd := range 3 {
-		var st unix.Stat_t
-		if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+// ownStdio opens pipes only: a terminal, a socket or a named file that the user redirected
+// to stays as it is. The group may read stdin and write stdout and stderr; the owner stays
+// the one on the host, so that the container's root is no owner and cannot change that.
+func (h *host) ownStdio(gid uint32) error {
+	for i, mode := range [3]uint32{0o640, 0o620, 0o620} {
+		fd := h.stdio[i]
+		var fs unix.Statfs_t
+		if fd < 0 || unix.Fstatfs(fd, &fs) != nil || fs.Type != unix.PIPEFS_MAGIC {
 			continue
 		}
-		if err := unix.Fchown(fd, int(o.UID), int(o.GID)); err != nil && err != unix.EPERM && err != unix.EROFS {
+		err := unix.Fchown(fd, -1, int(gid))
+		if err == nil {
+			err = unix.Fchmod(fd, mode)
+		}
+		if err != nil && err != unix.EPERM { // another user's pipe: the container has it, and cannot open it again
 			return err
 		}
 	}
 	return nil
+}
+
+// stdioOf is what the container gets as stdin, stdout and stderr: our own or what the plan
+// says; -1 for none of the host's.
+func stdioOf(p plan.Plan, env Env) [3]int {
+	fds := [3]int{0, 1, 2}
+	for _, s := range p.Child {
+		std, ok := s.(plan.Stdio)
+		if !ok {
+			continue
+		}
+		if std.NoStdin {
+			fds[0] = -1
+		}
+		for i, a := range [3]plan.Handle{std.In, std.Out, std.Err} {
+			if f, ok := env.Files[a]; ok {
+				fds[i] = int(f.Fd())
+			}
+		}
+	}
+	return fds
 }

@@ -39,7 +39,7 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 	if err := p.Check(given...); err != nil {
 		return nil, err
 	}
-	h := &host{fds: map[plan.Handle]int{}, release: -1, self: -1, env: env}
+	h := &host{fds: map[plan.Handle]int{}, release: -1, self: -1, stdio: stdioOf(p, env), env: env}
 	defer h.closeAll()
 	if err := h.prepare(p); err != nil {
 		return nil, err

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
@@ -30,7 +32,7 @@ func busyboxRoot(t testing.TB) string {
 	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), bb, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, a := range []string{"sh", "true", "id", "cat", "ls", "mount", "ps", "echo", "sleep", "stat", "hostname", "touch"} {
+	for _, a := range []string{"sh", "true", "id", "cat", "ls", "mount", "ps", "echo", "sleep", "stat", "hostname", "touch", "readlink", "chmod"} {
 		if err := os.Symlink("busybox", filepath.Join(dir, "bin", a)); err != nil {
 			t.Fatal(err)
 		}
@@ -140,6 +142,52 @@ func TestNullIsNeverTheImages(t *testing.T) {
 	out, st := run(t, in)
 	if want := "/proc/self/fd/0\n1:3\n1:3\n"; st.Code != 0 || out != want {
 		t.Errorf("status %+v, output %q, want %q", st, out, want)
+	}
+}
+
+// A pipe may be shared with others on the host: the container opens it again in its own
+// direction only, and a pipe with a name is left alone.
+func TestPipesOpenOneWay(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	out, st := run(t, input(t, "sh", "-c", `echo written >/dev/stdout
+(cat </dev/stdout) 2>/dev/null && echo read
+(chmod 666 /dev/stdout) 2>/dev/null && echo changed; :`))
+	if st.Code != 0 || out != "written\n" {
+		t.Errorf("status %+v, output %q", st, out)
+	}
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fifo, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fifo.Close()
+	in := input(t, "true")
+	p, err := plan.Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Child = append([]plan.Step(nil), p.Child...)
+	for i, s := range p.Child {
+		if _, ok := s.(plan.Stdio); ok {
+			p.Child[i] = plan.Stdio{NoStdin: true, Out: "fifo", Err: "fifo"}
+		}
+	}
+	proc, err := launch.Start(p, launch.Env{Files: map[plan.Handle]*os.File{"fifo": fifo}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	if _, err := proc.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil || s.Uid != 0 || s.Gid != 0 || s.Mode&0o777 != 0o600 {
+		t.Errorf("the host's fifo changed: %d:%d %o, %v", s.Uid, s.Gid, s.Mode, err)
 	}
 }
 

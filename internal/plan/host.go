@@ -132,10 +132,11 @@ type (
 		Resource int `json:"resource"`
 	}
 
-	// OwnStdio gives the pipes at stdin, stdout and stderr to the container's user, so that
-	// it may open /dev/stdout again.
+	// OwnStdio lets the container's group open the pipes at stdin, stdout and stderr again
+	// (/dev/stdout), each in its own direction: others on the host may share a pipe, and what
+	// they write to it is not for the container to read.
 	OwnStdio struct {
-		Owner Owner `json:"owner"`
+		GID uint32 `json:"gid"`
 	}
 
 	// Release lets the new process go on.
@@ -274,7 +275,7 @@ func limitWords(v uint64) string {
 }
 
 func (s OwnStdio) String() string {
-	return fmt.Sprintf("give the pipes at stdin, stdout and stderr to %s", s.Owner)
+	return fmt.Sprintf("let group %d open the pipes at stdin, stdout and stderr again", s.GID)
 }
 
 func (Release) String() string { return "let the process go on" }

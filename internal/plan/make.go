@@ -218,8 +218,8 @@ func (m *maker) attend(id Identity) error {
 		m.onHost(OpenProc{Name: "timens_offsets", As: timeOffsets})
 	}
 	if !m.c.Process.Terminal {
-		if o, ok := m.hostOwner(id); ok {
-			m.onHost(OwnStdio{o})
+		if gid, ok := m.hostGroup(id); ok {
+			m.onHost(OwnStdio{gid})
 		}
 	}
 	m.onHost(Release{})
@@ -248,14 +248,12 @@ func (m *maker) limits() error {
 	return nil
 }
 
-// hostOwner is the container's user as the host numbers it.
-func (m *maker) hostOwner(id Identity) (Owner, bool) {
+// hostGroup is the group of the container's user as the host numbers it.
+func (m *maker) hostGroup(id Identity) (uint32, bool) {
 	if !m.private() {
-		return Owner{id.UID, id.GID}, true
+		return id.GID, true
 	}
-	uid, ok1 := shift(m.c.Namespaces.User.UIDMap, id.UID)
-	gid, ok2 := shift(m.c.Namespaces.User.GIDMap, id.GID)
-	return Owner{uid, gid}, ok1 && ok2
+	return shift(m.c.Namespaces.User.GIDMap, id.GID)
 }
 
 func shift(maps []spec.IDMap, id uint32) (uint32, bool) {
