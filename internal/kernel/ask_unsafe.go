@@ -1,0 +1,98 @@
+package kernel
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func landlockABI() (int, error) {
+	const version = 1 // LANDLOCK_CREATE_RULESET_VERSION
+	n, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, version)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
+func seccompAllow(flags uint) (int, error) {
+	allow := [...]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}}
+	prog := unix.SockFprog{Len: uint16(len(allow)), Filter: &allow[0]}
+	fd, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flags), uintptr(unsafe.Pointer(&prog)))
+	if e != 0 {
+		return -1, e
+	}
+	return int(fd), nil
+}
+
+func enableVerity(fd int) error {
+	arg := unix.FsverityEnableArg{Version: 1, Hash_algorithm: unix.FS_VERITY_HASH_ALG_SHA256, Block_size: 4096}
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.FS_IOC_ENABLE_VERITY, uintptr(unsafe.Pointer(&arg)))
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// mountRequest is struct mnt_id_req of <linux/mount.h>, in its first size.
+type mountRequest struct {
+	size  uint32
+	_     uint32
+	id    uint64
+	param uint64
+}
+
+func listMounts() (int, uint64, error) {
+	const root = ^uint64(0) // LSMT_ROOT
+	var ids [4]uint64
+	req := mountRequest{id: root}
+	req.size = uint32(unsafe.Sizeof(req))
+	n, _, e := unix.Syscall6(unix.SYS_LISTMOUNT, uintptr(unsafe.Pointer(&req)), uintptr(unsafe.Pointer(&ids)), uintptr(len(ids)), 0, 0, 0)
+	if e != 0 {
+		return 0, 0, e
+	}
+	return int(n), ids[0], nil
+}
+
+func statMount(id uint64) error {
+	const basics = 0x1 // STATMOUNT_SB_BASIC
+	var buf [512]byte  // struct statmount
+	req := mountRequest{id: id, param: basics}
+	req.size = uint32(unsafe.Sizeof(req))
+	_, _, e := unix.Syscall6(unix.SYS_STATMOUNT, uintptr(unsafe.Pointer(&req)), uintptr(unsafe.Pointer(&buf)), unsafe.Sizeof(buf), 0, 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+func lsmList() ([]uint64, error) {
+	var ids [32]uint64
+	size := uint32(unsafe.Sizeof(ids))
+	n, _, e := unix.Syscall(unix.SYS_LSM_LIST_MODULES, uintptr(unsafe.Pointer(&ids)), uintptr(unsafe.Pointer(&size)), 0)
+	if e != 0 {
+		return nil, e
+	}
+	return ids[:min(int(n), len(ids))], nil
+}
+
+func quotaFlags(fd int) (uint16, error) {
+	const (
+		xGetQStatV = 'X'<<8 + 8 // Q_XGETQSTATV
+		project    = 2          // PRJQUOTA; the answer covers all types
+		version    = 1          // FS_QSTATV_VERSION1
+	)
+	// struct fs_quota_statv, 160 bytes: the version, a byte, the flags as 16 bits.
+	var stat struct {
+		version uint8
+		_       uint8
+		flags   uint16
+		_       [252]byte
+	}
+	stat.version = version
+	_, _, e := unix.Syscall6(unix.SYS_QUOTACTL_FD, uintptr(fd), xGetQStatV<<8|project, 0, uintptr(unsafe.Pointer(&stat)), 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return stat.flags, nil
+}
