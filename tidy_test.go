@@ -40,11 +40,11 @@ var mutable = map[string]string{
 // band is the height of each package: imports go down. Packages of one height are
 // neighbours and leave each other alone, but for those in sideways.
 var band = map[string]int{
-	"errs": 0, "oci": 0, "spec": 0, "tree": 0,
+	"errs": 0, "oci": 0, "spec": 0, "tree": 0, "inflate": 0,
 	"kernel": 1, "kernel/probe": 1, "disk": 1,
 	"plan":     2,
 	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3,
-	"cgroup": 3, "seccomp": 3, "inflate": 3, "registry/registries": 3,
+	"cgroup": 3, "seccomp": 3, "registry/registries": 3, "store/layout": 3,
 	"image": 4, "container": 4, "platform": 4, "volume": 4,
 	"engine": 5,
 	"cli":    6, "cli/runflags": 6,
