@@ -3,6 +3,7 @@ package launch
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 
 	"golang.org/x/sys/unix"
 
@@ -121,18 +122,19 @@ func (c *compiler) chdir(s plan.Chdir) {
 	c.call(unix.SYS_CLOSE, fd)
 }
 
+// dropBounding drops also what this code has no name for: a capability of a newer kernel
+// that stayed in the bounding set would be root's again after the exec. The first number
+// that the kernel does not know is beyond its last, and so are all that follow.
 func (c *compiler) dropBounding(s plan.DropBounding) error {
 	keep, err := capMask(s.Keep)
 	if err != nil {
 		return err
 	}
+	left := 64 - bits.OnesCount64(keep)
 	for i := range 64 {
 		if keep&(1<<i) == 0 {
-			// EINVAL: this kernel ends before capability i.
-			c.call(unix.SYS_PRCTL, c.num(unix.PR_CAPBSET_DROP), c.num(uintptr(i))).allow(0, unix.EINVAL)
-		}
-		if i >= lastCap {
-			break
+			left--
+			c.call(unix.SYS_PRCTL, c.num(unix.PR_CAPBSET_DROP), c.num(uintptr(i))).allow(left, unix.EINVAL)
 		}
 	}
 	return nil
@@ -154,7 +156,7 @@ func (c *compiler) setUser(s plan.SetUser) {
 }
 
 // setCaps writes all three sets; inheritable stays empty, as containers have had it since
-// CVE-2022-24769. For a user that is not root, setresuid has emptied the sets before.
+// CVE-2022-24769. For a user that is not root, setresuid has emptied the other two before.
 func (c *compiler) setCaps(s plan.SetCaps) error {
 	mask, err := capMask(s.Caps)
 	if err != nil {
@@ -194,9 +196,6 @@ func (c *compiler) exec(s plan.Exec) {
 			allow(0, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENAMETOOLONG)
 	}
 }
-
-// lastCap is the highest capability this code knows: CAP_CHECKPOINT_RESTORE (Linux 5.9).
-const lastCap = unix.CAP_LAST_CAP
 
 func capMask(names []string) (uint64, error) {
 	var m uint64

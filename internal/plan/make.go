@@ -337,6 +337,8 @@ func (m *maker) identity(id Identity) error {
 	m.inChild(SetUser{id.UID, id.GID, id.Groups})
 	if id.UID == 0 {
 		m.inChild(SetCaps{sortCaps(sec.Capabilities)})
+	} else {
+		m.inChild(SetCaps{}) // what is inheritable outlives the change of user
 	}
 	m.inChild(m.lower...)
 	if m.in.Host.Tied {
