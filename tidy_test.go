@@ -61,7 +61,7 @@ var sideways = map[string]string{
 	"tree -> errs":                    "words of one language",
 	"kernel/probe -> kernel":          "probes are made of the same system calls",
 	"disk -> kernel":                  "files are made durable by system calls",
-	"layer -> inflate":                "a layer is mostly a gzip stream",
+	"store -> store/layout":           "the OCI layout is a part of the store with a format of its own",
 	"cli -> cli/runflags":             "the flags of run are a language of their own",
 	"registry -> registry/registries": "the configuration file of registries is a language of its own",
 }
