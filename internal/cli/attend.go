@@ -15,7 +15,8 @@ import (
 
 // guest is a running container as the one sees it who attends to it.
 type guest struct {
-	terminal *os.File // the master side; nil if it has none
+	terminal *os.File // the master side, ours to close; nil if it has none
+	hangup   func()   // closes every other descriptor of it
 	stdin    bool     // the terminal gets our input
 	signal   func(unix.Signal) error
 	wait     func() (engine.Exit, error)
@@ -52,12 +53,29 @@ func (a *app) attend(w *watch, g guest) (engine.Exit, error) {
 	go func() {
 		defer t.restoreOnPanic()
 		defer close(copied)
-		copyTerminal(a.env.Stdout, g.terminal, over)
+		if err := copyTerminal(a.env.Stdout, g.terminal, over); err != nil {
+			// Nobody reads it any more. A terminal says that by hanging up.
+			_ = g.terminal.Close()
+			g.hangup()
+		}
 	}()
 	e, err := g.wait()
 	_ = ended.Close()
 	<-copied
 	return e, err
+}
+
+// own makes a descriptor of the container's terminal that is ours: the engine closes its own
+// when the container has ended, and there may be output left.
+func own(terminal *os.File) (*os.File, error) {
+	if terminal == nil {
+		return nil, nil
+	}
+	fd, err := unix.FcntlInt(terminal.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, errs.Wrap("keep terminal", "", err)
+	}
+	return os.NewFile(uintptr(fd), terminal.Name()), nil
 }
 
 // pass sends a signal on. It is no error if the container has just ended.
@@ -152,11 +170,11 @@ func (t *terminals) signal(w *watch, g guest, s unix.Signal) {
 }
 
 // copyTerminal copies what the container writes to its terminal until over is closed, and
-// then what is left. If nobody reads out any more, it hangs the terminal up.
+// then what is left. Its error is that of writing to out.
 //
 // A terminal that nobody has open reads as an error, even if somebody will open it again: so
 // we keep it open as long as the container runs.
-func copyTerminal(out, master, over *os.File) {
+func copyTerminal(out, master, over *os.File) error {
 	const linger = 100 // ms without output, after which a process that survived the container is let go
 	ptm := int(master.Fd())
 	// Flags 0 open it for reading (Linux 4.13). It cannot become our controlling terminal,
@@ -173,7 +191,7 @@ func copyTerminal(out, master, over *os.File) {
 		case err == unix.EINTR:
 			continue
 		case err != nil || n == 0:
-			return
+			return nil
 		case len(fds) == 2 && fds[1].Revents != 0:
 			if keep >= 0 {
 				_ = unix.Close(keep)
@@ -183,11 +201,10 @@ func copyTerminal(out, master, over *os.File) {
 		}
 		n, err = master.Read(buf)
 		if _, err := out.Write(buf[:n]); err != nil {
-			_ = master.Close()
-			return
+			return err
 		}
 		if err != nil {
-			return
+			return nil // the last one has closed it
 		}
 	}
 }

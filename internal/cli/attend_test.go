@@ -78,7 +78,7 @@ func sit(t *testing.T, stdin, proxy bool, script string) *desk {
 	slave.Close()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	go func() {
-		e, err := d.app.attend(d.watch, guest{master, stdin, func(s unix.Signal) error { return cmd.Process.Signal(s) }, func() (engine.Exit, error) {
+		e, err := d.app.attend(d.watch, guest{master, func() {}, stdin, func(s unix.Signal) error { return cmd.Process.Signal(s) }, func() (engine.Exit, error) {
 			err := cmd.Wait()
 			var x *exec.ExitError
 			if err == nil || errors.As(err, &x) {
@@ -254,7 +254,7 @@ func TestOutputGone(t *testing.T) {
 		_, _ = io.ReadFull(r, make([]byte, 100))
 		r.Close()
 	}()
-	_, err = d.app.attend(d.watch, guest{master, true, func(s unix.Signal) error { return cmd.Process.Signal(s) }, func() (engine.Exit, error) {
+	_, err = d.app.attend(d.watch, guest{master, func() {}, true, func(s unix.Signal) error { return cmd.Process.Signal(s) }, func() (engine.Exit, error) {
 		_ = cmd.Wait()
 		return engine.Exit{}, nil
 	}})

@@ -109,7 +109,11 @@ func (a *app) runContainer(ctx context.Context, req engine.RunRequest, opts runf
 	if err := cid.write(r.ID); err != nil {
 		a.say("warning: " + err.Error())
 	}
-	end, err := a.attend(w, guest{r.Terminal, proc.Stdin, r.Signal, r.Wait})
+	terminal, err := own(r.Terminal)
+	if err != nil {
+		return err
+	}
+	end, err := a.attend(w, guest{terminal, func() { r.Terminal.Close() }, proc.Stdin, r.Signal, r.Wait})
 	if err != nil {
 		return err
 	}
