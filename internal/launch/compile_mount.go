@@ -22,6 +22,7 @@ func (c *compiler) mounting(s plan.Step) {
 		c.call(unix.SYS_MOUNT, zero, c.text("/"), zero, c.num(flags))
 	case plan.EnterRoot:
 		c.root = c.handle(s.Mount)
+		c.call(unix.SYS_UMASK, c.num(0o022)) // for the places of mounts that are made on the way
 		// Any directory will do to hang the root on: Pivot swaps it with the real root.
 		c.call(unix.SYS_MOVE_MOUNT, c.root, c.text(""), c.cwd(), c.text("/"), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH))
 		c.call(unix.SYS_FCHDIR, c.root)

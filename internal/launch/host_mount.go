@@ -2,7 +2,6 @@ package launch
 
 import (
 	"errors"
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -37,11 +36,14 @@ func asOwner(o plan.Owner, f func() error) error {
 		_ = unix.Setfsgid(gid)
 		_ = unix.Prctl(unix.PR_SET_SECUREBITS, uintptr(old), 0, 0, 0)
 	}()
-	if err := unix.Setfsgid(int(o.GID)); err != nil {
-		return err
-	}
-	if err := unix.Setfsuid(int(o.UID)); err != nil {
-		return err
+	// These calls report no error, but what they find set: -1 is no id and changes nothing.
+	_, _ = unix.SetfsgidRetGid(int(o.GID))
+	_, _ = unix.SetfsuidRetUid(int(o.UID))
+	nowGID, _ := unix.SetfsgidRetGid(-1)
+	nowUID, _ := unix.SetfsuidRetUid(-1)
+	if nowGID != int(o.GID) || nowUID != int(o.UID) {
+		return errs.New(errs.Denied, "take the file system identity", o.String(), unix.EPERM).
+			WithHint("it takes CAP_SETUID and CAP_SETGID over that user and group")
 	}
 	return f()
 }
@@ -162,8 +164,6 @@ func makeDev(s plan.MakeDev) (int, error) {
 }
 
 func fillDev(fd int, s plan.MakeDev) error {
-	old := unix.Umask(0)
-	defer unix.Umask(old)
 	for _, n := range s.Nodes {
 		name, ok := strings.CutPrefix(n.Path, "/dev/")
 		if !ok {
@@ -171,7 +171,7 @@ func fillDev(fd int, s plan.MakeDev) error {
 		}
 		for i := range name {
 			if name[i] == '/' {
-				if err := unix.Mkdirat(fd, name[:i], 0o755); err != nil && err != unix.EEXIST {
+				if err := makeDir(fd, name[:i]); err != nil {
 					return errs.Wrap("make directory", n.Path, err)
 				}
 			}
@@ -180,7 +180,11 @@ func fillDev(fd int, s plan.MakeDev) error {
 		if n.Type == "b" {
 			mode = unix.S_IFBLK
 		}
-		if err := unix.Mknodat(fd, name, mode|n.Mode, int(unix.Mkdev(n.Major, n.Minor))); err != nil {
+		err := unix.Mknodat(fd, name, mode, int(unix.Mkdev(n.Major, n.Minor)))
+		if err == nil {
+			err = unix.Fchmodat(fd, name, n.Mode, 0)
+		}
+		if err != nil {
 			return errs.Wrap("make device", n.Path, err)
 		}
 	}
@@ -193,9 +197,22 @@ func fillDev(fd int, s plan.MakeDev) error {
 		}
 	}
 	for _, d := range [...]string{"pts", "shm", "mqueue"} {
-		if err := unix.Mkdirat(fd, d, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := makeDir(fd, d); err != nil {
 			return errs.Wrap("make directory", "/dev/"+d, err)
 		}
 	}
 	return nil
+}
+
+// makeDir makes a directory of mode 0755, if there is none. The mode is set afterwards: the
+// umask belongs to the whole process, and whatever it does meanwhile needs it.
+func makeDir(at int, name string) error {
+	err := unix.Mkdirat(at, name, 0)
+	if err == unix.EEXIST {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return unix.Fchmodat(at, name, 0o755, 0)
 }
