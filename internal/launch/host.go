@@ -49,8 +49,7 @@ func (h *host) run(s plan.Step) error {
 	case plan.OwnStdio:
 		return h.ownStdio(s.GID)
 	case plan.Release:
-		_, err := unix.Write(h.release, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-		return err
+		return h.letGo()
 	}
 	return errs.Newf(errs.Internal, "execute step", s.Kind(), "not a host step")
 }
@@ -101,10 +100,13 @@ func (h *host) open(s plan.Step) error {
 	return nil
 }
 
-// put files a descriptor under its handle and hands its number to the child.
+// put files a descriptor under its handle and hands its number to the child, if that uses
+// it. The table is complete by now and grows no more.
 func (h *host) put(as plan.Handle, fd int) {
 	h.fds[as] = fd
-	h.c.slots[h.c.handle(as)] = uintptr(fd)
+	if s, ok := h.c.handles[as]; ok {
+		h.c.slots[s] = uintptr(fd)
+	}
 }
 
 // fd is the descriptor of a handle that a former step opened.
@@ -123,6 +125,17 @@ func (h *host) closeAll() {
 
 func (h *host) procFile(name string) string {
 	return "/proc/" + strconv.Itoa(h.proc.pid) + "/" + name
+}
+
+// letGo lets the child go on. It gives up capabilities while it still shares our memory, so
+// from here on nobody may trace it but who may trace us (ptrace(2), "Ptrace access mode
+// checking").
+func (h *host) letGo() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return err
+	}
+	_, err := unix.Write(h.release, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	return err
 }
 
 // writeFile writes a value to a control file in one write.
