@@ -17,6 +17,8 @@ type compiler struct {
 	handles map[plan.Handle]slot
 	kept    map[plan.Handle]slot // where KeepFDs put them
 	await   [2]int               // eventfd to read and pidfd of the launcher to watch
+	tied    bool                 // the plan has DieWithParent
+	watch   int                  // where KeepFDs put the launcher's pidfd for it
 	root    slot                 // the root mount, once EnterRoot is compiled
 	null    slot                 // /dev/null of the container, once a Mask needs it
 	empty   slot                 // an empty read-only file system, likewise

@@ -39,7 +39,7 @@ func (c *compiler) becoming(s plan.Step) error {
 	case plan.LowerLimit:
 		c.call(unix.SYS_PRLIMIT64, zero, c.num(uintptr(s.Resource)), point(c.table, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}), zero)
 	case plan.DieWithParent:
-		c.call(unix.SYS_PRCTL, c.num(unix.PR_SET_PDEATHSIG), c.num(uintptr(unix.SIGKILL)))
+		c.dieWithParent()
 	case plan.Exec:
 		c.exec(s)
 	default:
@@ -81,27 +81,45 @@ func (c *compiler) stdio(s plan.Stdio) {
 }
 
 // keepFDs first lifts the descriptors out of the way of one another, then puts them down
-// in order and closes the rest. Nothing else of the host is open from here on.
+// in order and closes the rest. Nothing else of the host is open from here on. What comes
+// after the kept ones is for us, and closes at the exec.
 func (c *compiler) keepFDs(s plan.KeepFDs) {
-	high := uintptr(3 + len(s.FDs) + 1)
-	all := s.FDs
+	var keep []slot
+	add := func(h plan.Handle) {
+		c.kept[h] = c.num(uintptr(3 + len(keep)))
+		keep = append(keep, c.handle(h))
+	}
+	for _, h := range s.FDs {
+		add(h)
+	}
 	if s.Exec != "" {
-		all = append(append([]plan.Handle(nil), all...), s.Exec)
+		add(s.Exec)
 	}
-	lifted := make([]slot, 0, len(all))
-	for _, h := range all {
-		lifted = append(lifted, c.result(c.call(unix.SYS_FCNTL, c.handle(h), c.num(unix.F_DUPFD_CLOEXEC), c.num(high))))
+	if c.tied {
+		c.watch = 3 + len(keep)
+		keep = append(keep, c.num(uintptr(c.await[1])))
 	}
-	for i, l := range lifted {
+	rest := c.num(uintptr(3 + len(keep)))
+	for i, fd := range keep {
+		keep[i] = c.result(c.call(unix.SYS_FCNTL, fd, c.num(unix.F_DUPFD_CLOEXEC), rest))
+	}
+	for i, fd := range keep {
 		flags := zero
-		if all[i] == s.Exec {
+		if i >= len(s.FDs) {
 			flags = c.num(unix.O_CLOEXEC)
 		}
-		fd := c.num(uintptr(3 + i))
-		c.call(unix.SYS_DUP3, l, fd, flags)
-		c.kept[all[i]] = fd
+		c.call(unix.SYS_DUP3, fd, c.num(uintptr(3+i)), flags)
 	}
-	c.call(unix.SYS_CLOSE_RANGE, c.num(uintptr(3+len(lifted))), c.num(uintptr(^uint32(0))), zero)
+	c.call(unix.SYS_CLOSE_RANGE, rest, c.num(uintptr(^uint32(0))), zero)
+}
+
+// dieWithParent asks for the signal and then looks whether the launcher has died before:
+// the second prctl takes no argument, so what ppoll found makes it fail.
+func (c *compiler) dieWithParent() {
+	c.call(unix.SYS_PRCTL, c.num(unix.PR_SET_PDEATHSIG), c.num(uintptr(unix.SIGKILL)))
+	fds := &[1]unix.PollFd{{Fd: int32(c.watch), Events: unix.POLLIN}}
+	dead := c.result(c.call(unix.SYS_PPOLL, point(c.table, fds), c.num(1), point(c.table, new(unix.Timespec)), zero, c.num(8)))
+	c.call(unix.SYS_PRCTL, c.num(unix.PR_GET_NO_NEW_PRIVS), dead)
 }
 
 // chdir makes the directory if need be. A magic link is refused, so that the directory

@@ -83,8 +83,11 @@ func (h *host) prepare(p plan.Plan) error {
 			h.c.slots[h.c.handle(name)] = f.Fd()
 		}
 		for _, s := range p.Child {
-			if _, ok := s.(plan.OpenTerminal); ok {
+			switch s.(type) {
+			case plan.OpenTerminal:
 				h.c.ptm, h.c.pts = h.c.unset(^uintptr(0)), h.c.unset(^uintptr(0))
+			case plan.DieWithParent:
+				h.c.tied = true
 			}
 		}
 		if err := h.c.compile(p.Child); err != nil || !h.c.spent {

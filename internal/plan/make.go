@@ -340,10 +340,10 @@ func (m *maker) identity(id Identity) error {
 	} else {
 		m.inChild(SetCaps{}) // what is inheritable outlives the change of user
 	}
-	m.inChild(m.lower...)
 	if m.in.Host.Tied {
 		m.inChild(DieWithParent{})
 	}
+	m.inChild(m.lower...)
 	if !sec.AllowNewPrivs {
 		m.inChild(NoNewPrivs{})
 		m.filter()
