@@ -146,7 +146,7 @@ func (h *host) overlay(s plan.Overlay) (int, error) {
 	if s.Label != "" {
 		options = append(options, "context="+s.Label)
 	}
-	return newFS("overlay", 0, options...)
+	return newFS("overlay", int(mountAttrs(false, false, s.NoDev, false)), options...)
 }
 
 // makeDev makes a small tmpfs with the device nodes and the usual links.

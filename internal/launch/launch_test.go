@@ -191,6 +191,24 @@ func TestPipesOpenOneWay(t *testing.T) {
 	}
 }
 
+// A device node that an image brought is no way to the device, whatever its mode.
+func TestNodesOfImagesDoNotOpen(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	in := input(t, "sh", "-c", "ls /full && cat /dev/null /full")
+	tree := in.Root.Open[0].(plan.CloneMount).Path
+	if err := unix.Mknod(filepath.Join(tree, "full"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 7))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(tree, "full"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if out, st := run(t, in); st.Code != 1 || out != "/full\n" {
+		t.Errorf("status %+v, output of %d bytes", st, len(out))
+	}
+}
+
 func BenchmarkStart(b *testing.B) {
 	in := input(b, "true")
 	p, err := plan.Make(in)

@@ -51,6 +51,7 @@ type (
 		Volatile bool     `json:"volatile,omitempty"` // never synced: the container is removed when it ends
 		Label    string   `json:"label,omitempty"`    // SELinux context of every file
 		Root     Owner    `json:"root"`               // files made in it get their owner relative to this
+		NoDev    bool     `json:"noDev,omitempty"`    // device nodes that an image brought do not open
 		As       Handle   `json:"as"`
 	}
 )
@@ -192,6 +193,9 @@ func (s Overlay) String() string {
 		layers = append(layers, string(h)+" (data only)")
 	}
 	words := fmt.Sprintf("lay the writable layer %q over %s (overlay), as %s", s.Writable, strings.Join(layers, ", "), s.Root)
+	if s.NoDev {
+		words += ", nodev"
+	}
 	if s.Volatile {
 		words += ", never synced to disk"
 	}

@@ -26,7 +26,7 @@ type Input struct {
 // of them.
 type Root struct {
 	Open      []Step
-	Overlay   Overlay  // its Root and As are filled in by Make
+	Overlay   Overlay  // its Root, NoDev, Label and As are filled in by Make
 	Unshifted []Handle // parts whose owners are not the container's (the host's own root)
 	Binds     []File   // directories of the host platform that are file systems of their own
 }
@@ -197,6 +197,7 @@ func (m *maker) attend(id Identity) error {
 	}
 	overlay := m.in.Root.Overlay
 	overlay.Root, overlay.As, overlay.Label = m.owner, RootMount, m.c.Security.SELinuxMount
+	overlay.NoDev = m.private()
 	if m.private() {
 		for _, h := range overlay.uses() {
 			if !contains(m.in.Root.Unshifted, h) {
