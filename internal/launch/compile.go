@@ -51,7 +51,7 @@ func (c *compiler) one(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.Await, plan.EnterGroup, plan.Unshare, plan.TimeOffset, plan.Join, plan.BecomeRoot, plan.LoopbackUp, plan.OpenTerminal:
 		return c.beginning(s)
-	case plan.Propagation, plan.EnterRoot, plan.Attach, plan.MountFS, plan.Mask, plan.ReadOnlyPath, plan.ReadOnlyRoot, plan.Pivot:
+	case plan.Propagation, plan.Stow, plan.EnterRoot, plan.Attach, plan.MountFS, plan.Mask, plan.ReadOnlyPath, plan.ReadOnlyRoot, plan.Pivot:
 		c.mounting(s)
 	case plan.Sysctl:
 		fd := c.result(c.inRoot("proc/sys/"+strings.ReplaceAll(s.Name, ".", "/"), unix.O_WRONLY))

@@ -20,6 +20,11 @@ func (c *compiler) mounting(s plan.Step) {
 			flags = unix.MS_REC | unix.MS_SLAVE
 		}
 		c.call(unix.SYS_MOUNT, zero, c.text("/"), zero, c.num(flags))
+	case plan.Stow:
+		// They pile up on the root of the host's tree, below the container's root.
+		for _, h := range s.Mounts {
+			c.call(unix.SYS_MOVE_MOUNT, c.handle(h), c.text(""), c.cwd(), c.text("/"), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+		}
 	case plan.EnterRoot:
 		c.root = c.handle(s.Mount)
 		c.call(unix.SYS_UMASK, c.num(0o022)) // for the places of mounts that are made on the way

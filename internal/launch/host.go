@@ -28,7 +28,7 @@ type host struct {
 // run executes one step.
 func (h *host) run(s plan.Step) error {
 	switch s := s.(type) {
-	case plan.CloneMount, plan.MountImage, plan.OpenFile, plan.OpenProc, plan.MakeDev, plan.Overlay:
+	case plan.CloneMount, plan.MountImage, plan.OpenFile, plan.OpenProc, plan.MakeDev, plan.MakeFile, plan.Overlay:
 		return h.open(s)
 	case plan.MakeGroups:
 		return h.env.MakeGroups()
@@ -84,6 +84,12 @@ func (h *host) open(s plan.Step) error {
 		as = s.As
 		err = asOwner(s.Root, func() error {
 			fd, err = makeDev(s)
+			return err
+		})
+	case plan.MakeFile:
+		as = s.As
+		err = asOwner(s.Root, func() error {
+			fd, err = makeFile(h.fd(s.In), s)
 			return err
 		})
 	case plan.Overlay:

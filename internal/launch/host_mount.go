@@ -216,3 +216,27 @@ func makeDir(at int, name string) error {
 	}
 	return unix.Fchmodat(at, name, 0o755, 0)
 }
+
+// makeFile writes the file under its name, takes a mount of it and takes the name away.
+func makeFile(dir int, s plan.MakeFile) (int, error) {
+	fd, err := unix.Openat(dir, s.Name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	if err := unix.Fchmod(fd, 0o644); err != nil { // whatever the caller's umask is
+		return -1, err
+	}
+	if _, err := unix.Write(fd, []byte(s.Content)); err != nil {
+		return -1, err
+	}
+	mnt, err := unix.OpenTree(dir, s.Name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Unlinkat(dir, s.Name, 0); err != nil {
+		unix.Close(mnt)
+		return -1, err
+	}
+	return mnt, nil
+}
