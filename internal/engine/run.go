@@ -83,19 +83,18 @@ func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
 }
 
 // meanwhile does what can wait until the container runs: for one that is removed when it
-// ends, to write down what it is, unless it ends at once; and to clear up after others.
+// ends, to write down what it is, unless it ends at once; and to clear up after others, however
+// soon it ends: there may be no command but short ones.
 func (r *Running) meanwhile(e *Engine) error {
+	var err error
 	if r.box.Spec.Life.Remove {
 		select {
 		case <-r.ended:
-			return nil
 		case <-time.After(3 * time.Millisecond):
-		}
-		if err := r.save(); err != nil {
-			return err
+			err = r.save()
 		}
 	}
-	return e.sweep()
+	return errors.Join(err, e.sweep())
 }
 
 // save writes description and state.
