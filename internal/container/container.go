@@ -1,7 +1,7 @@
 // Package container keeps containers on disk.
 //
 // A container is a directory, containers/ID, with its description (spec.json), its state
-// (state.json), its writable layer (upper, work) and the files made for it (etc). Whoever
+// (state.json) and its writable layer (upper, work). Whoever
 // looks after it holds the lock on run/active/ID, so that the kernel itself reports when
 // nobody does any more. That file also says what has to be undone when the container ends,
 // and is written before any of it is done; Sweep undoes what a dead owner left.
@@ -96,7 +96,7 @@ func makeDirs(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, d := range [...]string{"upper", "work", "etc"} {
+	for _, d := range [...]string{"upper", "work"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			return err
 		}
@@ -169,15 +169,6 @@ func writeJSON(path string, v any) error {
 		return err
 	}
 	return os.Rename(tmp, path)
-}
-
-// WriteFile writes a file made for the container, such as etc/hosts, and returns its path.
-func (x *Container) WriteFile(name string, content []byte) (string, error) {
-	path := filepath.Join(x.Dir(), "etc", name)
-	if err := os.WriteFile(path, content, 0o644); err != nil {
-		return "", errs.Wrap("write", path, err)
-	}
-	return path, nil
 }
 
 // Remove removes the container and lets go of its name and lock.

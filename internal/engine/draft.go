@@ -102,10 +102,7 @@ func (d *draft) claimAll() error {
 	if err := d.resolveUser(); err != nil {
 		return err
 	}
-	if err := d.findSources(false); err != nil {
-		return err
-	}
-	return d.makeFiles(d.box.WriteFile)
+	return d.findSources(false)
 }
 
 // pretend fills in what claimAll would, without touching anything.
@@ -116,12 +113,7 @@ func (d *draft) pretend() error {
 	if err := d.resolveUser(); err != nil {
 		return err
 	}
-	if err := d.findSources(true); err != nil {
-		return err
-	}
-	return d.makeFiles(func(name string, _ []byte) (string, error) {
-		return filepath.Join(container.Dir(d.e.dirs(), d.c.ID), "etc", name), nil
-	})
+	return d.findSources(true)
 }
 
 func (d *draft) mapIDs(host uint32) {
@@ -162,34 +154,22 @@ func (d *draft) resolveUser() error {
 	return nil
 }
 
-// makeFiles makes the files that every container has of its own. A platform brings its
-// own.
-func (d *draft) makeFiles(write func(string, []byte) (string, error)) error {
+// ownFiles is the files that every container on an image has of its own. A platform brings
+// its own.
+func (d *draft) ownFiles() ([]plan.File, []plan.Made) {
 	if d.c.Image.Platform {
-		return nil
+		return nil, nil
 	}
 	name := d.c.Namespaces.Hostname
-	var hosts strings.Builder
-	hosts.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	made := []plan.Made{{Target: "/etc/hostname", Content: name + "\n"}}
+	if d.c.Namespaces.Net.Mode == spec.Host {
+		return []plan.File{hostFile("/etc/hosts"), hostFile("/etc/resolv.conf")}, made
+	}
+	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 	if name != "" {
-		hosts.WriteString("127.0.1.1\t" + name + "\n")
+		hosts += "127.0.1.1\t" + name + "\n"
 	}
-	for _, f := range []struct{ name, target, content string }{
-		{"hosts", "/etc/hosts", hosts.String()},
-		{"hostname", "/etc/hostname", name + "\n"},
-	} {
-		if f.name == "hosts" && d.c.Namespaces.Net.Mode == spec.Host {
-			d.files = append(d.files, hostFile("/etc/hosts"), hostFile("/etc/resolv.conf"))
-			continue
-		}
-		path, err := write(f.name, []byte(f.content))
-		if err != nil {
-			return err
-		}
-		d.files = append(d.files, plan.File{Source: plan.Source{Path: path, File: true}, Target: f.target,
-			Shift: true, What: "its own " + f.target})
-	}
-	return nil
+	return nil, append(made, plan.Made{Target: "/etc/hosts", Content: hosts})
 }
 
 // hostFile shows a file of the host to a container in the host's network.
@@ -208,11 +188,11 @@ func (d *draft) plan() (plan.Plan, error) {
 		Container: d.c,
 		Root:      d.base.root(layer),
 		Sources:   d.sources,
-		Files:     d.files,
 		Accounts:  d.accounts(),
 		Groups:    d.groupSteps(),
 		Host:      facts,
 	}
+	in.Files, in.Made = d.ownFiles()
 	if in.Filter, err = d.filter(); err != nil {
 		return plan.Plan{}, err
 	}

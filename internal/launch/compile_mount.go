@@ -21,9 +21,10 @@ func (c *compiler) mounting(s plan.Step) {
 		}
 		c.call(unix.SYS_MOUNT, zero, c.text("/"), zero, c.num(flags))
 	case plan.Stow:
-		// They pile up on the root of the host's tree, below the container's root.
+		// They pile up on a directory of the host's tree that is not looked at again. It may
+		// not be its root: of a pile there Pivot would drop the topmost only.
 		for _, h := range s.Mounts {
-			c.call(unix.SYS_MOVE_MOUNT, c.handle(h), c.text(""), c.cwd(), c.text("/"), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+			c.call(unix.SYS_MOVE_MOUNT, c.handle(h), c.text(""), c.cwd(), c.text("/dev"), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH))
 		}
 	case plan.EnterRoot:
 		c.root = c.handle(s.Mount)
@@ -33,6 +34,9 @@ func (c *compiler) mounting(s plan.Step) {
 		c.call(unix.SYS_FCHDIR, c.root)
 	case plan.Attach:
 		c.attach(c.handle(s.Mount), c.target(s.Target, s.File))
+		if s.Forget != "" {
+			c.call(unix.SYS_UNLINKAT, c.handle(s.Forget), c.text(s.Name))
+		}
 	case plan.MountFS:
 		c.mountFS(s)
 	case plan.Mask:
@@ -107,6 +111,7 @@ func (c *compiler) target(path string, file bool) slot {
 // its rows is the one that fails when the kernel lacks the type.
 func (c *compiler) newFS(fstype string, options []string, attrs uintptr, mnt slot) {
 	fs := c.result(c.call(unix.SYS_FSOPEN, c.text(fstype), c.num(unix.FSOPEN_CLOEXEC)))
+	c.call(unix.SYS_FSCONFIG, fs, c.num(unix.FSCONFIG_SET_STRING), c.text("source"), c.text(fstype)) // what df shows
 	for _, o := range options {
 		if name, value, ok := strings.Cut(o, "="); ok {
 			c.call(unix.SYS_FSCONFIG, fs, c.num(unix.FSCONFIG_SET_STRING), c.text(name), c.text(value))

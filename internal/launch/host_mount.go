@@ -131,7 +131,7 @@ func (h *host) overlay(s plan.Overlay) (int, error) {
 		}
 		lower.WriteString(path(a))
 	}
-	options := []string{}
+	options := []string{"source=overlay"} // what df shows
 	for _, a := range s.Data {
 		lower.WriteString("::" + path(a))
 	}
@@ -151,7 +151,7 @@ func (h *host) overlay(s plan.Overlay) (int, error) {
 
 // makeDev makes a small tmpfs with the device nodes and the usual links.
 func makeDev(s plan.MakeDev) (int, error) {
-	fd, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "size=65536k", "mode=0755",
+	fd, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "source=tmpfs", "size=65536k", "mode=0755",
 		"uid="+strconv.Itoa(int(s.Root.UID)), "gid="+strconv.Itoa(int(s.Root.GID)))
 	if err != nil {
 		return -1, err
@@ -217,7 +217,8 @@ func makeDir(at int, name string) error {
 	return unix.Fchmodat(at, name, 0o755, 0)
 }
 
-// makeFile writes the file under its name, takes a mount of it and takes the name away.
+// makeFile writes the file and takes a mount of it. Its name goes once the mount is in place
+// (plan.Attach, Forget): a mount whose file has no name cannot be moved.
 func makeFile(dir int, s plan.MakeFile) (int, error) {
 	fd, err := unix.Openat(dir, s.Name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
 	if err != nil {
@@ -230,13 +231,5 @@ func makeFile(dir int, s plan.MakeFile) (int, error) {
 	if _, err := unix.Write(fd, []byte(s.Content)); err != nil {
 		return -1, err
 	}
-	mnt, err := unix.OpenTree(dir, s.Name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	if err := unix.Unlinkat(dir, s.Name, 0); err != nil {
-		unix.Close(mnt)
-		return -1, err
-	}
-	return mnt, nil
+	return unix.OpenTree(dir, s.Name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 }

@@ -209,6 +209,36 @@ func TestNodesOfImagesDoNotOpen(t *testing.T) {
 	}
 }
 
+// Nothing of the host's tree may be left in the container's mount namespace, reachable or
+// not: whatever is mounted there hangs on the container's own root.
+func TestHostTreeIsGone(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	out, _ := run(t, input(t, "cat", "/proc/self/mountinfo"))
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	ids := map[string]bool{}
+	for _, l := range lines {
+		ids[strings.Fields(l)[0]] = true
+	}
+	roots := 0
+	for _, l := range lines {
+		f := strings.Fields(l)
+		if !ids[f[1]] {
+			roots++
+		}
+		if f[4] == "/" && !strings.Contains(l, " - overlay ") {
+			t.Errorf("mounted at /: %s", l)
+		}
+		if strings.HasPrefix(f[3], "/..") {
+			t.Errorf("of the host: %s", l)
+		}
+	}
+	if roots != 1 || len(lines) > 40 {
+		t.Errorf("%d trees of mounts, want 1; %d mounts:\n%s", roots, len(lines), out)
+	}
+}
+
 func BenchmarkStart(b *testing.B) {
 	in := input(b, "true")
 	p, err := plan.Make(in)

@@ -59,6 +59,13 @@ type (
 	// LoopbackUp sets the loopback interface of the new network namespace up.
 	LoopbackUp struct{}
 
+	// Stow hangs the parts that the root was made of on the tree that Pivot drops. As long
+	// as they are detached, closing each costs a grace period of the kernel's of its own,
+	// half a millisecond; with the host's tree they all go in one.
+	Stow struct {
+		Mounts []Handle `json:"mounts"`
+	}
+
 	// EnterRoot puts the root mount in place and makes it the working directory.
 	EnterRoot struct {
 		Mount Handle `json:"mount"`
@@ -70,6 +77,8 @@ type (
 		Target string `json:"target"`
 		File   bool   `json:"file,omitempty"` // the mount is a file: make the target a file if it is missing
 		What   string `json:"what"`
+		Forget Handle `json:"forget,omitempty"` // the directory in which the file loses its name (MakeFile)
+		Name   string `json:"name,omitempty"`   // that name
 	}
 
 	// MountFS makes a new file system, which belongs to the container's namespaces, and
@@ -212,6 +221,7 @@ func (Join) Kind() string          { return "join" }
 func (BecomeRoot) Kind() string    { return "become-root" }
 func (Propagation) Kind() string   { return "propagation" }
 func (LoopbackUp) Kind() string    { return "loopback-up" }
+func (Stow) Kind() string          { return "stow" }
 func (EnterRoot) Kind() string     { return "enter-root" }
 func (Attach) Kind() string        { return "attach" }
 func (MountFS) Kind() string       { return "mount" }
@@ -248,8 +258,15 @@ func (s Join) String() string        { return "join the " + s.Namespace + " name
 func (BecomeRoot) String() string    { return "become root of the user namespace" }
 func (s Propagation) String() string { return "make the copy of the host's mounts " + s.Mode }
 func (LoopbackUp) String() string    { return "set the loopback interface up" }
-func (EnterRoot) String() string     { return "put the root file system in place" }
-func (s Attach) String() string      { return "mount " + s.What + " at " + s.Target }
+func (s Stow) String() string {
+	names := make([]string, 0, len(s.Mounts))
+	for _, h := range s.Mounts {
+		names = append(names, string(h))
+	}
+	return "put " + strings.Join(names, ", ") + " with what is dropped"
+}
+func (EnterRoot) String() string { return "put the root file system in place" }
+func (s Attach) String() string  { return "mount " + s.What + " at " + s.Target }
 
 func (s MountFS) String() string {
 	opts := append([]string(nil), s.Options...)
@@ -367,6 +384,7 @@ func (s Stdio) uses() []Handle {
 func (s Mask) uses() []Handle       { return []Handle{DevMount} }
 func (s TimeOffset) uses() []Handle { return []Handle{s.FD} }
 func (s EnterGroup) uses() []Handle { return []Handle{s.FD} }
+func (s Stow) uses() []Handle       { return s.Mounts }
 func (s EnterRoot) uses() []Handle  { return []Handle{s.Mount} }
 func (s Attach) uses() []Handle     { return []Handle{s.Mount} }
 func (s KeepFDs) uses() []Handle    { return append([]Handle{s.Exec}, s.FDs...) }

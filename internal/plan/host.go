@@ -42,6 +42,15 @@ type (
 		As    Handle        `json:"as"`
 	}
 
+	// MakeFile writes a file in a detached tmpfs and takes a detached mount of it.
+	MakeFile struct {
+		In      Handle `json:"in"`
+		Name    string `json:"name"`
+		Content string `json:"content"`
+		Root    Owner  `json:"root"`
+		As      Handle `json:"as"`
+	}
+
 	// Overlay puts the container's writable layer over read-only ones, detached
 	// (overlay on data-only layers: Linux 6.5).
 	Overlay struct {
@@ -148,6 +157,7 @@ func (CloneMount) Kind() string { return "clone-mount" }
 func (MountImage) Kind() string { return "mount-image" }
 func (OpenFile) Kind() string   { return "open-file" }
 func (MakeDev) Kind() string    { return "make-dev" }
+func (MakeFile) Kind() string   { return "make-file" }
 func (Overlay) Kind() string    { return "overlay" }
 func (MakeGroups) Kind() string { return "make-cgroups" }
 func (Clone) Kind() string      { return "clone" }
@@ -180,6 +190,10 @@ func (s MakeDev) String() string {
 		names = append(names, strings.TrimPrefix(n.Path, "/dev/"))
 	}
 	return fmt.Sprintf("make a tmpfs for /dev, owned by %s, with the devices %s", s.Root, strings.Join(names, " "))
+}
+
+func (s MakeFile) String() string {
+	return fmt.Sprintf("write the file %s, %d bytes, in memory", s.Name, len(s.Content))
 }
 
 func (o Owner) String() string { return fmt.Sprintf("%d:%d", o.UID, o.GID) }
@@ -289,7 +303,9 @@ func (s MountImage) opens() []Handle { return []Handle{s.As} }
 func (s OpenProc) opens() []Handle   { return []Handle{s.As} }
 func (s OpenFile) opens() []Handle   { return []Handle{s.As} }
 func (s MakeDev) opens() []Handle    { return []Handle{s.As} }
+func (s MakeFile) opens() []Handle   { return []Handle{s.As} }
 func (s Overlay) opens() []Handle    { return []Handle{s.As} }
+func (s MakeFile) uses() []Handle    { return []Handle{s.In} }
 func (s IDMap) uses() []Handle       { return []Handle{s.Mount} }
 func (s Restrict) uses() []Handle    { return []Handle{s.Mount} }
 func (s Seed) uses() []Handle        { return []Handle{s.From, s.To} }

@@ -15,7 +15,8 @@ type Input struct {
 	Container *spec.Container // complete: what the image says is filled in
 	Root      Root
 	Sources   []Source // of Container.Mounts, in the same order
-	Files     []File   // files made for this container, such as /etc/hosts
+	Files     []File   // more of the host, such as /etc/resolv.conf
+	Made      []Made   // files made for this container, such as /etc/hosts
 	Accounts  Accounts
 	Groups    Groups
 	Filter    *Filter // the compiled seccomp profile; nil: none
@@ -43,9 +44,21 @@ type File struct {
 	Source
 	Target   string
 	ReadOnly bool
-	Shift    bool // show it with owners shifted
+	Shift    bool     // show it with owners shifted
+	Hide     []string // paths below it
 	What     string
 }
+
+// Made is a small file made for the container at each start. It lives in the memory of its
+// /dev, and is gone with it.
+type Made struct {
+	Target  string `json:"target"`
+	Content string `json:"content"`
+}
+
+// handle and name call the file by the last part of its path: "/etc/hosts" is "hosts".
+func (f Made) handle() Handle { return Handle(f.name()) }
+func (f Made) name() string   { return path.Base(f.Target) }
 
 // Groups are the steps that package cgroup asks for.
 type Groups struct {
@@ -206,6 +219,9 @@ func (m *maker) attend(id Identity) error {
 		}
 	}
 	m.onHost(overlay, MakeDev{Nodes: m.devices(), Root: m.owner, As: DevMount})
+	for _, f := range m.made() {
+		m.onHost(MakeFile{In: DevMount, Name: f.name(), Content: f.Content, Root: m.owner, As: f.handle()})
+	}
 	if err := m.openMounts(); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func imageInput() Input {
 			},
 			Overlay: Overlay{Lower: []Handle{"tree"}, Data: []Handle{"objects"}, Writable: "layer", Volatile: true},
 		},
-		Files: []File{{Source: Source{Path: "/c/ID/etc/hosts", File: true}, Target: "/etc/hosts", Shift: true, What: "its own /etc/hosts"}},
+		Made: []Made{{Target: "/etc/hosts", Content: "127.0.0.1 localhost\n"}},
 		Accounts: Accounts{
 			Passwd: []byte("root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv/www:/bin/sh\n"),
 			Group:  []byte("root:x:0:\nweb:x:33:\naudio:x:29:web\n"),
@@ -55,7 +55,7 @@ func TestPlans(t *testing.T) {
 		"image": func(*Input) {},
 		"host-platform": func(in *Input) {
 			in.Container.Image = spec.Image{Name: "host", Platform: true}
-			in.Files = nil
+			in.Made = nil
 			in.Root = Root{
 				Open: []Step{
 					MountImage{File: "/p/mask.erofs", What: "the mask", As: "mask"},
@@ -64,7 +64,7 @@ func TestPlans(t *testing.T) {
 				},
 				Overlay:   Overlay{Lower: []Handle{"mask", "host"}, Writable: "layer"},
 				Unshifted: []Handle{"host"},
-				Binds:     []File{{Source: Source{Path: "/usr"}, Target: "/usr", ReadOnly: true, What: "the host's /usr"}},
+				Binds:     []File{{Source: Source{Path: "/usr"}, Target: "/usr", ReadOnly: true, Hide: []string{"/usr/home"}, What: "the host's /usr"}},
 			}
 		},
 		"terminal":    func(in *Input) { in.Container.Process.Terminal, in.Container.Process.Stdin = true, true },

@@ -117,6 +117,17 @@ func (m *maker) files() []File {
 	return out
 }
 
+// made is the files made for the container, unless the user mounts something there.
+func (m *maker) made() []Made {
+	var out []Made
+	for _, f := range m.in.Made {
+		if !m.userMounts(f.Target) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
 func (m *maker) userMounts(target string) bool {
 	for _, mnt := range m.c.Mounts {
 		if path.Clean(mnt.Target) == target {
@@ -138,15 +149,23 @@ func (m *maker) view() error {
 	if m.c.Process.Terminal {
 		m.inChild(OpenTerminal{As: Terminal})
 	}
-	m.inChild(Propagation{"private"}, EnterRoot{RootMount})
+	m.inChild(Propagation{"private"}, Stow{m.in.Root.Overlay.uses()}, EnterRoot{RootMount})
 	m.kernelMounts()
 	for i, f := range m.files() {
 		m.inChild(Attach{Mount: fileHandle(i), Target: f.Target, File: f.File, What: f.What})
+	}
+	for _, f := range m.made() {
+		m.inChild(Attach{Mount: f.handle(), Target: f.Target, File: true, What: "its own " + f.Target, Forget: DevMount, Name: f.name()})
 	}
 	m.userView()
 	m.inChild(Pivot{})
 	for _, name := range sortedKeys(m.c.Sysctls) {
 		m.inChild(Sysctl{name, m.c.Sysctls[name]})
+	}
+	for _, f := range m.files() {
+		for _, p := range f.Hide {
+			m.inChild(Mask{p})
+		}
 	}
 	for _, p := range m.c.Security.Masked {
 		m.inChild(Mask{p})
