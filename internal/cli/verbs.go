@@ -42,6 +42,8 @@ func verbs() []verb {
 		{"rmi", "Remove images", images, newRmi},
 		{"image", "Manage images", images, newImage},
 
+		{"doctor", "Tell what this host can do for containers", tools, newDoctor},
+		{"info", "Show this host and what Corten keeps on it", tools, newInfo},
 		{"version", "Show the version", tools, newVersion},
 		{"completion", "Write the completion script of a shell", tools, newCompletion},
 	}

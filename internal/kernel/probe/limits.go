@@ -19,21 +19,21 @@ func limits() []feature {
 	const unified = "boot parameters systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all"
 	return []feature{
 		{"control groups", "holds each container to its limits, and finds all its processes", "no container starts",
-			"mount -t cgroup2 cgroup2 /sys/fs/cgroup; systemd does it", true, controlGroups},
+			"mount -t cgroup2 cgroup2 /sys/fs/cgroup; systemd does it", needed, controlGroups},
 		{"cgroup v2 controllers", "limits memory, CPU, processes and disk of a container together", "limits work as cgroup v1 has them: no memory.high, disk limits for unbuffered reads and writes only, none for ordinary users",
-			unified, false, controllers},
+			unified, used, controllers},
 		{"delegation", "lets this user limit containers", "limits have no effect",
-			"cgroup v2, and a drop-in for systemd's user@.service: [Service] Delegate=cpu cpuset io memory pids", false, delegation},
+			"cgroup v2, and a drop-in for systemd's user@.service: [Service] Delegate=cpu cpuset io memory pids", used, delegation},
 		{"device filter", "keeps a container from devices that are not its own (BPF on cgroup v2)", "cgroup v1's controller devices does it, or nothing but the container's user namespace",
-			"CONFIG_CGROUP_BPF, CONFIG_BPF_SYSCALL (Linux 4.15)", false, deviceFilter},
+			"CONFIG_CGROUP_BPF, CONFIG_BPF_SYSCALL (Linux 4.15)", used, deviceFilter},
 		{"PSI", "tells how long a container waits for memory, CPU and disk", "corten stats shows no pressure",
-			"CONFIG_PSI, boot parameter psi=1", false, pressure},
+			"CONFIG_PSI, boot parameter psi=1", later, pressure},
 		{"cgroup.kill", "ends all processes of a container at once", "they are signalled one by one until none is left",
-			"cgroup v2, Linux 5.14", false, groupFile("cgroup.kill")},
-		{"freezer", "stops a container for a while (pause)", "corten pause is refused",
-			"cgroup v2 (Linux 5.2), or v1 with CONFIG_CGROUP_FREEZER", false, freezer},
+			"cgroup v2, Linux 5.14", used, groupFile("cgroup.kill")},
+		{"freezer", "stops a container's processes while they are killed one by one", "without cgroup.kill, a container that forks fast enough does not end",
+			"cgroup v2 (Linux 5.2), or v1 with CONFIG_CGROUP_FREEZER", used, freezer},
 		{"swap accounting", "limits swap (--memory-swap)", "a container's swap is not limited",
-			"CONFIG_MEMCG, CONFIG_SWAP, boot parameter swapaccount=1", false, swapAccounting},
+			"CONFIG_MEMCG, CONFIG_SWAP, boot parameter swapaccount=1", used, swapAccounting},
 	}
 }
 
@@ -106,7 +106,14 @@ func (g cgroups) mode() string {
 	return ""
 }
 
-// controllers are those that v2 has, at the root or below a group.
+// CgroupMode is "v1", "v2" or "hybrid", where some controllers are with each; empty if no
+// control groups are mounted.
+func CgroupMode() (string, error) {
+	g, err := readCgroups()
+	return g.mode(), err
+}
+
+// controllersOf are those that v2 has, at the root or below a group.
 func controllersOf(dir string) []string {
 	s, _ := line(dir + "/cgroup.controllers")
 	return strings.Fields(s)

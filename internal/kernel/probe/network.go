@@ -12,23 +12,23 @@ import (
 func networking() []feature {
 	return []feature{
 		{"nftables", "translates addresses and filters between containers", "containers have networks without a way out, and no published ports",
-			"CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ (Linux 5.2); modules nf_tables, nft_chain_nat", false, made("nf_tables")},
+			"CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ (Linux 5.2); modules nf_tables, nft_chain_nat", later, made("nf_tables")},
 		{"veth", "connects a container's network to the host's", "containers have no networks but none and host",
-			"CONFIG_VETH, module veth", false, made("veth")},
+			"CONFIG_VETH, module veth", later, made("veth")},
 		{"bridge", "connects containers with each other", "containers have no networks but none and host",
-			"CONFIG_BRIDGE, module bridge", false, made("bridge")},
+			"CONFIG_BRIDGE, module bridge", later, made("bridge")},
 		{"macvlan", "gives a container an address in the host's own network", "macvlan networks are refused",
-			"CONFIG_MACVLAN, module macvlan", false, made("macvlan")},
+			"CONFIG_MACVLAN, module macvlan", later, made("macvlan")},
 		{"ipvlan", "does so with the host's hardware address", "ipvlan networks are refused",
-			"CONFIG_IPVLAN, module ipvlan", false, made("ipvlan")},
+			"CONFIG_IPVLAN, module ipvlan", later, made("ipvlan")},
 		{"vxlan", "connects networks of several hosts", "overlay networks are refused",
-			"CONFIG_VXLAN, module vxlan", false, made("vxlan")},
+			"CONFIG_VXLAN, module vxlan", later, made("vxlan")},
 		{"tun", "connects the network of an ordinary user's container", "containers of ordinary users have no networks but none and host",
-			"CONFIG_TUN, module tun, a device file /dev/net/tun", false, tun},
+			"CONFIG_TUN, module tun, a device file /dev/net/tun", later, tun},
 		{"IPv6", "gives containers IPv6 addresses", "containers have IPv4 only",
-			"CONFIG_IPV6; sysctl net.ipv6.conf.all.disable_ipv6=0", false, ipv6},
+			"CONFIG_IPV6; sysctl net.ipv6.conf.all.disable_ipv6=0", later, ipv6},
 		{"forwarding", "lets packets of containers out of the machine", "networks of containers end at this machine",
-			"sysctl net.ipv4.ip_forward=1", false, forwarding},
+			"sysctl net.ipv4.ip_forward=1", later, forwarding},
 	}
 }
 

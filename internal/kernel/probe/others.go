@@ -15,9 +15,9 @@ import (
 func terminals() []feature {
 	return []feature{
 		{"devpts instances", "gives each container terminals of its own", "run -t is refused",
-			"CONFIG_UNIX98_PTYS (Linux 4.7)", false, devpts},
+			"CONFIG_UNIX98_PTYS (Linux 4.7)", used, devpts},
 		{"TIOCGPTPEER", "opens a container's terminal without a path that the container could change", "run -t is refused",
-			"Linux 4.13", false, ptpeer},
+			"Linux 4.13", used, ptpeer},
 	}
 }
 
@@ -54,21 +54,21 @@ func terminal(master int, err error) finding {
 func others() []feature {
 	return []feature{
 		{"FUSE", "shows a container file systems that programs make", "such file systems cannot be mounted",
-			"CONFIG_FUSE_FS, module fuse, a device file /dev/fuse", false, fuse},
+			"CONFIG_FUSE_FS, module fuse, a device file /dev/fuse", later, fuse},
 		{"userfaultfd", "restores a container's memory while it already runs", "a restored container starts when all its memory is there",
-			"CONFIG_USERFAULTFD (Linux 5.11 for ordinary users)", false, userfaultfd},
+			"CONFIG_USERFAULTFD (Linux 5.11 for ordinary users)", later, userfaultfd},
 		{"io_uring", "is what some programs in containers expect; the default profile refuses it", "a profile that allows it has no effect",
-			"CONFIG_IO_URING (Linux 5.1), sysctl kernel.io_uring_disabled=0", false, ioUring},
+			"CONFIG_IO_URING (Linux 5.1), sysctl kernel.io_uring_disabled=0", later, ioUring},
 		{"checkpoint", "saves and restores running containers (CRIU)", "checkpoint and restore are refused",
-			"CONFIG_CHECKPOINT_RESTORE, CONFIG_KCMP, CONFIG_UNIX_DIAG; package criu", false, checkpoint},
+			"CONFIG_CHECKPOINT_RESTORE, CONFIG_KCMP, CONFIG_UNIX_DIAG; package criu", later, checkpoint},
 		{"binfmt_misc", "runs images of other architectures through an emulator", "images of other architectures do not run",
-			"CONFIG_BINFMT_MISC; package qemu-user-static", false, binfmtMisc},
+			"CONFIG_BINFMT_MISC; package qemu-user-static", used, binfmtMisc},
 		{"systemd", "starts containers with the machine (PID 1 is systemd)", "something else has to start them",
-			"a distribution with systemd, and Corten outside of containers", false, systemd},
+			"a distribution with systemd, and Corten outside of containers", later, systemd},
 		{"D-Bus", "has systemd make scopes and units for containers", "containers are in control groups that Corten makes itself",
-			"package dbus", false, socket("/run/dbus/system_bus_socket", unix.SOCK_STREAM)},
+			"package dbus", later, socket("/run/dbus/system_bus_socket", unix.SOCK_STREAM)},
 		{"journald", "takes the logs of containers (--log-driver journald)", "that driver is refused",
-			"systemd-journald", false, socket("/run/systemd/journal/socket", unix.SOCK_DGRAM)},
+			"systemd-journald", later, socket("/run/systemd/journal/socket", unix.SOCK_DGRAM)},
 	}
 }
 

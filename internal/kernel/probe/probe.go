@@ -57,7 +57,8 @@ type Result struct {
 	Use     string // what Corten does with it
 	Lost    string // what is lost without it
 	Get     string // how to get it; versions are those of the kernel it came with
-	Needed  bool   // run with default flags does not work without it, or what is there instead
+	Needed  bool   // run without flags does not work without it, or what is there instead
+	Later   bool   // nothing in Corten uses it yet
 }
 
 // Missing reports whether the feature and what could replace it are both absent.
@@ -69,9 +70,18 @@ type feature struct {
 	use    string
 	lost   string
 	get    string
-	needed bool
+	weight weight
 	try    func(*host) finding
 }
+
+// weight says how much a feature matters.
+type weight uint8
+
+const (
+	used   weight = iota // something is lost without it
+	needed               // run does not work without it
+	later                // nothing uses it yet
+)
 
 // finding is what a try came to.
 type finding struct {
@@ -129,7 +139,7 @@ func (g group) try(ctx context.Context, h *host) []Result {
 		}
 		out = append(out, Result{
 			Group: g.name, Name: f.name, Answer: got.answer, Detail: got.detail, Instead: got.instead,
-			Use: f.use, Lost: f.lost, Get: f.get, Needed: f.needed,
+			Use: f.use, Lost: f.lost, Get: f.get, Needed: f.weight == needed, Later: f.weight == later,
 		})
 	}
 	return out

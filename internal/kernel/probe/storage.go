@@ -14,21 +14,21 @@ import (
 func storage() []feature {
 	return []feature{
 		{"state folder", "keeps images and containers", "nothing can be kept",
-			"a folder on a local file system that this user may write to: --root, CORTEN_ROOT", true, stateFolder},
+			"a folder on a local file system that this user may write to: --root, CORTEN_ROOT", needed, stateFolder},
 		{"run folder", "keeps what a reboot should forget, such as locks", "no container starts",
-			"a folder that this user may write to: --run, CORTEN_RUN", true, runFolder},
+			"a folder that this user may write to: --run, CORTEN_RUN", needed, runFolder},
 		{"free space", "takes images and what containers write", "pulls and containers may end for want of room",
-			"corten rmi, a larger disk, or a state folder elsewhere: --root", false, freeSpace},
+			"corten rmi, a larger disk, or a state folder elsewhere: --root", used, freeSpace},
 		{"fs-verity", "has the kernel check every read of an image's files", "a file that was changed on the disk is found by corten's own checks only",
-			"CONFIG_FS_VERITY (Linux 5.4) and a file system made for it: tune2fs -O verity on ext4, btrfs", false, verity},
+			"CONFIG_FS_VERITY (Linux 5.4) and a file system made for it: tune2fs -O verity on ext4, btrfs", later, verity},
 		{"reflink", "copies files without copying their bytes", "copies on the state folder's file system take time and room",
-			"xfs (mkfs.xfs -m reflink=1) or btrfs for the state folder", false, reflink},
+			"xfs (mkfs.xfs -m reflink=1) or btrfs for the state folder", used, reflink},
 		{"O_TMPFILE", "writes files that vanish with a killed writer", "a killed writer leaves a file that the next command removes",
-			"ext4, xfs, btrfs, tmpfs, overlayfs (Linux 6.1)", false, tmpfile},
+			"ext4, xfs, btrfs, tmpfs, overlayfs (Linux 6.1)", used, tmpfile},
 		{"project quotas", "limits what a container may write to disk", "--storage-opt size is refused",
-			"ext4 made with -O quota,project or xfs, mounted with prjquota; CONFIG_QUOTA, CONFIG_XFS_QUOTA; Linux 5.14 to ask", false, projectQuota},
+			"ext4 made with -O quota,project or xfs, mounted with prjquota; CONFIG_QUOTA, CONFIG_XFS_QUOTA; Linux 5.14 to ask", later, projectQuota},
 		{"discard", "gives freed blocks back to the disk below", "the image of a virtual machine or a thin volume grows and never shrinks",
-			"a disk that can discard; mount option discard, or fstrim now and then", false, discard},
+			"a disk that can discard; mount option discard, or fstrim now and then", used, discard},
 	}
 }
 
@@ -78,6 +78,12 @@ func (h *host) mountOf(dir string) (mount, error) {
 		}
 	}
 	return mount{}, unix.ENOENT
+}
+
+// FileSystem is the type of the file system that a folder is on, or would be.
+func FileSystem(dir string) (string, error) {
+	m, err := newHost(Env{}).mountOf(nearest(dir))
+	return m.fstype, err
 }
 
 // stateFolder writes a file.

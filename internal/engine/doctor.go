@@ -1,0 +1,226 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/disk"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/probe"
+	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Feature is something that this host can do for containers, or not.
+type Feature = probe.Result
+
+// FeatureAnswer says whether a feature is there.
+type FeatureAnswer = probe.Answer
+
+// The answers.
+const (
+	FeatureUnknown = probe.Unknown
+	FeatureMissing = probe.No
+	FeatureThere   = probe.Yes
+)
+
+// Doctor tries everything that Corten uses of this host.
+func (e *Engine) Doctor(ctx context.Context) []Feature {
+	return probe.All(ctx, probe.Env{Root: e.cfg.Root, Run: e.cfg.Run})
+}
+
+// NotReady are the features that run needs with default flags and that are not surely there.
+func NotReady(features []Feature) []Feature {
+	return slices.DeleteFunc(slices.Clone(features), func(f Feature) bool {
+		return !f.Needed || f.Answer == probe.Yes || f.Instead != ""
+	})
+}
+
+// Info is what there is to know of this host and of Corten on it. Names are Docker's where
+// it has the same.
+type Info struct {
+	HostInfo
+	StateInfo
+	GuardInfo
+}
+
+// HostInfo is the machine.
+type HostInfo struct {
+	Name            string // of the host
+	OperatingSystem string
+	OSType          string // "linux"
+	KernelVersion   string
+	Architecture    string // as uname(1) has it
+	NCPU            int    // that this process may use
+	MemTotal        int64  // bytes
+}
+
+// StateInfo is where Corten keeps what, and how much of it.
+type StateInfo struct {
+	RootDir           string
+	RootFilesystem    string // "ext4"; empty: not known
+	RootFree          int64  // bytes that an ordinary user may still take
+	RootTotal         int64
+	RunDir            string
+	RunFilesystem     string
+	Trees             string // "erofs" or "directories"; empty: not known
+	Images            *int   `json:",omitempty"` // nil: they cannot be read
+	Containers        *int   `json:",omitempty"`
+	ContainersRunning *int   `json:",omitempty"`
+}
+
+// GuardInfo is what keeps containers apart.
+type GuardInfo struct {
+	CgroupVersion   string // "1", "2" or "hybrid"; empty: there are no control groups
+	CgroupDriver    string
+	SecurityOptions []string // what there is here of what Corten can use
+	SecurityModules []string // active in the kernel
+	DefaultSeccomp  string
+}
+
+// Info looks around. What cannot be found out is left empty.
+func (e *Engine) Info(ctx context.Context) Info {
+	features := e.Doctor(ctx)
+	there := func(name string) probe.Answer {
+		i := slices.IndexFunc(features, func(f Feature) bool { return f.Name == name })
+		if i < 0 {
+			return probe.Unknown
+		}
+		return features[i].Answer
+	}
+	info := Info{HostInfo: hostInfo(), GuardInfo: guardInfo(there)}
+	s := &info.StateInfo
+	s.RootDir, s.RunDir = e.cfg.Root, e.cfg.Run
+	s.RootFilesystem, _ = probe.FileSystem(s.RootDir)
+	s.RunFilesystem, _ = probe.FileSystem(s.RunDir)
+	if space, err := disk.SpaceOf(existing(s.RootDir)); err == nil {
+		s.RootFree, s.RootTotal = space.Free, space.Total
+	}
+	s.Trees = trees(there)
+	s.Images = e.countImages()
+	s.Containers, s.ContainersRunning = e.countContainers()
+	return info
+}
+
+// existing is a folder, or the nearest above it that there is.
+func existing(dir string) string {
+	for dir != "/" {
+		if _, err := os.Stat(dir); err == nil {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return dir
+}
+
+// trees is the form in which images are kept ready: EROFS images where the kernel can
+// mount them above the objects that they point into.
+func trees(there func(string) probe.Answer) string {
+	data, file, loop := there("overlay data-only layers"), there("EROFS from a file"), there("EROFS from a loop device")
+	switch {
+	case data == probe.Yes && (file == probe.Yes || loop == probe.Yes):
+		return "erofs"
+	case data == probe.No || file == probe.No && loop == probe.No:
+		return "directories"
+	}
+	return ""
+}
+
+func hostInfo() HostInfo {
+	h := HostInfo{OperatingSystem: osName(), OSType: runtime.GOOS, Architecture: runtime.GOARCH, NCPU: runtime.NumCPU()}
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		h.Name = unix.ByteSliceToString(uts.Nodename[:])
+		h.KernelVersion = unix.ByteSliceToString(uts.Release[:])
+		h.Architecture = unix.ByteSliceToString(uts.Machine[:])
+	}
+	var sys unix.Sysinfo_t
+	if unix.Sysinfo(&sys) == nil {
+		h.MemTotal = int64(uint64(sys.Totalram) * uint64(sys.Unit))
+	}
+	return h
+}
+
+// osName is what os-release(5) calls this system for people.
+func osName() string {
+	for _, path := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		for l := range strings.Lines(string(b)) {
+			if v, ok := strings.CutPrefix(strings.TrimSpace(l), "PRETTY_NAME="); ok {
+				return strings.Trim(v, `"'`)
+			}
+		}
+	}
+	return ""
+}
+
+func guardInfo(there func(string) probe.Answer) GuardInfo {
+	g := GuardInfo{CgroupDriver: "cgroupfs", DefaultSeccomp: "builtin"}
+	mode, _ := probe.CgroupMode()
+	g.CgroupVersion = strings.TrimPrefix(mode, "v")
+	for _, o := range []struct{ feature, option string }{
+		{"AppArmor", "name=apparmor"},
+		{"SELinux", "name=selinux"},
+		{"seccomp", "name=seccomp,profile=builtin"},
+		{"user namespace", "name=userns"},
+		{"cgroup namespace", "name=cgroupns"},
+		{"no_new_privs", "name=no-new-privileges"},
+	} {
+		if there(o.feature) == probe.Yes {
+			g.SecurityOptions = append(g.SecurityOptions, o.option)
+		}
+	}
+	g.SecurityModules, _ = probe.Modules()
+	return g
+}
+
+// countImages counts images, each once however many names it has. It makes no store where
+// there is none.
+func (e *Engine) countImages() *int {
+	n := 0
+	if _, err := os.Stat(filepath.Join(e.cfg.Root, "store")); err != nil {
+		if !errs.Is(err, errs.NotFound) {
+			return nil
+		}
+		return &n
+	}
+	lib, err := e.images()
+	if err != nil {
+		return nil
+	}
+	list, err := lib.Store().Images()
+	if err != nil {
+		return nil
+	}
+	seen := map[oci.Digest]bool{}
+	for _, i := range list {
+		seen[i.Descriptor.Digest] = true
+	}
+	n = len(seen)
+	return &n
+}
+
+// countContainers counts those on disk, and those of them that run.
+func (e *Engine) countContainers() (all, running *int) {
+	entries, err := os.ReadDir(container.Dir(e.dirs(), ""))
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return nil, nil
+	}
+	n, r := len(entries), 0
+	for _, c := range entries {
+		if s, err := container.ReadState(e.dirs(), spec.ContainerID(c.Name())); err == nil && s.Status == container.Running {
+			r++
+		}
+	}
+	return &n, &r
+}
