@@ -31,13 +31,13 @@ func (e *Engine) base(ctx context.Context, req RunRequest, dry bool) (base, erro
 
 // hostBase is the host's own root.
 func (e *Engine) hostBase(dry bool) (base, error) {
-	mask, err := platform.Mask(filepath.Join(e.cfg.Root, "platforms", "host"), platform.MaskList, dry, e.cfg.Root, e.cfg.Run)
+	host, err := platform.Host(filepath.Join(e.cfg.Root, "platforms", "host"), platform.MaskList, dry, e.cfg.Root, e.cfg.Run)
 	if err != nil {
 		return base{}, err
 	}
 	return base{
 		image: spec.Image{Name: platform.HostName, Platform: true},
-		root:  func(l rootfs.Layer) plan.Root { return rootfs.Host(mask, platform.Binds(), l) },
+		root:  func(l rootfs.Layer) plan.Root { return rootfs.Host(host.Mask, host.Binds, l) },
 		accounts: func() plan.Accounts {
 			passwd, _ := os.ReadFile("/etc/passwd")
 			group, _ := os.ReadFile("/etc/group")

@@ -25,6 +25,7 @@ import (
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/erofs"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/rootfs"
 	"github.com/cortenhq/corten/internal/tree"
 )
 
@@ -68,31 +69,37 @@ func skeleton() []string {
 		"/usr/local/lib", "/usr/local/share", "/usr/sbin", "/usr/share", "/var", "/var/cache", "/var/lib"}
 }
 
-// Mask says where the mask image for the host as it is now lies, and makes it if there is
-// none, unless dry. dir is platforms/host; list is the administrator's; state are Corten's
-// own folders, which are hidden too.
-func Mask(dir, list string, dry bool, state ...string) (string, error) {
+// Base is the host's root as containers are shown it.
+type Base struct {
+	Mask  string        // the EROFS image that goes over it
+	Binds []rootfs.Bind // directories of the root that lie on file systems of their own
+}
+
+// Host finds the base for the host as it is now, and makes the mask if there is none,
+// unless dry. dir is platforms/host; list is the administrator's; state are Corten's own
+// folders, which are hidden too.
+func Host(dir, list string, dry bool, state ...string) (Base, error) {
 	in, err := look(list, state)
 	if err != nil {
-		return "", err
+		return Base{}, err
 	}
-	path := filepath.Join(dir, "mask-"+in.key()+".erofs")
+	b := Base{Mask: filepath.Join(dir, "mask-"+in.key()+".erofs"), Binds: in.binds()}
 	var st unix.Stat_t
-	if dry || unix.Stat(path, &st) == nil {
-		return path, nil
+	if dry || unix.Stat(b.Mask, &st) == nil {
+		return b, nil
 	}
 	var img bytes.Buffer
 	if _, err := erofs.Write(&img, in.tree(), erofs.Options{Overlay: true}); err != nil {
-		return "", errs.Wrap("make mask of", "the host", err)
+		return Base{}, errs.Wrap("make mask of", "the host", err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", errs.Wrap("make mask of", "the host", err)
+		return Base{}, errs.Wrap("make mask of", "the host", err)
 	}
-	if err := disk.WriteFile(path, img.Bytes(), 0o400, disk.Volatile); err != nil {
-		return "", errs.Wrap("make mask of", "the host", err)
+	if err := disk.WriteFile(b.Mask, img.Bytes(), 0o400, disk.Volatile); err != nil {
+		return Base{}, errs.Wrap("make mask of", "the host", err)
 	}
-	forgetOthers(dir, filepath.Base(path))
-	return path, nil
+	forgetOthers(dir, filepath.Base(b.Mask))
+	return b, nil
 }
 
 // forgetOthers removes masks of former states. A container that is just starting with one
@@ -109,24 +116,36 @@ func forgetOthers(dir, keep string) {
 // facts are what a mask depends on. They are gathered at every start, so they are few.
 type facts struct {
 	dirs   []string // of the skeleton, that are there and open to others
-	hide   []string // absolute, sorted
+	hide   []place  // sorted by path
+	closed []string // directories on the way to a hidden place that others may not enter
 	inside []string // directories whose entries are all hidden but those in show
 	show   []string
+}
+
+// place is a path to hide, with no symbolic link in it.
+type place struct {
+	path string
+	mode uint16 // of the empty directory that is shown; 0: nothing is shown
 }
 
 func look(list string, state []string) (facts, error) {
 	var f facts
 	for _, d := range skeleton() {
-		var st unix.Stat_t
 		// A directory that others may not enter on the host must not open up in a container.
-		if unix.Lstat(d, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Mode&0o005 == 0o005 {
+		mode, ok := modeOf(d)
+		if ok && mode&unix.S_IFMT == unix.S_IFDIR && openToOthers(mode) && (d == "/" || slices.Contains(f.dirs, filepath.Dir(d))) {
 			f.dirs = append(f.dirs, d)
 		}
+	}
+	if len(f.dirs) == 0 {
+		return facts{}, errs.Newf(errs.Denied, "show", "the host's root", "its directory is closed to others").
+			WithHint("use an image, or chmod 755 /")
 	}
 	extra, err := readList(list)
 	if err != nil {
 		return facts{}, err
 	}
+	var names []string
 	for _, line := range slices.Concat(hidden(), state, homes(), extra) {
 		switch {
 		case strings.HasPrefix(line, "!"):
@@ -134,14 +153,106 @@ func look(list string, state []string) (facts, error) {
 		case strings.HasSuffix(line, "/*"):
 			f.inside = append(f.inside, strings.TrimSuffix(line, "/*"))
 		default:
-			f.hide = append(f.hide, filepath.Clean(line))
+			names = append(names, filepath.Clean(line))
 		}
 	}
-	f.hide = slices.DeleteFunc(f.hide, func(p string) bool { return p == "/" || slices.Contains(f.show, p) })
-	slices.Sort(f.hide)
+	s := search{real: map[string]string{"/": "/"}}
+	for _, n := range names {
+		if n != "/" && !slices.Contains(f.show, n) {
+			s.find(n)
+		}
+	}
+	f.hide = s.found
+	slices.SortFunc(f.hide, func(a, b place) int { return strings.Compare(a.path, b.path) })
 	f.hide = slices.Compact(f.hide)
+	f.closed = closedAbove(f.hide, f.inside)
 	return f, nil
 }
+
+// search looks for the places that names mean.
+type search struct {
+	real  map[string]string // of directories; "" if it is none
+	found []place
+}
+
+// find adds the place that a name means. What is not there is hidden all the same, in case
+// it comes while a container runs. A link stays, since programs go by /var/run, and where
+// it leads is hidden; in /etc the link is hidden too.
+func (s *search) find(name string) {
+	dir := s.realDir(filepath.Dir(name))
+	if dir == "" {
+		return
+	}
+	path := filepath.Join(dir, filepath.Base(name))
+	mode, ok := modeOf(path)
+	if !ok || mode&unix.S_IFMT != unix.S_IFLNK {
+		s.add(path, mode)
+		return
+	}
+	if dir == "/etc" {
+		s.add(path, 0)
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil && target != "/" {
+		mode, _ := modeOf(target)
+		s.add(target, mode)
+	}
+}
+
+func (s *search) add(path string, mode uint32) {
+	p := place{path: path}
+	if mode&unix.S_IFMT == unix.S_IFDIR {
+		p.mode = 0o755
+		if mode&unix.S_ISVTX != 0 {
+			p.mode = 0o1777
+		}
+	}
+	s.found = append(s.found, p)
+}
+
+// realDir is a directory's path without symbolic links.
+func (s *search) realDir(dir string) string {
+	real, ok := s.real[dir]
+	if !ok {
+		real, _ = filepath.EvalSymlinks(dir)
+		if mode, _ := modeOf(real); mode&unix.S_IFMT != unix.S_IFDIR {
+			real = ""
+		}
+		s.real[dir] = real
+	}
+	return real
+}
+
+// closedAbove finds the directories, and those above the places, that others may not enter
+// or list.
+func closedAbove(places []place, dirs []string) []string {
+	known := map[string]bool{"/": true}
+	var closed []string
+	check := func(dir string) {
+		for ; !known[dir]; dir = filepath.Dir(dir) {
+			known[dir] = true
+			if mode, ok := modeOf(dir); ok && !openToOthers(mode) {
+				closed = append(closed, dir)
+			}
+		}
+	}
+	for _, p := range places {
+		check(filepath.Dir(p.path))
+	}
+	for _, d := range dirs {
+		check(d)
+	}
+	slices.Sort(closed)
+	return closed
+}
+
+// modeOf is the type and mode of what is at path; a link is not followed.
+func modeOf(path string) (mode uint32, ok bool) {
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	return st.Mode, err == nil
+}
+
+func openToOthers(mode uint32) bool { return mode&0o005 == 0o005 }
 
 // readList reads the administrator's list; a missing one is empty.
 func readList(path string) ([]string, error) {
@@ -186,13 +297,16 @@ func homes() []string {
 }
 
 // maskVersion is part of the key: it changes with how masks are made.
-const maskVersion = 1
+const maskVersion = 2
 
 // key names the mask that these facts make.
 func (f facts) key() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "mask %d\n", maskVersion)
-	for _, l := range [][]string{f.dirs, f.hide, f.inside, f.show} {
+	for _, p := range f.hide {
+		fmt.Fprintf(h, "%o %s\n", p.mode, p.path)
+	}
+	for _, l := range [][]string{f.dirs, f.closed, f.inside, f.show} {
 		fmt.Fprintln(h, len(l))
 		for _, s := range l {
 			fmt.Fprintln(h, s)
@@ -215,16 +329,7 @@ func (f facts) tree() *tree.Tree {
 	for _, d := range append([]string{"/"}, f.dirs...) {
 		m[rel(d)] = directory(d, 0o755, false)
 	}
-	hide := slices.Clone(f.hide)
-	for _, d := range f.inside {
-		entries, _ := os.ReadDir(d)
-		for _, e := range entries {
-			if p := filepath.Join(d, e.Name()); !slices.Contains(f.show, p) {
-				hide = append(hide, p)
-			}
-		}
-	}
-	for _, p := range hide {
+	for _, p := range slices.Concat(f.insides(), f.hide) {
 		f.hidePath(m, p)
 	}
 	t := &tree.Tree{Entries: make([]tree.Entry, 0, len(m))}
@@ -237,42 +342,34 @@ func (f facts) tree() *tree.Tree {
 	return t
 }
 
-// hidePath hides one path, if all directories on the way to it are there as directories.
-func (f facts) hidePath(m map[string]tree.Entry, p string) {
-	for parent := filepath.Dir(p); parent != "/"; parent = filepath.Dir(parent) {
-		st, err := os.Lstat(parent)
-		if err != nil || !st.IsDir() {
-			return // gone, or a link to a place that is hidden by its own name
+// insides is the entries of the directories in which all is hidden.
+func (f facts) insides() []place {
+	var s search
+	for _, d := range f.inside {
+		entries, _ := os.ReadDir(d)
+		for _, e := range entries {
+			if p := filepath.Join(d, e.Name()); !slices.Contains(f.show, p) {
+				mode, _ := modeOf(p)
+				s.add(p, mode)
+			}
 		}
 	}
-	st, err := os.Lstat(p)
-	if err != nil || (st.Mode()&fs.ModeSymlink != 0 && filepath.Dir(p) != "/etc") {
-		return
-	}
-	e := tree.Entry{Path: rel(p), Type: tree.Whiteout}
-	if st.IsDir() {
-		mode := uint16(0o755)
-		if st.Mode()&fs.ModeSticky != 0 {
-			mode = 0o1777
-		}
-		e = directory(p, mode, true)
-	}
-	m[e.Path] = e
-	for parent := filepath.Dir(p); parent != "/"; parent = filepath.Dir(parent) {
-		if _, ok := m[rel(parent)]; !ok {
-			m[rel(parent)] = likeHost(parent)
-		}
-	}
+	return s.found
 }
 
-// likeHost repeats a directory which is only on the way to a hidden one: closed to others
-// if it is so on the host.
-func likeHost(dir string) tree.Entry {
-	e := directory(dir, 0o755, false)
-	if st, err := os.Stat(dir); err != nil || st.Mode()&0o005 != 0o005 {
-		e.Opaque = true
+// hidePath hides one place. A directory that is only on the way to it repeats the host's,
+// or is closed if that is closed to others.
+func (f facts) hidePath(m map[string]tree.Entry, p place) {
+	e := tree.Entry{Path: rel(p.path), Type: tree.Whiteout}
+	if p.mode != 0 {
+		e = directory(p.path, p.mode, true)
 	}
-	return e
+	m[e.Path] = e
+	for dir := filepath.Dir(p.path); dir != "/"; dir = filepath.Dir(dir) {
+		if _, ok := m[rel(dir)]; !ok {
+			m[rel(dir)] = directory(dir, 0o755, slices.Contains(f.closed, dir))
+		}
+	}
 }
 
 func directory(path string, mode uint16, opaque bool) tree.Entry {
@@ -295,17 +392,28 @@ func belowHidden(m map[string]tree.Entry, p string) bool {
 
 func rel(path string) string { return strings.TrimPrefix(filepath.Clean(path), "/") }
 
-// Binds is the directories of the host's root that lie on file systems of their own and
-// belong to the base.
-func Binds() []string {
+// binds is the directories of the host's root that lie on file systems of their own and
+// belong to the base. The mask does not reach there, so each takes its hidden places along.
+func (f facts) binds() []rootfs.Bind {
 	var root, st unix.Statx_t
 	if unix.Statx(unix.AT_FDCWD, "/", 0, unix.STATX_MNT_ID, &root) != nil {
 		return nil
 	}
-	var out []string
+	var out []rootfs.Bind
 	for _, d := range []string{"/usr", "/opt", "/etc"} {
 		if unix.Statx(unix.AT_FDCWD, d, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MNT_ID, &st) == nil && st.Mnt_id != root.Mnt_id {
-			out = append(out, d)
+			out = append(out, rootfs.Bind{Path: d, Hide: f.below(d)})
+		}
+	}
+	return out
+}
+
+// below is the hidden places in a directory.
+func (f facts) below(dir string) []string {
+	var out []string
+	for _, p := range f.hide {
+		if strings.HasPrefix(p.path, dir+"/") {
+			out = append(out, p.path)
 		}
 	}
 	return out

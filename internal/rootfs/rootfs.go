@@ -8,8 +8,6 @@
 package rootfs
 
 import (
-	"path/filepath"
-
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -53,8 +51,8 @@ func Directory(dir string, l Layer) plan.Root {
 // The host's files keep owners that the container does not have: its root is nobody to
 // them, so what others may not read on the host, it may not read either. The mask is the
 // container's: where it repeats a directory the container may create files.
-// Binds are directories that lie on file systems of their own and are shown read-only.
-func Host(maskFile string, binds []string, l Layer) plan.Root {
+// Binds lie on file systems of their own, below which the mask does not reach.
+func Host(maskFile string, binds []Bind, l Layer) plan.Root {
 	r := plan.Root{
 		Open: []plan.Step{
 			plan.MountImage{File: maskFile, What: "the mask over the host's sensitive places", As: mask},
@@ -66,10 +64,16 @@ func Host(maskFile string, binds []string, l Layer) plan.Root {
 	}
 	for _, b := range binds {
 		r.Binds = append(r.Binds, plan.File{
-			Source: plan.Source{Path: b}, Target: filepath.Clean(b), ReadOnly: true, What: "the host's " + b,
+			Source: plan.Source{Path: b.Path}, Target: b.Path, ReadOnly: true, Hide: b.Hide, What: "the host's " + b.Path,
 		})
 	}
 	return r
+}
+
+// Bind is a directory of the host that is shown read-only, and what of it is hidden.
+type Bind struct {
+	Path string
+	Hide []string
 }
 
 func open(l Layer) plan.Step {
