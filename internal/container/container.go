@@ -101,7 +101,8 @@ func makeDirs(dir string) error {
 			return err
 		}
 	}
-	return nil
+	// It becomes the container's root directory, which is for all of its users, whatever our umask.
+	return os.Chmod(filepath.Join(dir, "upper"), 0o755)
 }
 
 // claimName makes names/NAME a symbolic link to the id: the creation of a link is atomic

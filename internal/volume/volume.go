@@ -83,7 +83,17 @@ func (v *Volume) open() error {
 	if err := os.RemoveAll(v.Data()); err != nil { // what a killed process left half done
 		return err
 	}
-	return os.Mkdir(v.Data(), 0o755)
+	return v.makeData(v.dir)
+}
+
+// makeData makes the directory that containers see, which is for all of their users
+// whatever our umask.
+func (v *Volume) makeData(dir string) error {
+	data := filepath.Join(dir, "_data")
+	if err := os.Mkdir(data, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(data, 0o755)
 }
 
 // make prepares the volume under another name, so that it appears with its mark.
@@ -96,7 +106,7 @@ func (v *Volume) make() error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := os.Mkdir(filepath.Join(tmp, "_data"), 0o755); err != nil {
+	if err := v.makeData(tmp); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(tmp, "new"), nil, 0o600); err != nil {
