@@ -182,7 +182,7 @@ func (x *Container) Remove() error {
 // remove takes away the directory first and the name last: a name whose directory is gone
 // is free (claimName), while a directory without its name could not be found.
 func remove(dirs Dirs, id spec.ContainerID, name string) error {
-	if err := os.RemoveAll(Dir(dirs, id)); err != nil {
+	if err := takeAway(dirs, Dir(dirs, id)); err != nil {
 		return errs.Wrap("remove container", name, err)
 	}
 	link := filepath.Join(dirs.Root, "names", name)

@@ -68,6 +68,7 @@ func (e *Engine) Plan(ctx context.Context, req RunRequest) (plan.Plan, error) {
 
 // Start makes a container and starts it with this process's stdin, stdout and stderr.
 func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
+	go func() { _ = container.ForgetGone(e.dirs()) }() // it mostly waits for the disk, and so do we for other things
 	d, err := e.draft(ctx, req, false)
 	if err != nil {
 		return nil, err
@@ -231,12 +232,25 @@ func (r *Running) why(exit Exit) string {
 	return ""
 }
 
+// leaveGroup removes the cgroups. A pid namespace has ended all its processes with its PID
+// 1: then there is nobody to kill, as a rule.
+func (r *Running) leaveGroup(ctx context.Context) error {
+	if fresh(r.box.Spec.Namespaces.PID) {
+		brief, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		if r.group.Remove(brief) == nil {
+			return nil
+		}
+	}
+	return destroyGroup(ctx, r.group)
+}
+
 // end gives back what the container held, and removes or records it.
 func (r *Running) end(exit Exit) error {
 	_ = r.proc.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := destroyGroup(ctx, r.group); err != nil {
+	if err := r.leaveGroup(ctx); err != nil {
 		return err // the record of the lock stays: the next sweep tries again
 	}
 	if r.claim != 0 {
