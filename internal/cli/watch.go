@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,15 +26,21 @@ type watch struct {
 	deliver func(unix.Signal) // nil before the start
 }
 
+// soon is when signals begin to be received. Asking for one costs the Go runtime four
+// switches of threads, for all of them a millisecond of a start that takes five. Until then a
+// signal ends the command, and the container with it, as it would end any program that has
+// not had the time to ask for it either.
+const soon = 10 * time.Millisecond
+
 // watchSignals begins to receive. Without a proxy signals do to the command what they do to
 // any program, unless it has a terminal to put in order first.
 func watchSignals(proxy, terminal bool) *watch {
 	w := &watch{signals: make(chan os.Signal, 64), proxy: proxy, cancel: func() {}}
 	switch {
 	case proxy:
-		// The others are asked for once the container runs: each costs the Go runtime two
-		// switches of threads, all of them together half a millisecond.
-		signal.Notify(w.signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
+		time.AfterFunc(soon, func() {
+			signal.Notify(w.signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
+		})
 	case terminal:
 		signal.Notify(w.signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGCONT)
 	}
@@ -100,7 +107,7 @@ func (w *watch) started(deliver func(unix.Signal)) {
 	}
 	w.held, w.deliver = nil, deliver
 	if w.proxy {
-		go signal.Notify(w.signals, forwarded()...)
+		time.AfterFunc(soon, func() { signal.Notify(w.signals, forwarded()...) })
 	}
 }
 
