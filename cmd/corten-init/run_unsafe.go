@@ -7,8 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// report is the pipe to whoever started the container. It closes when the command runs;
-// before, it carries the errno that kept it from running.
+// report is the pipe to whoever started the container. First comes one byte: 0 when the
+// command runs, or the errno that kept it from running. At the end comes the command's
+// status, a moment before the kernel has taken the container apart; a pipe that closes
+// without one means that PID 1 was killed.
 const report = 3
 
 // The memory of the program: there is no heap.
@@ -47,7 +49,7 @@ func run(sp uintptr) {
 	if child == 0 {
 		execute(argv+8, envp)
 	}
-	sys(unix.SYS_CLOSE, report, 0, 0, 0)
+	say(0)
 	for {
 		sig, errno := sys(unix.SYS_RT_SIGTIMEDWAIT, addr(&signals), 0, 0, 8)
 		if errno != 0 {
@@ -61,11 +63,20 @@ func run(sp uintptr) {
 	}
 }
 
-// fork makes a process of its own; with so little memory a copy is as quick as sharing.
+// fork makes a process of its own; with so little memory a copy is as quick as sharing. We
+// go on when it has executed its program or died (CLONE_VFORK).
 //
 //go:nosplit
 func fork() (pid uintptr, errno syscall.Errno) {
-	return sys(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0)
+	return sys(unix.SYS_CLONE, unix.CLONE_VFORK|uintptr(unix.SIGCHLD), 0, 0, 0)
+}
+
+// say writes a byte to the report.
+//
+//go:nosplit
+func say(b uint32) {
+	status = b
+	sys(unix.SYS_WRITE, report, addr32(&status), 1, 0)
 }
 
 // reap collects every dead process, and ends with the command's status if it is among them.
@@ -84,6 +95,7 @@ func reap(child uintptr) {
 		if sig := status & 0x7f; sig != 0 {
 			code = 128 + sig
 		}
+		say(code)
 		exit(uintptr(code))
 	}
 }
@@ -183,8 +195,7 @@ func hasSlash(s uintptr) bool {
 //
 //go:nosplit
 func fail(errno syscall.Errno) {
-	status = uint32(errno)
-	sys(unix.SYS_WRITE, report, addr32(&status), 1, 0)
+	say(uint32(errno))
 	if errno == syscall.ENOENT || errno == syscall.ENOTDIR {
 		exit(127)
 	}

@@ -34,6 +34,14 @@ func takeAway(dirs Dirs, dir string) error {
 	return os.RemoveAll(dir)
 }
 
+// Hide takes away the directory of a container that has ended and wrote next to nothing,
+// ahead of Remove.
+func (x *Container) Hide() {
+	if left := lightAtMost; light(filepath.Join(x.Dir(), "upper"), &left) {
+		_ = moveTo(filepath.Join(x.dirs.Root, "gone"), x.Dir())
+	}
+}
+
 // moveTo moves a directory into folder, unless that is full.
 func moveTo(folder, dir string) error {
 	var st unix.Stat_t

@@ -53,6 +53,7 @@ type Running struct {
 	claim   uint32 // first host id of its range; 0: none
 	started time.Time
 	relay   *relay
+	report  *os.File      // from init; nil without
 	ended   chan struct{} // closed when the process is gone
 	idle    chan error    // what meanwhile came to
 }
@@ -146,15 +147,13 @@ func (d *draft) start() (*Running, error) {
 	}
 	r := &Running{ID: d.c.ID, box: d.box, claim: d.claim}
 	files := map[plan.Handle]*os.File{}
-	var report *os.File
 	if !d.c.Life.NoInit {
 		pr, pw, err := os.Pipe()
 		if err != nil {
 			return nil, errs.Wrap("make report pipe", "", err)
 		}
-		defer pr.Close()
 		defer pw.Close()
-		files[plan.Report], report = pw, pr
+		files[plan.Report], r.report = pw, pr
 	}
 	if r.relay, err = newRelay(d.c.Process, &p, files); err != nil {
 		return nil, err
@@ -171,11 +170,11 @@ func (d *draft) start() (*Running, error) {
 		return nil, err
 	}
 	r.group, r.Terminal = d.groups.Group, r.proc.Terminal
-	if report != nil {
+	if r.report != nil {
 		files[plan.Report].Close()
-		if err := readReport(report, d.c.Process.Args[0]); err != nil {
+		if errno, ok := r.heard(); ok && errno != 0 {
 			_, _ = r.proc.Wait()
-			return nil, err
+			return nil, launch.ExecError(d.c.Process.Args[0], unix.Errno(errno))
 		}
 	}
 	if d.c.Life.Remove {
@@ -184,13 +183,12 @@ func (d *draft) start() (*Running, error) {
 	return r, r.save()
 }
 
-// readReport waits until init has executed the command, or learns why it could not.
-func readReport(report *os.File, name string) error {
+// heard waits for the next byte of the report that init gives: first how the exec of the
+// command went, at the end its status.
+func (r *Running) heard() (byte, bool) {
 	var b [1]byte
-	if n, _ := report.Read(b[:]); n == 0 {
-		return nil
-	}
-	return launch.ExecError(name, unix.Errno(b[0]))
+	n, _ := unix.Read(int(r.report.Fd()), b[:]) // Fd makes it block: no detour by the poller
+	return b[0], n == 1
 }
 
 // Signal sends a signal to the container's main process.
@@ -198,6 +196,14 @@ func (r *Running) Signal(sig unix.Signal) error { return r.proc.Signal(sig) }
 
 // Wait waits for the end, records it, and removes what --rm says.
 func (r *Running) Wait() (Exit, error) {
+	if r.report != nil {
+		defer r.report.Close()
+		// The kernel takes a while to take the namespaces apart. Of our own part we do
+		// meanwhile what does not depend on it.
+		if _, ok := r.heard(); ok && r.box.Spec.Life.Remove {
+			r.box.Hide()
+		}
+	}
 	st, err := r.proc.Wait()
 	if err != nil {
 		return Exit{}, err
