@@ -10,7 +10,7 @@ import (
 func humanSize(n int64) string {
 	units := [...]string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
 	v, i := float64(n), 0
-	for v >= 1000 && i < len(units)-1 {
+	for v >= 999.5 && i < len(units)-1 { // which three digits would round up
 		v, i = v/1000, i+1
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64) + units[i]

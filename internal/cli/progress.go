@@ -164,19 +164,7 @@ func (p *progress) draw() {
 	if err != nil || width < 20 || height < 3 {
 		width, height = 80, 24
 	}
-	show := p.lines
-	hidden := len(show) - (height - 2)
-	if hidden > 0 { // what is finished goes first
-		show = nil
-		for i, l := range p.lines {
-			if l.over && hidden > 0 || len(p.lines)-i > height-2 && len(show) >= height-2 {
-				hidden--
-				continue
-			}
-			show = append(show, l)
-		}
-		show = show[:min(len(show), height-2)]
-	}
+	show := p.visible(height - 2)
 	var b strings.Builder
 	if p.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA", p.drawn) // cursor up, ECMA-48 CUU
@@ -190,6 +178,20 @@ func (p *progress) draw() {
 	b.WriteString("\x1b[J") // erase what a longer list left below, ED
 	p.drawn = strings.Count(b.String(), "\n")
 	_, _ = p.out.WriteString(b.String())
+}
+
+// visible is the layers that there is room for. Finished ones are left out first.
+func (p *progress) visible(room int) []*progressLine {
+	var show []*progressLine
+	excess := len(p.lines) - room
+	for _, l := range p.lines {
+		if l.over && excess > 0 {
+			excess--
+			continue
+		}
+		show = append(show, l)
+	}
+	return show[:min(len(show), room)]
 }
 
 // text is one line of at most width columns: "2d456493238d: Pulling [====>    ] 12MB/96MB".

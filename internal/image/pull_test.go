@@ -432,7 +432,11 @@ func TestTreeOfAnotherKind(t *testing.T) {
 // The kind of tree is found out once a boot.
 func TestTreeKindIsRemembered(t *testing.T) {
 	needMounts(t)
-	l := newLibrary(t, "")
+	dir := filepath.Join(t.TempDir(), "with:colon, comma")
+	l, err := Open(filepath.Join(dir, "root"), filepath.Join(dir, "run"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if k, err := l.treeKind(); err != nil || k != store.EROFS {
 		t.Fatal(k, err)
 	}
