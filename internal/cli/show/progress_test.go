@@ -1,10 +1,11 @@
-package cli
+package show
 
 import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,13 +103,13 @@ func TestProgressOnTerminals(t *testing.T) {
 	for _, size := range [][2]int{{80, 24}, {40, 8}, {24, 4}, {200, 60}} {
 		t.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(t *testing.T) {
 			out, read := terminal(t, size[0], size[1])
-			p := (&app{env: Env{Stderr: out}}).newProgress("Pulling", false)
+			p := NewProgress(out, "Pulling")
 			const layers = 12
-			p.tell(engine.ImageEvent{Stage: engine.ImageAbsent, Name: "app:1"})
-			p.tell(engine.ImageEvent{Stage: engine.ImagePulling, Name: "a/b:1"})
+			p.Tell(engine.ImageEvent{Stage: engine.ImageAbsent, Name: "app:1"})
+			p.Tell(engine.ImageEvent{Stage: engine.ImagePulling, Name: "a/b:1"})
 			at := [layers]int64{}
 			for i := range layers {
-				p.tell(engine.ImageEvent{Stage: engine.LayerWaiting, Layer: layerName(i), Total: 1000})
+				p.Tell(engine.ImageEvent{Stage: engine.LayerWaiting, Layer: layerName(i), Total: 1000})
 			}
 			for left := layers * 10; left > 0; {
 				i := rand.IntN(layers)
@@ -117,18 +118,18 @@ func TestProgressOnTerminals(t *testing.T) {
 				}
 				left--
 				at[i] += 100
-				p.tell(engine.ImageEvent{Stage: engine.LayerFetching, Layer: layerName(i), Done: at[i], Total: 1000})
+				p.Tell(engine.ImageEvent{Stage: engine.LayerFetching, Layer: layerName(i), Done: at[i], Total: 1000})
 				if at[i] == 1000 {
-					p.tell(engine.ImageEvent{Stage: engine.LayerComplete, Layer: layerName(i)})
+					p.Tell(engine.ImageEvent{Stage: engine.LayerComplete, Layer: layerName(i)})
 				}
 				p.mu.Lock()
 				p.draw()
 				p.mu.Unlock()
 			}
-			p.tell(engine.ImageEvent{Stage: engine.ImageArrived})
-			p.tell(engine.ImageEvent{Stage: engine.ImagePulling, Name: "c/d:1"})
-			p.close()
-			p.tell(engine.ImageEvent{Stage: engine.ImagePulling, Name: "too late"})
+			p.Tell(engine.ImageEvent{Stage: engine.ImageArrived})
+			p.Tell(engine.ImageEvent{Stage: engine.ImagePulling, Name: "c/d:1"})
+			p.Close()
+			p.Tell(engine.ImageEvent{Stage: engine.ImagePulling, Name: "too late"})
 			s := read()
 			text := strings.Join(s.lines, "\n")
 			shown := strings.Count(text, ": Pull comp")
@@ -148,7 +149,7 @@ func TestProgressWithoutTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p := (&app{env: Env{Stderr: f}}).newProgress("Pulling", false)
+	p := NewProgress(f, "Pulling")
 	one, two := layerName(1), layerName(2)
 	for _, ev := range []engine.ImageEvent{
 		{Stage: engine.ImagePulling, Name: "a\x1b[2Jb"},
@@ -161,9 +162,9 @@ func TestProgressWithoutTerminal(t *testing.T) {
 		{Stage: engine.LayerComplete, Layer: two},
 		{Stage: engine.ImageArrived},
 	} {
-		p.tell(ev)
+		p.Tell(ev)
 	}
-	p.close()
+	p.Close()
 	got, err := os.ReadFile(f.Name())
 	want := "Pulling a?[2Jb\n" + one.Short() + ": Already exists\n" + two.Short() + ": Pulling fs layer\n" +
 		two.Short() + ": Retrying: cut off\nRetrying manifest x: busy\n" + two.Short() + ": Pull complete\n"
@@ -173,7 +174,7 @@ func TestProgressWithoutTerminal(t *testing.T) {
 }
 
 func TestProgressBar(t *testing.T) {
-	l := progressLine{id: "0123456789ab", state: "Pulling", at: 25_000_000, total: 100_000_000}
+	l := line{id: "0123456789ab", state: "Pulling", at: 25_000_000, total: 100_000_000}
 	for width, want := range map[int]string{
 		60: "0123456789ab: Pulling [======>                  ] 25MB/100MB",
 		40: "0123456789ab: Pulling 25MB/100MB",
@@ -185,21 +186,44 @@ func TestProgressBar(t *testing.T) {
 	}
 }
 
-func TestHumanSize(t *testing.T) {
+func TestSize(t *testing.T) {
 	for n, want := range map[int64]string{0: "0B", 999: "999B", 1000: "1kB", 1234: "1.23kB", 123_456_789: "123MB", 1_500_000_000: "1.5GB", 999_499: "999kB", 999_999: "1MB"} {
-		if got := humanSize(n); got != want {
+		if got := Size(n); got != want {
 			t.Errorf("%d is %s, want %s", n, got, want)
 		}
 	}
 }
 
-func TestHumanAge(t *testing.T) {
+func TestAge(t *testing.T) {
 	day := 24 * time.Hour
 	for d, want := range map[time.Duration]string{-time.Hour: "Less than a second", time.Second: "1 second", 59 * time.Second: "59 seconds",
 		time.Minute: "About a minute", 30 * time.Minute: "30 minutes", time.Hour: "About an hour", 5 * time.Hour: "5 hours",
 		3 * day: "3 days", 15 * day: "2 weeks", 70 * day: "2 months", 800 * day: "2 years"} {
-		if got := humanAge(d); got != want {
+		if got := Age(d); got != want {
 			t.Errorf("%v is %s, want %s", d, got, want)
 		}
 	}
+}
+
+// openPTY opens a terminal: the side that a user or we read, and the side that programs have.
+func openPTY(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("no terminals here:", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { slave.Close() })
+	return master, slave
 }
