@@ -25,7 +25,7 @@ build:
 run: build
 	@bin/corten run --rm host sh -c 'echo "Hello from a container on $$(. /etc/os-release; echo $$PRETTY_NAME)."; \
 	  echo "I am $$(id -un) in here, host id $$(awk "{print \$$2; exit}" /proc/self/uid_map) outside."; \
-	  echo "My processes:"; ps -o pid,user,args'
+	  echo "My processes:"; ps -o pid,user,comm'
 
 test: test-packages build check
 	$(GO) test ./...
