@@ -48,10 +48,41 @@ func ClaimIDs(dirs Dirs, id spec.ContainerID) (host uint32, err error) {
 }
 
 // ReleaseIDs frees the range that begins at host, if it is this container's.
-func ReleaseIDs(dirs Dirs, id spec.ContainerID, host uint32) bool {
+func ReleaseIDs(dirs Dirs, id spec.ContainerID, host uint32) error {
 	path := filepath.Join(dirs.Run, "ids", strconv.FormatUint(uint64((host-firstRange)/rangeSize), 10))
+	_, err := release(path, id)
+	return err
+}
+
+// release removes a claim if it is this container's, and reports whether it was.
+func release(path string, id spec.ContainerID) (bool, error) {
 	holder, err := os.Readlink(path)
-	return err == nil && holder == string(id) && os.Remove(path) == nil
+	if errors.Is(err, fs.ErrNotExist) || err == nil && holder != string(id) {
+		return false, nil
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	return err == nil, errs.Wrap("release ids of container", id.Short(), err)
+}
+
+// releaseAll frees a range whose number is not known. Nearly always it is the first that the
+// container would have tried.
+func releaseAll(dirs Dirs, id spec.ContainerID) error {
+	folder := filepath.Join(dirs.Run, "ids")
+	path := filepath.Join(folder, strconv.FormatUint(uint64(firstChoice(id)), 10))
+	if found, err := release(path, id); found || err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		_, rerr := release(filepath.Join(folder, e.Name()), id)
+		err = errors.Join(err, rerr)
+	}
+	return err
 }
 
 // Map is the map of a range for both users and groups.

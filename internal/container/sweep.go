@@ -86,7 +86,9 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo) error {
 	if err := undo.KillGroups(r.Groups); err != nil {
 		return err
 	}
-	releaseAll(dirs, id)
+	if err := releaseAll(dirs, id); err != nil {
+		return err
+	}
 	_, err := os.Stat(filepath.Join(Dir(dirs, id), "spec.json"))
 	if r.Remove || err != nil { // without a spec it died before it was complete
 		if err := undo.RemoveVolumes(id, r.Volumes); err != nil {
@@ -102,20 +104,4 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo) error {
 	st.Message = "the command that ran it was killed, and the container with it"
 	x := &Container{Spec: &spec.Container{ID: id, Name: r.Name}, dirs: dirs}
 	return x.SetState(st)
-}
-
-// releaseAll frees the id range of a container whose range number is not known. Nearly
-// always it is the first that the container would have tried.
-func releaseAll(dirs Dirs, id spec.ContainerID) {
-	if ReleaseIDs(dirs, id, LikelyIDs(id)) {
-		return
-	}
-	folder := filepath.Join(dirs.Run, "ids")
-	entries, _ := os.ReadDir(folder)
-	for _, e := range entries {
-		path := filepath.Join(folder, e.Name())
-		if holder, err := os.Readlink(path); err == nil && holder == string(id) {
-			_ = os.Remove(path)
-		}
-	}
 }

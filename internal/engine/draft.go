@@ -285,22 +285,25 @@ func (d *draft) filter() (*plan.Filter, error) {
 
 // discard gives back what a draft that does not become a container has claimed.
 func (d *draft) discard() {
+	for _, v := range d.volumes {
+		_ = v.Close() // those that were not filled are their next user's to fill
+	}
 	if d.box == nil {
 		return
 	}
+	var err error
 	if d.grouped {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if destroyGroup(ctx, d.groups.Group) != nil {
-			d.box.Abandon() // what is alive still uses all of it: the next sweep tries again
-			return
-		}
+		err = destroyGroup(ctx, d.groups.Group)
 	}
-	if d.claim != 0 {
-		container.ReleaseIDs(d.e.dirs(), d.c.ID, d.claim)
+	if err == nil {
+		err = giveBack(d.box, d.claim, true)
 	}
-	d.leaveVolumes()
-	_ = removeVolumes(d.e.cfg.Root, d.c.AnonymousVolumes())
+	if err != nil {
+		d.box.Abandon() // the next sweep tries again
+		return
+	}
 	_ = d.box.Remove()
 }
 

@@ -263,25 +263,44 @@ func (r *Running) leaveGroup(ctx context.Context) error {
 	return destroyGroup(ctx, r.group)
 }
 
-// end gives back what the container held, and removes or records it.
+// end gives back what the container held, and removes or records it. What does not succeed
+// the next sweep tries again, by the record that then stays.
 func (r *Running) end(exit Exit) error {
 	_ = r.proc.Close()
+	err := r.giveBack()
+	remove := r.box.Spec.Life.Remove
+	if err == nil && !remove {
+		err = r.box.SetState(container.State{Status: container.Exited, Started: r.started, Finished: time.Now(),
+			ExitCode: exit.Code, OOM: exit.Message != "" && exit.Signal == unix.SIGKILL, Message: exit.Message})
+	}
+	switch {
+	case err != nil:
+		r.box.Abandon()
+		return err
+	case remove:
+		return errors.Join(r.box.Remove(), releaseImage(r.box.Dirs(), r.box.Spec))
+	}
+	return r.box.Unlock()
+}
+
+// giveBack ends what may still be alive and gives up all but the directory and the name.
+func (r *Running) giveBack() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := r.leaveGroup(ctx); err != nil {
-		return err // the record of the lock stays: the next sweep tries again
-	}
-	if r.claim != 0 {
-		container.ReleaseIDs(r.box.Dirs(), r.ID, r.claim)
-	}
-	if r.box.Spec.Life.Remove {
-		return errors.Join(removeVolumes(r.box.Dirs().Root, r.box.Spec.AnonymousVolumes()), r.box.Remove(),
-			releaseImage(r.box.Dirs(), r.box.Spec))
-	}
-	err := r.box.SetState(container.State{Status: container.Exited, Started: r.started, Finished: time.Now(),
-		ExitCode: exit.Code, OOM: exit.Message != "" && exit.Signal == unix.SIGKILL, Message: exit.Message})
-	if err != nil {
 		return err
 	}
-	return r.box.Unlock()
+	return giveBack(r.box, r.claim, r.box.Spec.Life.Remove)
+}
+
+func giveBack(box *container.Container, claim uint32, remove bool) error {
+	if claim != 0 {
+		if err := container.ReleaseIDs(box.Dirs(), box.Spec.ID, claim); err != nil {
+			return err
+		}
+	}
+	if !remove {
+		return nil
+	}
+	return removeVolumes(box.Dirs().Root, box.Spec.AnonymousVolumes())
 }

@@ -131,13 +131,6 @@ func (d *draft) seeded(name string, copied bool) error {
 	return nil
 }
 
-// leaveVolumes leaves volumes that were not filled to their next user.
-func (d *draft) leaveVolumes() {
-	for _, v := range d.volumes {
-		_ = v.Close()
-	}
-}
-
 func removeVolumes(root string, names []string) error {
 	var all []error
 	for _, n := range names {
