@@ -130,7 +130,7 @@ func count(n int) string {
 func writeFeature(w io.Writer, f engine.Feature) {
 	detail := f.Detail
 	if f.Instead != "" {
-		detail += "; here " + f.Instead + " does the same"
+		detail += "; instead: " + f.Instead
 	}
 	if detail != "" {
 		detail = ": " + detail

@@ -17,9 +17,14 @@ import (
 // Record is what run/active/ID says: what has to be undone when the container's owner is
 // gone. It is complete before anything of it is done.
 type Record struct {
-	Name   string   `json:"name"`
-	Groups []string `json:"groups,omitempty"` // cgroup directories to empty and remove
-	Remove bool     `json:"remove,omitempty"` // --rm
+	Name    string   `json:"name"`
+	Groups  []string `json:"groups,omitempty"`  // cgroup directories to empty and remove
+	Volumes []string `json:"volumes,omitempty"` // anonymous ones, which go with the container
+	Remove  bool     `json:"remove,omitempty"`  // --rm
+}
+
+func recordOf(c *spec.Container, groups []string) Record {
+	return Record{Name: c.Name, Groups: groups, Volumes: c.AnonymousVolumes(), Remove: c.Life.Remove}
 }
 
 // Lock is the right to look after a container: the file run/active/ID, flocked. The file
@@ -102,75 +107,8 @@ func sameFile(f *os.File, path string) bool {
 
 // Undo is what other packages do to undo what a container held.
 type Undo struct {
-	KillGroups    func(dirs []string) error // ends all processes and removes the groups
-	RemoveVolumes func(names []string) error
-}
-
-// Sweep undoes what dead owners left: processes, cgroups, id ranges, and the containers
-// themselves if they were to be removed. What it meets and cannot undo is returned; it
-// stays for the next sweep.
-func Sweep(dirs Dirs, undo Undo) error {
-	folder := filepath.Join(dirs.Run, "active")
-	entries, err := os.ReadDir(folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return errs.Wrap("look for dead containers in", folder, err)
-	}
-	var all []error
-	for _, e := range entries {
-		l, r := orphan(filepath.Join(folder, e.Name()))
-		if l == nil {
-			continue
-		}
-		if err := bury(dirs, spec.ContainerID(e.Name()), r, undo); err != nil {
-			all = append(all, err)
-			_ = l.file.Close() // the record stays
-			continue
-		}
-		all = append(all, l.release())
-	}
-	return errors.Join(all...)
-}
-
-// bury ends and undoes one container whose owner died.
-func bury(dirs Dirs, id spec.ContainerID, r Record, undo Undo) error {
-	if err := undo.KillGroups(r.Groups); err != nil {
-		return errs.Wrap("clean up container", id.Short(), err)
-	}
-	releaseAll(dirs, id)
-	if r.Remove {
-		if c, err := ReadSpec(dirs, id); err == nil {
-			if err := undo.RemoveVolumes(c.AnonymousVolumes()); err != nil {
-				return err
-			}
-		}
-		return remove(dirs, id, r.Name)
-	}
-	x := &Container{Spec: &spec.Container{ID: id, Name: r.Name}, dirs: dirs}
-	if _, err := os.Stat(filepath.Join(x.Dir(), "spec.json")); err != nil {
-		return remove(dirs, id, r.Name) // it died before it was complete
-	}
-	st, err := ReadState(dirs, id)
-	if err != nil || st.Status != Running {
-		return nil
-	}
-	st.Status, st.PID, st.ExitCode = Exited, 0, 137
-	st.Message = "the command that ran it was killed, and the container with it"
-	return x.SetState(st)
-}
-
-// releaseAll frees the id range of a container whose range number is not known.
-func releaseAll(dirs Dirs, id spec.ContainerID) {
-	folder := filepath.Join(dirs.Run, "ids")
-	entries, _ := os.ReadDir(folder)
-	for _, e := range entries {
-		path := filepath.Join(folder, e.Name())
-		if holder, err := os.Readlink(path); err == nil && holder == string(id) {
-			_ = os.Remove(path)
-		}
-	}
+	KillGroups    func(dirs []string) error                          // ends all processes and removes the groups
+	RemoveVolumes func(maker spec.ContainerID, names []string) error // and what the maker left half-made
 }
 
 // ReadSpec reads spec.json.

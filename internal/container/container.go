@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -68,7 +69,7 @@ func NewID() spec.ContainerID {
 // Create takes the lock of a new container, makes its directory and claims its name. Until
 // Save has written its spec it is not complete, and Sweep removes it if we die.
 func Create(dirs Dirs, c *spec.Container, groups []string) (*Container, error) {
-	l, err := lock(dirs, c.ID, Record{Name: c.Name, Groups: groups, Remove: c.Life.Remove})
+	l, err := lock(dirs, c.ID, recordOf(c, groups))
 	if err != nil {
 		return nil, err
 	}
@@ -105,35 +106,6 @@ func makeDirs(dir string) error {
 	return os.Chmod(filepath.Join(dir, "upper"), 0o755)
 }
 
-// claimName makes names/NAME a symbolic link to the id: the creation of a link is atomic
-// and fails if there is one.
-func (x *Container) claimName() error {
-	names := filepath.Join(x.dirs.Root, "names")
-	link := filepath.Join(names, x.Spec.Name)
-	for {
-		err := os.Symlink(string(x.Spec.ID), link)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, fs.ErrNotExist):
-			if err := os.MkdirAll(names, 0o700); err != nil {
-				return errs.Wrap("claim name", x.Spec.Name, err)
-			}
-		case errors.Is(err, fs.ErrExist):
-			holder, _ := os.Readlink(link)
-			if _, err := os.Stat(filepath.Join(x.dirs.Root, "containers", holder)); holder != "" && errors.Is(err, fs.ErrNotExist) {
-				// The directory is made before the name, so a name without one is a leftover.
-				_ = os.Remove(link)
-				continue
-			}
-			return errs.New(errs.Exists, "name container", x.Spec.Name, errors.New("container "+spec.ContainerID(holder).Short()+" has that name")).
-				WithHint("choose another --name, or remove that container")
-		default:
-			return errs.Wrap("claim name", x.Spec.Name, err)
-		}
-	}
-}
-
 // Dirs is the state folders that the container is in.
 func (x *Container) Dirs() Dirs { return x.dirs }
 
@@ -145,38 +117,58 @@ func Dir(dirs Dirs, id spec.ContainerID) string {
 	return filepath.Join(dirs.Root, "containers", string(id))
 }
 
-// Save writes the description and the first state.
+// Save writes the description. That of a container which is kept outlasts a power cut, as
+// what it wrote does; the other's may be found empty, and it is removed then.
 func (x *Container) Save() error {
-	if err := writeJSON(filepath.Join(x.Dir(), "spec.json"), x.Spec); err != nil {
-		return errs.Wrap("save container", x.Spec.Name, err)
+	d := disk.Durable
+	if x.Spec.Life.Remove {
+		d = disk.Volatile
 	}
-	return nil
+	return errs.Wrap("save container", x.Spec.Name, writeJSON(filepath.Join(x.Dir(), "spec.json"), x.Spec, d))
 }
 
-// SetState replaces state.json.
+// SetState replaces state.json. How a container ended outlasts a power cut.
 func (x *Container) SetState(s State) error {
 	s.Version = spec.Version
-	return errs.Wrap("save state of container", x.Spec.Name, writeJSON(filepath.Join(x.Dir(), "state.json"), s))
+	d := disk.Volatile
+	if s.Status == Exited {
+		d = disk.Durable
+	}
+	return errs.Wrap("save state of container", x.Spec.Name, writeJSON(filepath.Join(x.Dir(), "state.json"), s, d))
 }
 
-// writeJSON replaces a file at once: a reader sees the old bytes or the new ones.
-func writeJSON(path string, v any) error {
+// writeJSON replaces a file at once: a reader sees the old bytes or the new ones. One that
+// was killed leaves at most the file NAME.new, which the next writer takes over.
+func writeJSON(path string, v any, d disk.Durability) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
 		return err
 	}
-	return os.Rename(tmp, path)
+	_, err = f.Write(append(b, '\n'))
+	if err == nil && d == disk.Durable {
+		err = f.Sync() // before it has the name: a power cut could leave that on no content
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil || d != disk.Durable {
+		return err
+	}
+	return disk.SyncDir(filepath.Dir(path))
 }
 
-// Remove removes the container and lets go of its name and lock.
+// Remove removes the container and lets go of its name and lock. If that does not succeed
+// the record stays, for the next sweep to try again.
 func (x *Container) Remove() error {
-	err := remove(x.dirs, x.Spec.ID, x.Spec.Name)
-	_ = x.Unlock()
-	return err
+	if err := remove(x.dirs, x.Spec.ID, x.Spec.Name); err != nil {
+		x.Abandon()
+		return err
+	}
+	return x.Unlock()
 }
 
 // remove takes away the directory first and the name last: a name whose directory is gone
@@ -185,11 +177,7 @@ func remove(dirs Dirs, id spec.ContainerID, name string) error {
 	if err := takeAway(dirs, Dir(dirs, id)); err != nil {
 		return errs.Wrap("remove container", name, err)
 	}
-	link := filepath.Join(dirs.Root, "names", name)
-	if holder, err := os.Readlink(link); err == nil && holder == string(id) {
-		_ = os.Remove(link)
-	}
-	return nil
+	return dropName(dirs, name, id)
 }
 
 // Unlock lets go of the lock, when all that its record names is undone; the container
@@ -201,4 +189,12 @@ func (x *Container) Unlock() error {
 	l := x.lock
 	x.lock = nil
 	return l.release()
+}
+
+// Abandon lets go of the lock and leaves the record behind, as death would.
+func (x *Container) Abandon() {
+	if x.lock != nil {
+		_ = x.lock.file.Close()
+		x.lock = nil
+	}
 }

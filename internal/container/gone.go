@@ -19,19 +19,25 @@ const (
 	lightBytes  = 64 << 10 // and their content
 )
 
-// takeAway makes a container's directory disappear.
+// takeAway makes a container's directory disappear, at once: who is killed while he removes
+// a large one leaves the rest in ROOT/gone, and not half of a container.
 func takeAway(dirs Dirs, dir string) error {
-	if left := lightAtMost; light(filepath.Join(dir, "upper"), &left) {
-		gone := filepath.Join(dirs.Root, "gone")
-		err := moveTo(gone, dir)
-		if errors.Is(err, fs.ErrNotExist) && os.Mkdir(gone, 0o700) == nil {
-			err = moveTo(gone, dir)
-		}
-		if err == nil {
-			return nil
-		}
+	gone := filepath.Join(dirs.Root, "gone")
+	if left := lightAtMost; light(filepath.Join(dir, "upper"), &left) && moveTo(gone, dir) == nil {
+		return nil
 	}
-	return os.RemoveAll(dir)
+	err := os.Mkdir(gone, 0o700)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		err = os.Rename(dir, filepath.Join(gone, filepath.Base(dir)))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil { // such as a full disk, on which there is room for less and not for more
+		_ = os.Remove(filepath.Join(dir, "spec.json")) // without it the rest is a leftover
+		return os.RemoveAll(dir)
+	}
+	return os.RemoveAll(filepath.Join(gone, filepath.Base(dir)))
 }
 
 // Hide takes away the directory of a container that has ended and wrote next to nothing,

@@ -47,12 +47,11 @@ func ClaimIDs(dirs Dirs, id spec.ContainerID) (host uint32, err error) {
 		WithHint("stop containers, or start this one with --userns host")
 }
 
-// ReleaseIDs frees the range that begins at host, if it is still this container's.
-func ReleaseIDs(dirs Dirs, id spec.ContainerID, host uint32) {
+// ReleaseIDs frees the range that begins at host, if it is this container's.
+func ReleaseIDs(dirs Dirs, id spec.ContainerID, host uint32) bool {
 	path := filepath.Join(dirs.Run, "ids", strconv.FormatUint(uint64((host-firstRange)/rangeSize), 10))
-	if holder, err := os.Readlink(path); err == nil && holder == string(id) {
-		_ = os.Remove(path)
-	}
+	holder, err := os.Readlink(path)
+	return err == nil && holder == string(id) && os.Remove(path) == nil
 }
 
 // Map is the map of a range for both users and groups.

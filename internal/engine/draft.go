@@ -29,7 +29,7 @@ type draft struct {
 	grouped bool // the groups are made
 	box     *container.Container
 	claim   uint32 // first host id of its range; 0: none
-	seeding []*volume.Volume
+	volumes []*volume.Volume
 	files   []plan.File
 	sources []plan.Source
 }
@@ -49,9 +49,9 @@ func (e *Engine) draft(ctx context.Context, req RunRequest, dry bool) (*draft, e
 		return nil, err
 	}
 	if dry {
-		err = d.pretend()
+		err = d.pretend(ctx)
 	} else {
-		err = d.claimAll()
+		err = d.claimAll(ctx)
 	}
 	if err != nil {
 		d.discard()
@@ -71,6 +71,7 @@ func (d *draft) complete() {
 		c.Name = c.ID.Short()
 	}
 	c.Complete(d.base.config)
+	d.nameVolumes()
 	if c.Namespaces.Hostname == "" && fresh(c.Namespaces.UTS) {
 		c.Namespaces.Hostname = c.ID.Short()
 	}
@@ -87,8 +88,12 @@ func (d *draft) complete() {
 func fresh(ns spec.Namespace) bool { return ns.Mode == spec.Private || ns.Mode == spec.Shareable }
 
 // claimAll makes the directory and claims a range of ids.
-func (d *draft) claimAll() error {
+func (d *draft) claimAll(ctx context.Context) error {
 	box, err := container.Create(d.e.dirs(), d.c, d.groups.Group)
+	if errs.Is(err, errs.Exists) { // whoever has the name may be dead
+		_ = d.e.sweep()
+		box, err = container.Create(d.e.dirs(), d.c, d.groups.Group)
+	}
 	if err != nil {
 		return err
 	}
@@ -102,18 +107,18 @@ func (d *draft) claimAll() error {
 	if err := d.resolveUser(); err != nil {
 		return err
 	}
-	return d.findSources(false)
+	return d.findSources(ctx, false)
 }
 
 // pretend fills in what claimAll would, without touching anything.
-func (d *draft) pretend() error {
+func (d *draft) pretend(ctx context.Context) error {
 	if d.c.Namespaces.User.Mode == spec.UserAuto {
 		d.mapIDs(container.LikelyIDs(d.c.ID))
 	}
 	if err := d.resolveUser(); err != nil {
 		return err
 	}
-	return d.findSources(true)
+	return d.findSources(ctx, true)
 }
 
 func (d *draft) mapIDs(host uint32) {
@@ -287,14 +292,17 @@ func (d *draft) discard() {
 	if d.grouped {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		_ = destroyGroup(ctx, d.groups.Group)
+		if destroyGroup(ctx, d.groups.Group) != nil {
+			d.box.Abandon() // what is alive still uses all of it: the next sweep tries again
+			return
+		}
 	}
 	if d.claim != 0 {
 		container.ReleaseIDs(d.e.dirs(), d.c.ID, d.claim)
 	}
-	_ = d.settleVolumes(false)
-	_ = d.box.Remove()
+	d.leaveVolumes()
 	_ = removeVolumes(d.e.cfg.Root, d.c.AnonymousVolumes())
+	_ = d.box.Remove()
 }
 
 // exists reports whether a path is there, and whether it is something else than a

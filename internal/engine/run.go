@@ -14,6 +14,7 @@ import (
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/volume"
 )
 
 // PullPolicy says when run asks the registry.
@@ -115,7 +116,9 @@ func (e *Engine) sweep() error {
 			defer cancel()
 			return destroyGroup(ctx, cgroup.Group(dirs))
 		},
-		RemoveVolumes: func(names []string) error { return removeVolumes(e.cfg.Root, names) },
+		RemoveVolumes: func(maker spec.ContainerID, names []string) error {
+			return errors.Join(volume.Forget(e.cfg.Root, string(maker)), removeVolumes(e.cfg.Root, names))
+		},
 	})
 }
 
@@ -140,6 +143,9 @@ func (d *draft) start() (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.settleVolumes(); err != nil {
+		return nil, err
+	}
 	if !d.c.Life.Remove {
 		if err := d.box.Save(); err != nil {
 			return nil, err
@@ -159,14 +165,9 @@ func (d *draft) start() (*Running, error) {
 		return nil, err
 	}
 	r.started = time.Now()
-	r.proc, err = launch.Start(p, launch.Env{Files: files, MakeGroups: d.makeGroups})
+	r.proc, err = launch.Start(p, launch.Env{Files: files, MakeGroups: d.makeGroups, Seeded: d.seeded})
 	r.relay.started()
 	if err != nil {
-		return nil, err
-	}
-	if err := d.settleVolumes(true); err != nil {
-		_ = r.proc.Signal(unix.SIGKILL)
-		_, _ = r.proc.Wait()
 		return nil, err
 	}
 	r.group, r.Terminal = d.groups.Group, r.proc.Terminal
@@ -180,7 +181,12 @@ func (d *draft) start() (*Running, error) {
 	if d.c.Life.Remove {
 		return r, nil
 	}
-	return r, r.save()
+	if err := r.save(); err != nil {
+		_ = r.proc.Signal(unix.SIGKILL)
+		_, _ = r.proc.Wait()
+		return nil, err
+	}
+	return r, nil
 }
 
 // heard waits for the next byte of the report that init gives: first how the exec of the

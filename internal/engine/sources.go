@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/cortenhq/corten/internal/container"
@@ -14,7 +16,12 @@ import (
 )
 
 // findSources asks the host about what the container mounts.
-func (d *draft) findSources(dry bool) error {
+func (d *draft) findSources(ctx context.Context, dry bool) error {
+	if !dry {
+		if err := d.openVolumes(ctx); err != nil {
+			return err
+		}
+	}
 	d.sources = make([]plan.Source, len(d.c.Mounts))
 	for i := range d.c.Mounts {
 		m := &d.c.Mounts[i]
@@ -23,7 +30,7 @@ func (d *draft) findSources(dry bool) error {
 		case spec.Bind:
 			d.sources[i], err = bindSource(m, dry)
 		case spec.Volume:
-			d.sources[i], err = d.volumeSource(m, dry)
+			d.sources[i], err = d.volumeSource(m)
 		}
 		if err != nil {
 			return err
@@ -52,40 +59,83 @@ func bindSource(m *spec.Mount, dry bool) (plan.Source, error) {
 	return plan.Source{Path: m.Source, File: file}, nil
 }
 
-// volumeSource finds or makes a volume. A new one is filled from the image while the
-// container is started, unless the user says no.
-func (d *draft) volumeSource(m *spec.Mount, dry bool) (plan.Source, error) {
-	if m.Source == "" {
-		m.Source, m.Anonymous = string(container.NewID()), true
-	}
-	if dry {
-		data := filepath.Join(volume.Dir(d.e.cfg.Root, m.Source), "_data")
-		there, _, err := exists(data)
-		return plan.Source{Path: data, Seed: !there && !m.NoCopy && !d.c.Image.Platform}, err
-	}
-	v, err := volume.Open(d.e.cfg.Root, m.Source)
-	if err != nil {
-		return plan.Source{}, err
-	}
-	if v.New() {
-		d.seeding = append(d.seeding, v)
-	}
-	return plan.Source{Path: v.Data(), Seed: v.New() && !m.NoCopy && !d.c.Image.Platform}, nil
-}
-
-// settleVolumes records that new volumes have their first content, or, if the start did
-// not get that far, leaves them to their next user.
-func (d *draft) settleVolumes(filled bool) error {
-	var all []error
-	for _, v := range d.seeding {
-		if filled {
-			all = append(all, v.Filled())
-		} else {
-			all = append(all, v.Close())
+// nameVolumes gives names to the volumes that the user gave none.
+func (d *draft) nameVolumes() {
+	for i := range d.c.Mounts {
+		if m := &d.c.Mounts[i]; m.Type == spec.Volume && m.Source == "" {
+			m.Source, m.Anonymous = string(container.NewID()), true
 		}
 	}
-	d.seeding = nil
-	return errors.Join(all...)
+}
+
+// openVolumes finds or makes each volume once, in the order of their names: a command that
+// waits for another one to fill a volume must not have what that one waits for.
+func (d *draft) openVolumes(ctx context.Context) error {
+	var names []string
+	for _, m := range d.c.Mounts {
+		if m.Type == spec.Volume {
+			names = append(names, m.Source)
+		}
+	}
+	slices.Sort(names)
+	for _, n := range slices.Compact(names) {
+		v, err := volume.Open(ctx, d.e.cfg.Root, n, string(d.c.ID))
+		if err != nil {
+			return err
+		}
+		d.volumes = append(d.volumes, v)
+	}
+	return nil
+}
+
+// volumeSource is a volume as the source of a mount. A new one is filled from the image
+// while the container is started, unless the user says no; one that is mounted twice from
+// what is at the first place.
+func (d *draft) volumeSource(m *spec.Mount) (plan.Source, error) {
+	path := filepath.Join(volume.Dir(d.e.cfg.Root, m.Source), "_data")
+	isNew := false
+	if i := slices.IndexFunc(d.volumes, func(v *volume.Volume) bool { return v.Name == m.Source }); i >= 0 {
+		isNew = d.volumes[i].New()
+	} else { // dry
+		there, _, err := exists(path)
+		if err != nil {
+			return plan.Source{}, errs.Wrap("find volume", m.Source, err)
+		}
+		isNew = !there
+	}
+	seeded := slices.ContainsFunc(d.sources, func(s plan.Source) bool { return s.Path == path && s.Seed })
+	return plan.Source{Path: path, Seed: isNew && !seeded && !m.NoCopy && !d.c.Image.Platform}, nil
+}
+
+// settleVolumes records that new volumes have their first content if they begin empty. The
+// others are settled when they are filled, which is before the container sees them.
+func (d *draft) settleVolumes() error {
+	for _, v := range d.volumes {
+		if slices.ContainsFunc(d.sources, func(s plan.Source) bool { return s.Path == v.Data() && s.Seed }) {
+			continue
+		}
+		if err := v.Filled(false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seeded is told by the launch that a volume has its first content.
+func (d *draft) seeded(name string, copied bool) error {
+	for _, v := range d.volumes {
+		if v.Name == name {
+			return v.Filled(copied)
+		}
+	}
+	return nil
+}
+
+// leaveVolumes leaves volumes that were not filled to their next user.
+func (d *draft) leaveVolumes() {
+	for _, v := range d.volumes {
+		_ = v.Close()
+	}
 }
 
 func removeVolumes(root string, names []string) error {

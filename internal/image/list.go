@@ -40,6 +40,9 @@ func (l *Library) List(ctx context.Context, f Filter) ([]Summary, error) {
 	)
 	for _, e := range entries {
 		s, err := l.summary(ctx, e, pass, sizes)
+		if errs.Is(err, errs.NotFound) && l.removed(e) {
+			continue // since we read the names
+		}
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -51,6 +54,14 @@ func (l *Library) List(ctx context.Context, f Filter) ([]Summary, error) {
 	}
 	slices.SortStableFunc(list, func(a, b Summary) int { return b.Image.Created.Compare(a.Image.Created) })
 	return list, errors.Join(problems...)
+}
+
+// removed reports whether an entry is no more.
+func (l *Library) removed(e store.Image) bool {
+	list, err := l.store.Images()
+	return err == nil && !slices.ContainsFunc(list, func(im store.Image) bool {
+		return im.Ref == e.Ref && im.Descriptor.Digest == e.Descriptor.Digest
+	})
 }
 
 // summary is nil for an entry that the filter keeps back.

@@ -28,6 +28,10 @@ type Process struct {
 type Env struct {
 	Files      map[plan.Handle]*os.File // open for the child; they stay the caller's
 	MakeGroups func() error             // executes the step plan.MakeGroups; undoing it is the caller's
+
+	// Seeded is told after each plan.Seed, before the process may see the volume, and whether
+	// there was anything to copy; nil: nobody wants to know.
+	Seeded func(volume string, copied bool) error
 }
 
 // Start executes a plan. On an error nothing is left running or mounted.

@@ -17,7 +17,8 @@ import (
 // the container sees them (idmapped mounts), so owners come out right on disk. The source
 // is an image's content: it is walked by descriptors and never followed out of the root.
 func (h *host) seed(s plan.Seed) error {
-	return asOwner(s.Root, func() error {
+	copied := false
+	err := asOwner(s.Root, func() error {
 		how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 		src, err := unix.Openat2(h.fd(s.From), strings.Trim(s.Target, "/"), &how)
@@ -33,9 +34,14 @@ func (h *host) seed(s plan.Seed) error {
 			return err
 		}
 		defer unix.Close(dst)
+		copied = true
 		c := copier{links: map[uint64]string{}, top: dst}
 		return c.dir(src, dst, "")
 	})
+	if err != nil || h.env.Seeded == nil {
+		return err
+	}
+	return h.env.Seeded(s.Volume, copied)
 }
 
 // copier copies a tree of files. links remembers where a file of several names went first.

@@ -7,14 +7,17 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
@@ -34,17 +37,28 @@ func (v *Volume) New() bool { return v.mark != nil }
 // Dir is where the volume of that name is or would be.
 func Dir(root, name string) string { return filepath.Join(root, "volumes", name) }
 
-// Open finds a volume or makes it. If another process is filling it, Open waits.
-func Open(root, name string) (*Volume, error) {
+// Open finds a volume or makes it. If another process is filling it, Open waits. What is
+// half-made when maker dies is found under its name, which is of the maker's choice, by
+// Forget.
+func Open(ctx context.Context, root, name, maker string) (*Volume, error) {
 	if !valid(name) {
 		return nil, errs.Newf(errs.Invalid, "name volume", name, "want letters, digits, '_', '.' and '-', the first a letter or digit").
 			WithHint("to mount a directory of the host, write its path: ./" + name)
 	}
 	v := &Volume{Name: name, dir: Dir(root, name)}
-	if err := v.open(); err != nil {
+	if err := v.open(ctx, half(root, maker)); err != nil {
+		_ = v.Close()
 		return nil, errs.Wrap("open volume", name, err)
 	}
 	return v, nil
+}
+
+// half is where a maker makes volumes, one at a time.
+func half(root, maker string) string { return filepath.Join(root, "volumes", ".new-"+maker) }
+
+// Forget removes what a maker who died left half-made.
+func Forget(root, maker string) error {
+	return errs.Wrap("remove half-made volume of", maker, os.RemoveAll(half(root, maker)))
 }
 
 func valid(name string) bool {
@@ -57,33 +71,58 @@ func valid(name string) bool {
 	return name != ""
 }
 
-func (v *Volume) open() error {
+func (v *Volume) open(ctx context.Context, tmp string) error {
 	// The parent is closed to the host's users: a container may leave set-user-id files.
 	if err := os.MkdirAll(filepath.Dir(v.dir), 0o700); err != nil {
 		return err
 	}
-	if err := v.make(); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := v.make(tmp); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(v.dir, "new"), os.O_RDWR|unix.O_CLOEXEC, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err := v.lock(ctx); err != nil || v.mark == nil {
 		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		f.Close()
-		return err
-	}
-	if _, err := os.Stat(f.Name()); err != nil { // filled while we waited
-		return f.Close()
-	}
-	v.mark = f
 	if err := os.RemoveAll(v.Data()); err != nil { // what a killed process left half done
 		return err
 	}
 	return v.makeData(v.dir)
+}
+
+// lock takes the lock of the mark, if there is one. To wait for one who may copy for minutes
+// is asking again, so that the wait can be ended.
+func (v *Volume) lock(ctx context.Context) error {
+	for {
+		f, err := os.OpenFile(filepath.Join(v.dir, "new"), os.O_RDWR|unix.O_CLOEXEC, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = disk.Flock(f, disk.TryExclusive)
+		if err == nil && stillThere(f) {
+			v.mark = f
+			return nil
+		}
+		_ = f.Close() // filled by who had it, or removed with its volume
+		if err == nil {
+			continue
+		}
+		if !errs.Is(err, errs.Busy) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errs.New(errs.Canceled, "wait until it is filled", "", ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func stillThere(f *os.File) bool {
+	a, err1 := f.Stat()
+	b, err2 := os.Stat(f.Name())
+	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
 
 // makeData makes the directory that containers see, which is for all of their users
@@ -97,12 +136,11 @@ func (v *Volume) makeData(dir string) error {
 }
 
 // make prepares the volume under another name, so that it appears with its mark.
-func (v *Volume) make() error {
+func (v *Volume) make(tmp string) error {
 	if _, err := os.Lstat(v.dir); err == nil {
 		return fs.ErrExist
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(v.dir), ".new-")
-	if err != nil {
+	if err := os.Mkdir(tmp, 0o755); err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
@@ -118,10 +156,16 @@ func (v *Volume) make() error {
 	return unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, v.dir, unix.RENAME_NOREPLACE)
 }
 
-// Filled says that the first content is in place.
-func (v *Volume) Filled() error {
+// Filled says that the first content is in place. If some was copied, it is on the disk
+// before the mark goes: else a power cut could leave empty files that count as filled.
+func (v *Volume) Filled(copied bool) error {
 	if v.mark == nil {
 		return nil
+	}
+	if copied {
+		if err := disk.SyncFS(v.mark); err != nil {
+			return errors.Join(err, v.Close())
+		}
 	}
 	err := os.Remove(v.mark.Name())
 	return errors.Join(err, v.Close())

@@ -250,7 +250,7 @@ func TestProcIsNoPlace(t *testing.T) {
 	if r := all["state folder"]; r.Answer == Yes {
 		t.Errorf("%+v", r)
 	}
-	for _, name := range []string{"reflink", "O_TMPFILE", "fs-verity", "idmapped mounts", "overlay on descriptors", "EROFS from a file"} {
+	for _, name := range []string{"reflink", "O_TMPFILE", "fs-verity", "idmapped mounts", "overlay on detached layers", "EROFS from a file"} {
 		if r := all[name]; r.Answer != Unknown {
 			t.Errorf("%s: %v (%s)", name, r.Answer, r.Detail)
 		}

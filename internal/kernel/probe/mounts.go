@@ -21,10 +21,10 @@ func mounts() []feature {
 		{"idmapped mounts", "shows files on the state folder's file system with a container's own ids, without copying or chown", "containers with a user namespace do not start",
 			"a state folder on ext4, xfs or btrfs (Linux 5.12 to 5.15) or another file system that can", needed, idmapped},
 		{"overlay", "puts a writable layer over an image", "no container starts", "CONFIG_OVERLAY_FS, module overlay", needed, overlay},
-		{"overlay on descriptors", "makes a container's root from parts that no path leads to", "no container starts",
-			"Linux 5.2; a state folder on a local file system with extended attributes", needed, overlayDetached},
 		{"overlay on idmapped layers", "shares an image among containers that have ids of their own", "containers with a user namespace do not start",
-			"Linux 5.19", needed, overlayShifted},
+			"Linux 5.19; a state folder on a local file system with extended attributes", needed, overlayShifted},
+		{"overlay on detached layers", "makes a container's root of parts that no path leads to", "no container starts",
+			"Linux 6.15", needed, overlayDetached},
 		{"overlay data-only layers", "keeps each file once, however many images have it (with metacopy and redirect_dir)", "each image is unpacked to a directory of its own",
 			"Linux 6.5", used, overlayData},
 		{"EROFS from a file", "mounts an image's tree straight from its file", "trees are mounted through loop devices",
@@ -107,10 +107,7 @@ func moveMount(h *host) finding {
 		return unready(err)
 	}
 	return apart(func() finding {
-		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-			return h.judge(err)
-		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		if err := hideMounts(); err != nil {
 			return h.judge(err)
 		}
 		fd, err := newFS("tmpfs", "size=4096")
@@ -118,8 +115,20 @@ func moveMount(h *host) finding {
 			return h.judge(err)
 		}
 		defer unix.Close(fd)
-		return h.judge(unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH))
+		return h.judge(attach(fd, dir))
 	})
+}
+
+// hideMounts gives the thread a mount namespace of its own.
+func hideMounts() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+}
+
+func attach(mnt int, dir string) error {
+	return unix.MoveMount(mnt, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 // idmapped looks whether a file that is root's is somebody else's through the mount.
@@ -186,13 +195,15 @@ func (h *host) layers(name string) (dir string, err error) {
 }
 
 func overlayDetached(h *host) finding {
-	dir, err := h.layers("overlay")
+	dir, err := h.layers("detached")
 	if err != nil {
 		return unready(err)
 	}
-	return h.overlayOn(dir, false)
+	return h.overlayOn(dir, func(int, string) error { return nil })
 }
 
+// overlayShifted attaches the layers in a mount namespace, since not every kernel that
+// takes shifted layers takes detached ones.
 func overlayShifted(h *host) finding {
 	dir, err := h.layers("shifted")
 	if err != nil {
@@ -202,32 +213,39 @@ func overlayShifted(h *host) finding {
 	// keeps all capabilities. Both are the thread's.
 	return apart(func() finding {
 		const noSetuidFixup = 1 << 2 // SECBIT_NO_SETUID_FIXUP, <linux/securebits.h>
+		if err := hideMounts(); err != nil {
+			return h.judge(err)
+		}
 		if err := unix.Prctl(unix.PR_SET_SECUREBITS, noSetuidFixup, 0, 0, 0); err != nil {
 			return h.judge(err)
 		}
 		if err := errors.Join(unix.Setfsgid(shiftedID), unix.Setfsuid(shiftedID)); err != nil {
 			return h.judge(err)
 		}
-		return h.overlayOn(dir, true)
+		return h.overlayOn(dir, func(mnt int, path string) error {
+			if err := h.shift(mnt); err != nil {
+				return err
+			}
+			return attach(mnt, path)
+		})
 	})
 }
 
-// overlayOn makes an overlay of detached clones, given by their descriptors, and writes to
-// a file of the lower one through it.
-func (h *host) overlayOn(dir string, shift bool) finding {
+// overlayOn makes an overlay of clones, given by their descriptors, and writes to a file of
+// the lower one through it.
+func (h *host) overlayOn(dir string, prepare func(mnt int, path string) error) finding {
 	paths := make([]string, 0, 2)
 	for _, name := range []string{"lower", "layer"} {
-		fd, err := clone(filepath.Join(dir, name))
+		path := filepath.Join(dir, name)
+		fd, err := clone(path)
 		if err != nil {
 			return h.judge(err)
 		}
 		defer unix.Close(fd)
-		if shift {
-			if err := h.shift(fd); err != nil {
-				return unknown("its layers cannot be shifted: " + words(err))
-			}
+		if err := prepare(fd, path); err != nil {
+			return unready(err)
 		}
-		paths = append(paths, fdPath(fd))
+		paths = append(paths, "/proc/self/fd/"+strconv.Itoa(fd))
 	}
 	mnt, err := newFS("overlay", "lowerdir="+paths[0], "upperdir="+paths[1]+"/upper", "workdir="+paths[1]+"/work")
 	if err != nil {
@@ -242,8 +260,6 @@ func (h *host) overlayOn(dir string, shift bool) finding {
 	_, err = unix.Write(fd, []byte("above"))
 	return h.judge(err)
 }
-
-func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // overlayData reads a file that has its name in one layer and its bytes, under another
 // name, in a layer for data only.

@@ -170,14 +170,10 @@ func tryTun() error {
 // tun, for who may not make network namespaces, is being able to open the device: it is
 // used inside one.
 func tun(h *host) finding {
-	if n := h.network(); n.err == nil {
+	if n := h.network(); n.err == nil && n.got["tun"] != unix.ENOENT {
 		return h.judge(n.got["tun"])
 	}
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err == nil {
-		unix.Close(fd)
-	}
-	return judge(err)
+	return device("/dev/net/tun")
 }
 
 func ipv6(*host) finding {

@@ -72,10 +72,18 @@ func others() []feature {
 	}
 }
 
-func fuse(*host) finding {
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err == nil {
+func fuse(*host) finding { return device("/dev/fuse") }
+
+// device opens a device file.
+func device(path string) finding {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	switch err {
+	case nil:
 		unix.Close(fd)
+	case unix.ENOENT:
+		return no("there is no " + path)
+	case unix.EACCES:
+		return no("this user may not open " + path)
 	}
 	return judge(err)
 }

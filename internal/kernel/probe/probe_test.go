@@ -368,7 +368,7 @@ func TestOrdinaryUser(t *testing.T) {
 
 func onlyRoot(name string) bool {
 	switch name {
-	case "new mount API", "move_mount", "idmapped mounts", "overlay on descriptors", "overlay on idmapped layers",
+	case "new mount API", "move_mount", "idmapped mounts", "overlay on detached layers", "overlay on idmapped layers",
 		"overlay data-only layers", "EROFS from a loop device", "idmapped tmpfs", "devpts instances":
 		return true
 	}

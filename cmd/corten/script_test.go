@@ -1,0 +1,126 @@
+// The scripts in testdata/script are the behaviour of Corten as a user meets it, one file for
+// each thing that a user can do. They run against the real programs, which TestMain builds.
+//
+// A script is a text archive (golang.org/x/tools/txtar): commands, then files that they find
+// in their working folder $WORK, a new one for each script. Besides the commands of
+// github.com/rogpeppe/go-internal/testscript (exec, stdout, stderr, cmp, stdin, ttyin, env ...)
+// there are
+//
+//	corten ARGS...        run corten, which has to succeed; with a ! before it, to fail
+//	exits N corten ARGS...  run corten, which has to end with exit code N
+//	registry VARIABLE       start a registry, whose HOST:PORT goes into the variable
+//	image NAME ...          make an image in a registry, a file or a folder: see images_test.go
+//
+// The first two leave what was written for stdout and stderr to look at. The programs are in the PATH,
+// for exec and for scripts in files. CORTEN_ROOT and CORTEN_RUN name folders in $WORK, so that
+// scripts run side by side and none sees the images and containers of another or of the host.
+//
+// Conditions, for what a machine may lack:
+//
+//	[root]   the tests run as root
+//
+// To run one script: go test ./cmd/corten -run 'TestScripts/^run$'. With -v it shows each
+// command; with -update it writes what cmp finds into the script.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// programs is the folder that TestMain builds into.
+const programs = "CORTEN_TEST_PROGRAMS"
+
+func TestMain(m *testing.M) {
+	flag.Bool("update", false, "write what cmp finds into the scripts")
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "corten-test-")
+	if err == nil {
+		err = errors.Join(build(dir), os.Setenv(programs, dir))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// build makes the programs as make build does.
+func build(dir string) error {
+	const module = "github.com/cortenhq/corten/cmd/"
+	for _, args := range [][]string{
+		{"-ldflags=-s -w", module + "corten", module + "corten-format"},
+		{"-ldflags=-s -w -E=main.entry", module + "corten-init"},
+	} {
+		cmd := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir + "/"}, args...)...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		cmd.Stderr = os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("build %v: %w", args[1:], err)
+		}
+	}
+	// As make build does: its users inside could else read and trace it. The folder is
+	// for all, since containers of other users execute what is in it.
+	return errors.Join(os.Chmod(filepath.Join(dir, "corten-init"), 0o711), os.Chmod(dir, 0o755))
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: flag.Lookup("update").Value.String() == "true",
+		Setup:         setup,
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("no condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"corten": func(ts *testscript.TestScript, neg bool, args []string) {
+				if err := ts.Exec("corten", args...); neg == (err == nil) {
+					ts.Fatalf("corten %q: %v", args, err)
+				}
+			},
+			"exits":    exits,
+			"registry": registry,
+			"image":    image,
+		},
+	})
+}
+
+func setup(env *testscript.Env) error {
+	for name, dir := range map[string]string{"CORTEN_ROOT": "state/root", "CORTEN_RUN": "state/run"} {
+		env.Setenv(name, filepath.Join(env.WorkDir, dir))
+	}
+	env.Setenv("PATH", os.Getenv(programs)+":"+env.Getenv("PATH"))
+	return nil
+}
+
+// exits runs a command that has to end with the exit code that comes first.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	var e *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &e) {
+		got = e.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}

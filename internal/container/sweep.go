@@ -1,0 +1,121 @@
+package container
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cortenhq/corten/internal/disk"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Sweep undoes what dead owners left: processes, cgroups, id ranges, and the containers
+// themselves if they were to be removed. What it meets and cannot undo is returned; it
+// stays for the next sweep.
+func Sweep(dirs Dirs, undo Undo) error {
+	all := []error{outlive(dirs, undo)}
+	folder := filepath.Join(dirs.Run, "active")
+	entries, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errs.Wrap("look for dead containers in", folder, err)
+	}
+	for _, e := range entries {
+		if l, r := orphan(filepath.Join(folder, e.Name())); l != nil {
+			all = append(all, l.bury(dirs, spec.ContainerID(e.Name()), r, undo))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// outlive finds what the machine's end left, once in each boot: run/active, which a reboot
+// forgets, does not speak of it. The boot in which all was found is in the file
+// containers.boot; it is not below Run, which somebody may clear while containers run.
+func outlive(dirs Dirs, undo Undo) error {
+	now, err := os.ReadFile("/proc/sys/kernel/random/boot_id") // random(4)
+	if err != nil {
+		return nil // without /proc: wait for a better day
+	}
+	marker := filepath.Join(dirs.Root, "containers.boot")
+	if b, err := os.ReadFile(marker); err == nil && string(b) == string(now) {
+		return nil
+	}
+	entries, err := os.ReadDir(filepath.Join(dirs.Root, "containers"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errs.Wrap("look for containers of another boot in", dirs.Root, err)
+	}
+	var all []error
+	for _, e := range entries {
+		id := spec.ContainerID(e.Name())
+		r := Record{Remove: torn(dirs, id)}
+		if c, err := ReadSpec(dirs, id); err == nil {
+			r = recordOf(c, nil)
+		}
+		// Who lives, and began in this boot, has the lock. Who has ended meanwhile is as bury
+		// wants it.
+		if l, err := lock(dirs, id, r); err == nil {
+			all = append(all, l.bury(dirs, id, r, undo))
+		}
+	}
+	if err := errors.Join(all...); err != nil {
+		return err
+	}
+	return disk.WriteFile(marker, now, 0o600, disk.Volatile)
+}
+
+// torn reports whether a container's spec.json is there without its content: the power
+// failed, and the container was one to be removed, for those of others are synced.
+func torn(dirs Dirs, id spec.ContainerID) bool {
+	b, err := os.ReadFile(filepath.Join(Dir(dirs, id), "spec.json"))
+	return err == nil && len(bytes.Trim(b, "\x00")) == 0
+}
+
+// bury undoes what the lock's dead owner held, and releases the lock if all of it is
+// undone.
+func (l *Lock) bury(dirs Dirs, id spec.ContainerID, r Record, undo Undo) error {
+	if err := undoAll(dirs, id, r, undo); err != nil {
+		_ = l.file.Close() // the record stays
+		return errs.Wrap("clean up container", id.Short(), err)
+	}
+	return l.release()
+}
+
+func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo) error {
+	if err := undo.KillGroups(r.Groups); err != nil {
+		return err
+	}
+	releaseAll(dirs, id)
+	_, err := os.Stat(filepath.Join(Dir(dirs, id), "spec.json"))
+	if r.Remove || err != nil { // without a spec it died before it was complete
+		if err := undo.RemoveVolumes(id, r.Volumes); err != nil {
+			return err
+		}
+		return remove(dirs, id, r.Name)
+	}
+	st, err := ReadState(dirs, id)
+	if err != nil || st.Status != Running {
+		return nil
+	}
+	st.Status, st.PID, st.ExitCode = Exited, 0, 137
+	st.Message = "the command that ran it was killed, and the container with it"
+	x := &Container{Spec: &spec.Container{ID: id, Name: r.Name}, dirs: dirs}
+	return x.SetState(st)
+}
+
+// releaseAll frees the id range of a container whose range number is not known. Nearly
+// always it is the first that the container would have tried.
+func releaseAll(dirs Dirs, id spec.ContainerID) {
+	if ReleaseIDs(dirs, id, LikelyIDs(id)) {
+		return
+	}
+	folder := filepath.Join(dirs.Run, "ids")
+	entries, _ := os.ReadDir(folder)
+	for _, e := range entries {
+		path := filepath.Join(folder, e.Name())
+		if holder, err := os.Readlink(path); err == nil && holder == string(id) {
+			_ = os.Remove(path)
+		}
+	}
+}
