@@ -1,12 +1,12 @@
 // Package image knows the images that are here: what they are and how they go. Package
 // supply brings them.
 //
-// An image arrives from a registry, an archive or a tar of a root file system. Its manifest and configuration are kept as they came; each layer becomes a
-// layer index and objects, and the layers together become one tree, beside which a small
-// file keeps what every start of a container asks about it (facts.go). The name comes last:
-// an image that has one is whole. From then on Find answers from a few small files, List
-// and Inspect tell people about it, and Remove takes names away until nothing leads to the
-// image any more.
+// An image arrives from a registry, an archive or a tar of a root file system. Its manifest
+// and configuration are kept as they came; each layer becomes a layer index and objects, and
+// the layers together become one tree, beside which a small file keeps what every start of a
+// container asks about it (facts.go). The name comes last: an image that has one is whole.
+// From then on Find answers from a few small files, List and Inspect tell people about it,
+// and Remove takes names away until nothing leads to the image any more.
 package image
 
 import (
