@@ -47,7 +47,7 @@ var band = map[string]int{
 	"cgroup": 3, "seccomp": 3, "registry/registries": 3, "store/layout": 3,
 	"image": 4, "supply": 4, "container": 4, "platform": 4, "volume": 4,
 	"engine": 5,
-	"cli":    6, "cli/runflags": 6,
+	"cli":    6, "cli/runflags": 6, "cli/show": 6,
 	// support for tests; nothing of the product may import it
 	"testimage": 9,
 }
@@ -64,6 +64,7 @@ var sideways = map[string]string{
 	"store -> store/layout":           "the OCI layout is a part of the store with a format of its own",
 	"cli -> cli/runflags":             "the flags of run are a language of their own",
 	"supply -> image":                 "what is brought becomes part of the library",
+	"cli -> cli/show":                 "how things are put before people is the same in every verb",
 	"registry -> registry/registries": "the configuration file of registries is a language of its own",
 }
 

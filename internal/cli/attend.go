@@ -95,8 +95,9 @@ type terminals struct {
 	user, guest *os.File
 	size        func() *spec.Size
 
-	mu    sync.Mutex
-	state *term.State // what the user's was before; nil: it is not raw
+	mu     sync.Mutex
+	state  *term.State // what the user's was before; nil: it is not raw
+	paused bool        // stopped by SIGTSTP; to be raw again afterwards
 }
 
 // raw lets every key through to the container, ^C and ^Z too.
@@ -148,16 +149,14 @@ func (t *terminals) signal(w *watch, g guest, s unix.Signal) {
 	case unix.SIGPIPE:
 		// The write that caused it returns an error.
 	case unix.SIGTSTP:
-		raw := t.isRaw()
+		t.paused = t.isRaw()
 		t.restore()
 		w.pass(g, s)
-		if raw {
-			_ = t.raw()
-		}
 	case unix.SIGCONT:
-		if t.isRaw() { // the shell has changed the terminal meanwhile
+		if t.paused || t.isRaw() { // SIGSTOP came unannounced, and the shell has changed the terminal
 			_ = t.raw()
 		}
+		t.paused = false
 		t.resize()
 		w.pass(g, s)
 	default:

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
 )
 
@@ -43,7 +44,7 @@ space of whatever nothing needs any more.`,
 			a.printRemoved(r)
 			fmt.Fprintln(a.env.Stdout)
 		}
-		fmt.Fprintln(a.env.Stdout, "Total reclaimed space: "+humanSize(freed.Bytes))
+		fmt.Fprintln(a.env.Stdout, "Total reclaimed space: "+show.Size(freed.Bytes))
 		return a.sayButLast(err)
 	}
 	return cmd

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
 )
 
@@ -81,7 +82,7 @@ const none = "<none>"
 
 func newImageLine(s engine.ImageSummary, noTrunc bool, now time.Time) imageLine {
 	l := imageLine{Repository: none, Tag: none, Digest: string(s.Image.Target.Digest), ID: string(s.Image.ID),
-		CreatedSince: "N/A", CreatedAt: "N/A", Size: humanSize(s.Size), Containers: strconv.Itoa(s.Containers)}
+		CreatedSince: "N/A", CreatedAt: "N/A", Size: show.Size(s.Size), Containers: strconv.Itoa(s.Containers)}
 	if s.Ref.Repository != "" {
 		bare := s.Ref
 		bare.Tag, bare.Digest = "", ""
@@ -94,7 +95,7 @@ func newImageLine(s engine.ImageSummary, noTrunc bool, now time.Time) imageLine 
 		l.ID = s.Image.ID.Short()
 	}
 	if t := s.Image.Created; !t.IsZero() {
-		l.CreatedSince = humanAge(now.Sub(t)) + " ago"
+		l.CreatedSince = show.Age(now.Sub(t)) + " ago"
 		l.CreatedAt = t.Local().Format("2006-01-02 15:04:05 -0700 MST")
 	}
 	return l

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
 )
 
@@ -83,7 +84,7 @@ func (i info) room() string {
 	if i.RootTotal == 0 {
 		return ""
 	}
-	return ", " + humanSize(i.RootFree) + " of " + humanSize(i.RootTotal) + " free"
+	return ", " + show.Size(i.RootFree) + " of " + show.Size(i.RootTotal) + " free"
 }
 
 func (i info) containers() string {
@@ -115,5 +116,5 @@ func sized(n int64) string {
 	if n == 0 {
 		return ""
 	}
-	return humanSize(n)
+	return show.Size(n)
 }

@@ -43,8 +43,8 @@ func (a *app) load(ctx context.Context, req engine.LoadRequest, quiet bool) erro
 	if err != nil {
 		return err
 	}
-	show := a.newProgress("Loading", quiet)
-	req.Progress = show.tell
+	bars := a.progress("Loading", quiet)
+	req.Progress = bars.Tell
 	var lines []string
 	req.Each = func(l engine.LoadedImage) {
 		for _, ref := range l.Refs {
@@ -56,7 +56,7 @@ func (a *app) load(ctx context.Context, req engine.LoadRequest, quiet bool) erro
 		a.warnPlatform(l.Image, req.Platform)
 	}
 	err = eng.Load(ctx, req)
-	show.close()
+	bars.Close()
 	for _, l := range lines {
 		if _, werr := fmt.Fprintln(a.env.Stdout, l); err == nil {
 			err = werr

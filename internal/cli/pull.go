@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -46,10 +47,10 @@ func (a *app) pull(ctx context.Context, req engine.PullRequest, quiet bool) erro
 	if err != nil {
 		return err
 	}
-	show := a.newProgress("Pulling", quiet)
-	req.Progress = show.tell
+	bars := a.progress("Pulling", quiet)
+	req.Progress = bars.Tell
 	p, err := eng.Pull(ctx, req)
-	show.close()
+	bars.Close()
 	if err != nil {
 		return err
 	}
@@ -64,6 +65,15 @@ func (a *app) pull(ctx context.Context, req engine.PullRequest, quiet bool) erro
 	}
 	_, err = fmt.Fprintf(a.env.Stdout, "Digest: %s\nStatus: %s%s\n%s\n", p.Image.Target.Digest, status, p.Ref.Familiar(), p.Image.Ref)
 	return err
+}
+
+// progress shows on stderr what the verb, such as "Pulling", does, unless nobody wants to
+// see it.
+func (a *app) progress(verb string, quiet bool) *show.Progress {
+	if quiet {
+		return show.NewProgress(nil, verb)
+	}
+	return show.NewProgress(a.env.Stderr, verb)
 }
 
 // warnPlatform tells that an image will hardly run here, unless it was asked for.

@@ -95,10 +95,10 @@ func (a *app) runContainer(ctx context.Context, req engine.RunRequest, opts runf
 		return err
 	}
 	w := watchSignals(opts.SigProxy, proc.Terminal)
-	show := a.newProgress("Pulling", opts.Quiet)
-	req.Progress = show.tell
+	bars := a.progress("Pulling", opts.Quiet)
+	req.Progress = bars.Tell
 	r, err := a.start(w.until(ctx), eng, req, opts.Unnamed)
-	show.close()
+	bars.Close()
 	if err != nil {
 		cid.remove()
 		if sig := w.endedBy(); sig != 0 {

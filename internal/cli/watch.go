@@ -18,6 +18,7 @@ import (
 type watch struct {
 	signals chan os.Signal
 	proxy   bool
+	lazy    bool // most signals are received only once the container has run for a while
 	cancel  context.CancelFunc
 
 	mu      sync.Mutex
@@ -33,16 +34,19 @@ type watch struct {
 const soon = 10 * time.Millisecond
 
 // watchSignals begins to receive. Without a proxy signals do to the command what they do to
-// any program, unless it has a terminal to put in order first.
+// any program, unless it has a terminal to put in order first: then none may be missed, and
+// people do not see a millisecond.
 func watchSignals(proxy, terminal bool) *watch {
-	w := &watch{signals: make(chan os.Signal, 64), proxy: proxy, cancel: func() {}}
+	w := &watch{signals: make(chan os.Signal, 64), proxy: proxy, lazy: proxy && !terminal, cancel: func() {}}
 	switch {
+	case proxy && terminal:
+		signal.Notify(w.signals, forwarded()...)
 	case proxy:
 		time.AfterFunc(soon, func() {
-			signal.Notify(w.signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
+			signal.Notify(w.signals, heeded(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)...)
 		})
 	case terminal:
-		signal.Notify(w.signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGCONT)
+		signal.Notify(w.signals, heeded(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGCONT)...)
 	}
 	if terminal {
 		signal.Notify(w.signals, unix.SIGWINCH, unix.SIGPIPE)
@@ -52,15 +56,24 @@ func watchSignals(proxy, terminal bool) *watch {
 
 // forwarded is every signal but those that cannot be caught, that are about the process
 // itself (a fault, a child, a broken pipe, Go's own SIGURG), or by which a shell keeps a
-// background job from the terminal. What was ignored when we began, as nohup(1) does, stays so.
+// background job from the terminal.
 func forwarded() []os.Signal {
-	var out []os.Signal
+	var all []unix.Signal
 	for s := unix.Signal(1); s <= 64; s++ {
 		switch s {
 		case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG, unix.SIGWINCH, unix.SIGTTIN, unix.SIGTTOU,
 			unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGPROF, 32, 33:
 			continue // 32 and 33 belong to the C library
 		}
+		all = append(all, s)
+	}
+	return heeded(all...)
+}
+
+// heeded leaves out what was ignored when we began, as nohup(1) has it: it stays ignored.
+func heeded(list ...unix.Signal) []os.Signal {
+	var out []os.Signal
+	for _, s := range list {
 		if !signal.Ignored(s) {
 			out = append(out, s)
 		}
@@ -106,7 +119,7 @@ func (w *watch) started(deliver func(unix.Signal)) {
 		deliver(s)
 	}
 	w.held, w.deliver = nil, deliver
-	if w.proxy {
+	if w.lazy {
 		time.AfterFunc(soon, func() { signal.Notify(w.signals, forwarded()...) })
 	}
 }
@@ -122,5 +135,6 @@ func (w *watch) endedBy() unix.Signal {
 func dieOf(s unix.Signal) {
 	signal.Reset(s)
 	_ = unix.Kill(unix.Getpid(), s)
-	os.Exit(exitSignal + int(s)) // if the kernel keeps it from us
+	time.Sleep(time.Second) // another thread may be the one that takes it
+	os.Exit(exitSignal + int(s))
 }

@@ -84,15 +84,17 @@ func light(dir string, left *int) bool {
 	return true
 }
 
-// ForgetGone removes what former containers left in ROOT/gone. Many may do so at once.
-func ForgetGone(dirs Dirs) error {
-	folder := filepath.Join(dirs.Root, "gone")
-	entries, err := os.ReadDir(folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// ForgetGone removes a few of what former containers left in ROOT/gone. Many may do so at
+// once, and what one cannot remove the next tries again.
+func ForgetGone(dirs Dirs) {
+	const atOnce = 4
+	folder, err := os.Open(filepath.Join(dirs.Root, "gone"))
+	if err != nil {
+		return
 	}
-	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(folder, e.Name())))
+	defer folder.Close()
+	names, _ := folder.Readdirnames(atOnce)
+	for _, name := range names {
+		_ = os.RemoveAll(filepath.Join(folder.Name(), name))
 	}
-	return err
 }

@@ -26,7 +26,7 @@ type draft struct {
 	base    base
 	host    cgroup.Host
 	groups  cgroup.Plan
-	grouped bool // the groups are made
+	grouped bool // the groups may be there
 	box     *container.Container
 	claim   uint32 // first host id of its range; 0: none
 	volumes []*volume.Volume
@@ -255,9 +255,8 @@ func (d *draft) groupSteps() plan.Groups {
 }
 
 func (d *draft) makeGroups() error {
-	err := d.groups.Make()
-	d.grouped = err == nil
-	return err
+	d.grouped = true // even if it fails half-way
+	return d.groups.Make()
 }
 
 // filter compiles the container's seccomp profile, or finds it compiled.

@@ -54,9 +54,10 @@ type Running struct {
 	claim   uint32 // first host id of its range; 0: none
 	started time.Time
 	relay   *relay
-	report  *os.File      // from init; nil without
-	ended   chan struct{} // closed when the process is gone
-	idle    chan error    // what meanwhile came to
+	report  *os.File     // from init; nil without
+	sweep   func() error // clears up after others
+	later   *time.Timer  // starts meanwhile
+	idle    chan error   // what meanwhile came to
 }
 
 // Plan says what Start would do, and does nothing.
@@ -70,7 +71,6 @@ func (e *Engine) Plan(ctx context.Context, req RunRequest) (plan.Plan, error) {
 
 // Start makes a container and starts it with this process's stdin, stdout and stderr.
 func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
-	go func() { _ = container.ForgetGone(e.dirs()) }() // it mostly waits for the disk, and so do we for other things
 	d, err := e.draft(ctx, req, false)
 	if err != nil {
 		return nil, err
@@ -80,24 +80,31 @@ func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
 		d.discard()
 		return nil, err
 	}
-	r.ended, r.idle = make(chan struct{}), make(chan error, 1)
-	go func() { r.idle <- r.meanwhile(e) }()
+	r.sweep, r.idle = e.sweep, make(chan error, 1)
+	r.later = time.AfterFunc(3*time.Millisecond, func() { r.idle <- r.meanwhile() })
+	container.ForgetGone(e.dirs()) // there is nothing to do now but to wait
 	return r, nil
 }
 
-// meanwhile does what can wait until the container runs: for one that is removed when it
-// ends, to write down what it is, unless it ends at once; and to clear up after others, however
-// soon it ends: there may be no command but short ones.
-func (r *Running) meanwhile(e *Engine) error {
+// meanwhile does what can wait until the container has run for a moment: for one that is
+// removed when it ends, to write down what it is; and to clear up after others.
+func (r *Running) meanwhile() error {
 	var err error
 	if r.box.Spec.Life.Remove {
-		select {
-		case <-r.ended:
-		case <-time.After(3 * time.Millisecond):
-			err = r.save()
-		}
+		err = r.save()
 	}
-	return errors.Join(err, e.sweep())
+	return errors.Join(err, r.sweep())
+}
+
+// settle makes sure that meanwhile is over or will not begin. There may be no containers but
+// short ones: then somebody has to clear up all the same. What cannot be, the next sweep finds
+// again.
+func (r *Running) settle() {
+	if r.later.Stop() {
+		_ = r.sweep()
+		return
+	}
+	<-r.idle
 }
 
 // save writes description and state.
@@ -214,9 +221,8 @@ func (r *Running) Wait() (Exit, error) {
 	if err != nil {
 		return Exit{}, err
 	}
-	close(r.ended)
 	r.relay.wait()
-	<-r.idle // its errors cost nothing that the next sweep would not find again
+	r.settle()
 	exit := Exit{Code: st.Code, Signal: st.Signal}
 	if st.Signal != 0 {
 		exit.Code = 128 + int(st.Signal)

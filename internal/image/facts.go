@@ -88,7 +88,6 @@ func content(s *store.Store, t *tree.Tree, path string) ([]byte, error) {
 // tree; nil if there is none.
 func lookup(t *tree.Tree, path string) *tree.Entry {
 	done, rest := "", path
-	e := &t.Entries[0]
 	for links := 0; rest != ""; {
 		var name string
 		name, rest, _ = strings.Cut(rest, "/")
@@ -100,7 +99,8 @@ func lookup(t *tree.Tree, path string) *tree.Entry {
 			continue
 		}
 		next := strings.TrimPrefix(done+"/"+name, "/")
-		if e = find(t, next); e == nil {
+		e := find(t, next)
+		if e == nil {
 			return nil
 		}
 		if e.Type != tree.Symlink {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -77,7 +77,7 @@ func canMountTrees(dir string) (bool, error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return false, err
 	}
-	got, err := readThrough(image, filepath.Join(dir, "objects"), "file")
+	got, err := readThrough(dir)
 	return err == nil && got == text, inconclusive(err)
 }
 
@@ -91,9 +91,30 @@ func inconclusive(err error) error {
 	return nil
 }
 
-// readThrough reads a file of an image whose content is an object. Both mounts are seen by
-// nobody and end with their descriptors.
-func readThrough(image, objects, name string) (string, error) {
+// readThrough reads "file" of the EROFS "image" over "objects", all in dir. Before Linux
+// 6.15 an overlay's layers must be mounted somewhere, so it is done in a mount namespace that
+// ends with the thread that it is made for.
+func readThrough(dir string) (content string, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlock: the thread is of no use to others
+		if err = unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return
+		}
+		if err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return
+		}
+		if err = unix.Chdir(dir); err == nil { // a path may have what separates layers
+			content, err = readMounted()
+		}
+	}()
+	<-done
+	return content, err
+}
+
+func readMounted() (string, error) {
+	const image, at = "image", "mount"
 	treeFD, err := newMount("erofs", [2]string{"source", image})
 	if errors.Is(err, unix.ENOTBLK) { // before Linux 6.12
 		loop, lerr := kernel.AttachLoop(image)
@@ -107,14 +128,18 @@ func readThrough(image, objects, name string) (string, error) {
 		return "", err
 	}
 	defer unix.Close(treeFD)
-	rootFD, err := newMount("overlay",
-		[2]string{"lowerdir", "/proc/self/fd/" + strconv.Itoa(treeFD) + "::" + objects},
-		[2]string{"metacopy", "on"}, [2]string{"redirect_dir", "on"})
+	if err := os.Mkdir(at, 0o700); err != nil {
+		return "", err
+	}
+	if err := unix.MoveMount(treeFD, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return "", err
+	}
+	rootFD, err := newMount("overlay", [2]string{"lowerdir", at + "::objects"}, [2]string{"metacopy", "on"}, [2]string{"redirect_dir", "on"})
 	if err != nil {
 		return "", err
 	}
 	defer unix.Close(rootFD)
-	fd, err := unix.Openat(rootFD, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(rootFD, "file", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
 	}

@@ -16,7 +16,7 @@ func TestTreeKindIsRemembered(t *testing.T) {
 	if ok, err := canMountTrees(t.TempDir()); err != nil || !ok {
 		t.Skipf("this kernel cannot mount EROFS trees over objects (%v)", err)
 	}
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "with:colon, comma")
 	l, err := Open(filepath.Join(dir, "root"), filepath.Join(dir, "run"), "")
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +24,7 @@ func TestTreeKindIsRemembered(t *testing.T) {
 	if k, err := l.treeKind(); err != nil || k != store.EROFS {
 		t.Fatal(k, err)
 	}
-	memory := filepath.Join(dir, "run", "tree-kind")
+	memory := filepath.Join(l.run, "tree-kind")
 	if err := os.WriteFile(memory, []byte("dir"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestTreeKindIsRemembered(t *testing.T) {
 	if k, err := l.treeKind(); err != nil || k != store.EROFS {
 		t.Error("garbage was believed:", k, err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "root", ".probe-*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(l.root, ".probe-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }

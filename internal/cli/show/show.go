@@ -1,23 +1,26 @@
-package cli
+// Package show is how things are put before people: sizes and ages in words, and the
+// progress of an image on its way here.
+package show
 
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// humanSize writes bytes as Docker does: three digits, powers of 1,000.
-func humanSize(n int64) string {
+// Size writes bytes as Docker does: three digits, powers of 1,000.
+func Size(n int64) string {
 	units := [...]string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
 	v, i := float64(n), 0
-	for v >= 1000 && i < len(units)-1 {
+	for v >= 999.5 && i < len(units)-1 { // which three digits would round up
 		v, i = v/1000, i+1
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64) + units[i]
 }
 
-// humanAge writes a span of time as Docker does: "3 weeks".
-func humanAge(d time.Duration) string {
+// Age writes a span of time as Docker does: "3 weeks".
+func Age(d time.Duration) string {
 	day := 24 * time.Hour
 	count := func(n int, one, many string) string {
 		if n == 1 {
@@ -42,4 +45,15 @@ func humanAge(d time.Duration) string {
 		return count(int(d/(30*day)), "1 month", "months")
 	}
 	return count(int(d/(365*day)), "1 year", "years")
+}
+
+// printable keeps control characters, which may be in a name or in what a registry said,
+// from the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
 }

@@ -1,4 +1,4 @@
-package cli
+package show
 
 import (
 	"fmt"
@@ -12,22 +12,22 @@ import (
 	"github.com/cortenhq/corten/internal/engine"
 )
 
-// progress shows how far the layers of an image have come: on a terminal as a line for
+// Progress shows how far the layers of an image have come: on a terminal as a line for
 // each, redrawn in place; else as a line for each change of state. It goes to stderr.
-type progress struct {
+type Progress struct {
 	out  *os.File // nil: nothing is shown
 	verb string   // "Pulling"
 	tty  bool
 
 	mu    sync.Mutex
-	lines []*progressLine // in the order in which the layers were met
-	drawn int             // lines of the terminal that the last drawing took
+	lines []*line // in the order in which the layers were met
+	drawn int     // lines of the terminal that the last drawing took
 	dirty bool
 	stop  chan struct{} // ends the drawing; nil: it has not begun
 }
 
-// progressLine is one layer.
-type progressLine struct {
+// line is one layer.
+type line struct {
 	id    string
 	state string
 	at    int64 // bytes
@@ -38,16 +38,11 @@ type progressLine struct {
 // redraw is the pause between two drawings.
 const redraw = 100 * time.Millisecond
 
-// newProgress shows what the verb, such as "Pulling", does; quiet, it shows nothing.
-func (a *app) newProgress(verb string, quiet bool) *progress {
-	if quiet {
-		return &progress{}
-	}
-	return &progress{out: a.env.Stderr, verb: verb}
-}
+// NewProgress shows on out what the verb, such as "Pulling", does; nothing if out is nil.
+func NewProgress(out *os.File, verb string) *Progress { return &Progress{out: out, verb: verb} }
 
 // begin is called with the first event: most commands that could pull have nothing to.
-func (p *progress) begin() {
+func (p *Progress) begin() {
 	if p.stop != nil {
 		return
 	}
@@ -55,6 +50,7 @@ func (p *progress) begin() {
 	if p.tty = term.IsTerminal(int(p.out.Fd())); !p.tty {
 		return
 	}
+	stop := p.stop
 	go func() {
 		tick := time.NewTicker(redraw)
 		defer tick.Stop()
@@ -64,15 +60,15 @@ func (p *progress) begin() {
 				p.mu.Lock()
 				p.draw()
 				p.mu.Unlock()
-			case <-p.stop:
+			case <-stop:
 				return
 			}
 		}
 	}()
 }
 
-// close shows the last state. Nothing is drawn after it.
-func (p *progress) close() {
+// Close shows the last state. Nothing is drawn after it.
+func (p *Progress) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.settle()
@@ -84,13 +80,13 @@ func (p *progress) close() {
 }
 
 // settle leaves the lines as they are for good.
-func (p *progress) settle() {
+func (p *Progress) settle() {
 	p.draw()
 	p.lines, p.drawn = nil, 0
 }
 
-// tell takes an event. It may be called from several goroutines.
-func (p *progress) tell(ev engine.ImageEvent) {
+// Tell takes an event. It may be called from several goroutines.
+func (p *Progress) Tell(ev engine.ImageEvent) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.out == nil {
@@ -111,8 +107,8 @@ func (p *progress) tell(ev engine.ImageEvent) {
 	}
 }
 
-func (p *progress) tellLayer(ev engine.ImageEvent) {
-	l := p.line(ev.Layer.Short())
+func (p *Progress) tellLayer(ev engine.ImageEvent) {
+	l := p.layer(ev.Layer.Short())
 	l.at, l.total, p.dirty = ev.Done, max(l.total, ev.Total), true
 	switch ev.Stage {
 	case engine.LayerWaiting:
@@ -130,19 +126,19 @@ func (p *progress) tellLayer(ev engine.ImageEvent) {
 	}
 }
 
-func (p *progress) line(id string) *progressLine {
+func (p *Progress) layer(id string) *line {
 	for _, l := range p.lines {
 		if l.id == id {
 			return l
 		}
 	}
-	l := &progressLine{id: id}
+	l := &line{id: id}
 	p.lines = append(p.lines, l)
 	return l
 }
 
 // state changes a layer's state, which without a terminal is a line of its own.
-func (p *progress) state(l *progressLine, text string) {
+func (p *Progress) state(l *line, text string) {
 	l.state = printable(text)
 	if !p.tty {
 		fmt.Fprintln(p.out, l.id+": "+l.state)
@@ -150,12 +146,12 @@ func (p *progress) state(l *progressLine, text string) {
 }
 
 // note writes a line that stays, below the lines that were drawn so far.
-func (p *progress) note(text string) {
+func (p *Progress) note(text string) {
 	p.settle()
 	fmt.Fprintln(p.out, printable(text))
 }
 
-func (p *progress) draw() {
+func (p *Progress) draw() {
 	if !p.tty || !p.dirty {
 		return
 	}
@@ -164,19 +160,7 @@ func (p *progress) draw() {
 	if err != nil || width < 20 || height < 3 {
 		width, height = 80, 24
 	}
-	show := p.lines
-	hidden := len(show) - (height - 2)
-	if hidden > 0 { // what is finished goes first
-		show = nil
-		for i, l := range p.lines {
-			if l.over && hidden > 0 || len(p.lines)-i > height-2 && len(show) >= height-2 {
-				hidden--
-				continue
-			}
-			show = append(show, l)
-		}
-		show = show[:min(len(show), height-2)]
-	}
+	show := p.visible(height - 2)
 	var b strings.Builder
 	if p.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA", p.drawn) // cursor up, ECMA-48 CUU
@@ -192,11 +176,25 @@ func (p *progress) draw() {
 	_, _ = p.out.WriteString(b.String())
 }
 
+// visible is the layers that there is room for. Finished ones are left out first.
+func (p *Progress) visible(room int) []*line {
+	var show []*line
+	excess := len(p.lines) - room
+	for _, l := range p.lines {
+		if l.over && excess > 0 {
+			excess--
+			continue
+		}
+		show = append(show, l)
+	}
+	return show[:min(len(show), room)]
+}
+
 // text is one line of at most width columns: "2d456493238d: Pulling [====>    ] 12MB/96MB".
-func (l *progressLine) text(width int) string {
+func (l *line) text(width int) string {
 	s := l.id + ": " + l.state
 	if !l.over && l.at > 0 && l.total > 0 {
-		numbers := " " + humanSize(l.at) + "/" + humanSize(l.total)
+		numbers := " " + Size(l.at) + "/" + Size(l.total)
 		if room := min(50, width-len(s)-len(numbers)-3); room >= 10 {
 			full := int(int64(room) * min(l.at, l.total) / l.total)
 			bar := strings.Repeat("=", full)
@@ -208,15 +206,4 @@ func (l *progressLine) text(width int) string {
 		s += numbers
 	}
 	return s[:min(len(s), width)]
-}
-
-// printable keeps control characters, which may be in a name or in what a registry said,
-// from the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, s)
 }
