@@ -45,7 +45,7 @@ var band = map[string]int{
 	"plan":     2,
 	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3,
 	"cgroup": 3, "seccomp": 3, "registry/registries": 3, "store/layout": 3,
-	"image": 4, "container": 4, "platform": 4, "volume": 4,
+	"image": 4, "supply": 4, "container": 4, "platform": 4, "volume": 4,
 	"engine": 5,
 	"cli":    6, "cli/runflags": 6, "cli/show": 6,
 	// support for tests; nothing of the product may import it
@@ -63,6 +63,7 @@ var sideways = map[string]string{
 	"disk -> kernel":                  "files are made durable by system calls",
 	"store -> store/layout":           "the OCI layout is a part of the store with a format of its own",
 	"cli -> cli/runflags":             "the flags of run are a language of their own",
+	"supply -> image":                 "what is brought becomes part of the library",
 	"cli -> cli/show":                 "how things are put before people is the same in every verb",
 	"registry -> registry/registries": "the configuration file of registries is a language of its own",
 }

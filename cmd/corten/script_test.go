@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 func build(dir string) error {
 	const module = "github.com/cortenhq/corten/cmd/"
 	for _, args := range [][]string{
-		{"-ldflags=-s -w", module + "corten", module + "corten-format"},
+		{"-ldflags=-s -w", module + "corten", module + "corten-image", module + "corten-format"},
 		{"-ldflags=-s -w -E=main.entry", module + "corten-init"},
 	} {
 		cmd := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir + "/"}, args...)...)

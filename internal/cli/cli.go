@@ -19,6 +19,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/cortenhq/corten/internal/engine"
 )
 
 // Env is the process that a command line is carried out in.
@@ -26,16 +28,19 @@ type Env struct {
 	Stdin, Stdout, Stderr *os.File
 	LookupEnv             func(name string) (string, bool)
 	UID                   int
+
+	Supplier engine.Supplier // brings images; nil: corten-image is started for that
 }
 
 // Process is the environment of this process.
 func Process() Env {
-	return Env{os.Stdin, os.Stdout, os.Stderr, os.LookupEnv, os.Getuid()}
+	return Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, UID: os.Getuid()}
 }
 
 // app is one command line while it is carried out.
 type app struct {
 	env    Env
+	args   []string       // as they were typed
 	global *pflag.FlagSet // flags that stand before the verb or among its own
 	root   string
 	run    string
@@ -45,6 +50,7 @@ type app struct {
 // Main carries out a command line, without the program's name, and returns the exit code.
 func Main(ctx context.Context, args []string, env Env) int {
 	a := newApp(env)
+	a.args = args
 	err := a.dispatch(ctx, args)
 	if err == nil {
 		return 0

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
@@ -39,6 +40,9 @@ func exitOf(err error) (int, error) {
 	if errors.As(err, &e) {
 		return e.code, e.err
 	}
+	if said := (*engine.Said)(nil); errors.As(err, &said) {
+		return said.Code, nil
+	}
 	return exitError, err
 }
 
@@ -53,6 +57,9 @@ func runExit(err error) error {
 	var e *exit
 	if err == nil || errors.As(err, &e) {
 		return err
+	}
+	if said := (*engine.Said)(nil); errors.As(err, &said) {
+		return &exit{exitUsage, nil}
 	}
 	if !executing(err) {
 		return &exit{exitUsage, err}

@@ -16,6 +16,7 @@ func (a *app) engine() (*engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Supplier = a.env.Supplier
 	return engine.Open(cfg)
 }
 

@@ -39,7 +39,7 @@ VOLUME or WORKDIR. The image's id is printed.`,
 			return errs.Newf(errs.Unsupported, "import", req.Path, "an address, not a file").
 				WithHint("fetch it first: curl -L " + req.Path + " | corten import -")
 		}
-		return a.interruptible(cmd.Context(), func(ctx context.Context) error {
+		return a.supplying(cmd.Context(), func(ctx context.Context) error {
 			eng, err := a.engine()
 			if err != nil {
 				return err

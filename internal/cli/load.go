@@ -33,7 +33,7 @@ plain or compressed with gzip or zstd, and may come from a pipe.`,
 			return errs.Newf(errs.Invalid, "load", "", "the standard input is a terminal").WithHint("name an archive with --input, or feed one in")
 		}
 		req.Stream = a.env.Stdin
-		return a.interruptible(cmd.Context(), func(ctx context.Context) error { return a.load(ctx, req, quiet) })
+		return a.supplying(cmd.Context(), func(ctx context.Context) error { return a.load(ctx, req, quiet) })
 	}
 	return cmd
 }

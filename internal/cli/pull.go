@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/signal"
 	"runtime/debug"
 
@@ -34,7 +35,7 @@ TLS is said in /etc/corten/registries.json or Podman's registries.conf.`,
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Print the image's name only")
 	fs.StringVar(&platform, "platform", "", "Pull the image for `OS/ARCH[/VARIANT]` (default this machine's)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.interruptible(cmd.Context(), func(ctx context.Context) error {
+		return a.supplying(cmd.Context(), func(ctx context.Context) error {
 			return a.pull(ctx, engine.PullRequest{Name: args[0], Platform: platform}, quiet)
 		})
 	}
@@ -80,6 +81,19 @@ func (a *app) warnPlatform(x engine.Image, asked string) {
 	if here := engine.HostPlatform(); asked == "" && x.Platform.Architecture != "" && x.Platform.Architecture != here.Architecture {
 		a.say("warning: the image is for " + x.Platform.String() + ", and this machine is " + here.String())
 	}
+}
+
+// supplying does work that brings images, here or, if this program links nothing for it,
+// in corten-image, which takes the place of this process.
+func (a *app) supplying(ctx context.Context, work func(context.Context) error) error {
+	if a.env.Supplier != nil {
+		return a.interruptible(ctx, work)
+	}
+	tool, err := findTool("corten-image")
+	if err != nil {
+		return err
+	}
+	return errs.Wrap("execute", tool, unix.Exec(tool, append([]string{"corten"}, a.args...), os.Environ()))
 }
 
 // interruptible gives work a context that ends when the user asks for an end; a second

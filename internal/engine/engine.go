@@ -14,6 +14,8 @@ import (
 type Config struct {
 	Root string // lasting state; /var/lib/corten
 	Run  string // state that a reboot forgets; /run/corten
+
+	Supplier Supplier // brings images; nil: corten-image does
 }
 
 // Engine is the way in for every face.

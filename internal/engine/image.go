@@ -5,14 +5,11 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/image"
 	"github.com/cortenhq/corten/internal/oci"
-	"github.com/cortenhq/corten/internal/registry"
-	"github.com/cortenhq/corten/internal/registry/registries"
 	"github.com/cortenhq/corten/internal/store"
 )
 
@@ -23,7 +20,6 @@ type (
 	ImageSummary = image.Summary
 	ImageDetails = image.Details
 	ImageFilter  = image.Filter
-	LoadedImage  = image.Loaded
 	Removed      = image.Removed
 	Freed        = store.Freed
 )
@@ -63,28 +59,29 @@ type Pulled struct {
 	News  bool // something changed
 }
 
+// Supplier brings images that are not here. The program that links one is corten-image;
+// corten itself starts that when it has to, and stays light.
+type Supplier interface {
+	Pull(ctx context.Context, lib *image.Library, req PullRequest) (Pulled, error)
+	Load(ctx context.Context, lib *image.Library, req LoadRequest) error
+	Import(ctx context.Context, lib *image.Library, req ImportRequest) (Image, error)
+}
+
 // Pull brings an image from its registry.
 func (e *Engine) Pull(ctx context.Context, req PullRequest) (Pulled, error) {
-	ref, err := oci.ParseRef(req.Name)
+	lib, err := e.supplied()
 	if err != nil {
 		return Pulled{}, err
 	}
-	want, err := platformOf(req.Platform)
-	if err != nil {
-		return Pulled{}, err
+	return e.cfg.Supplier.Pull(ctx, lib, req)
+}
+
+// supplied is the library, if this program can bring images into it.
+func (e *Engine) supplied() (*image.Library, error) {
+	if e.cfg.Supplier == nil {
+		return nil, errs.Newf(errs.Internal, "bring image", "", "this program links no supplier of images")
 	}
-	lib, err := e.images()
-	if err != nil {
-		return Pulled{}, err
-	}
-	tell := listener(req.Progress)
-	client, err := registryClient(tell)
-	if err != nil {
-		return Pulled{}, err
-	}
-	defer client.Close()
-	x, news, err := lib.Pull(ctx, client, ref, want, tell)
-	return Pulled{ref, x, news}, err
+	return e.images()
 }
 
 func listener(f func(ImageEvent)) func(ImageEvent) {
@@ -94,8 +91,8 @@ func listener(f func(ImageEvent)) func(ImageEvent) {
 	return f
 }
 
-// platformOf reads --platform; nil if it was not given.
-func platformOf(s string) (*oci.Platform, error) {
+// PlatformOf reads --platform; nil if it was not given.
+func PlatformOf(s string) (*oci.Platform, error) {
 	if s == "" {
 		return nil, nil
 	}
@@ -106,33 +103,10 @@ func platformOf(s string) (*oci.Platform, error) {
 	return &p, nil
 }
 
-// registryClient is made of what administrator and user say about registries, in Corten's
-// files and in those of Docker and Podman.
-func registryClient(tell func(ImageEvent)) (*registry.Client, error) {
-	settings, err := registries.Load("/etc/corten/registries.json", "/etc/containers/registries.conf")
-	if err != nil {
-		return nil, err
-	}
-	keys := registry.Keychain{Files: registry.AuthFiles(os.Getenv, os.Getuid())}
-	return registry.New(registry.Config{
-		Auth:       keys.Lookup,
-		Registries: settings,
-		CertDirs:   certDirs(),
-		Progress: func(ev registry.Event) {
-			if ev.Retry != nil {
-				tell(ImageEvent{Stage: image.Retrying, Name: ev.Object, Layer: ev.Digest, Err: ev.Retry})
-			}
-		},
-	}), nil
-}
-
-// certDirs are the folders that Podman and Docker know, the user's own first.
-func certDirs() []string {
-	dirs := []string{"/etc/corten/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"}
-	if home, err := os.UserHomeDir(); err == nil && os.Getuid() != 0 {
-		dirs = append([]string{filepath.Join(home, ".config/containers/certs.d")}, dirs...)
-	}
-	return dirs
+// LoadedImage is an image that came from an archive.
+type LoadedImage struct {
+	Image Image
+	Refs  []oci.Ref // the names it got; empty: it is known by its id only
 }
 
 // LoadRequest is an archive to be loaded.
@@ -146,19 +120,11 @@ type LoadRequest struct {
 
 // Load brings the images of an archive.
 func (e *Engine) Load(ctx context.Context, req LoadRequest) error {
-	want, err := platformOf(req.Platform)
+	lib, err := e.supplied()
 	if err != nil {
 		return err
 	}
-	lib, err := e.images()
-	if err != nil {
-		return err
-	}
-	tell := listener(req.Progress)
-	if req.Path == "" {
-		return lib.LoadStream(ctx, req.Stream, want, tell, req.Each)
-	}
-	return lib.LoadFile(ctx, req.Path, want, tell, req.Each)
+	return e.cfg.Supplier.Load(ctx, lib, req)
 }
 
 // ImportRequest is a root file system to become an image.
@@ -173,35 +139,11 @@ type ImportRequest struct {
 
 // Import makes an image of one layer.
 func (e *Engine) Import(ctx context.Context, req ImportRequest) (Image, error) {
-	in := image.ImportRequest{Tar: req.Stream, From: "-", Message: req.Message, Changes: req.Changes,
-		Platform: image.Host(), Now: time.Now()}
-	if req.Name != "" {
-		ref, err := oci.ParseRef(req.Name)
-		if err != nil {
-			return Image{}, err
-		}
-		in.Ref = &ref
-	}
-	want, err := platformOf(req.Platform)
+	lib, err := e.supplied()
 	if err != nil {
 		return Image{}, err
 	}
-	if want != nil {
-		in.Platform = *want
-	}
-	if req.Path != "" {
-		f, err := os.Open(req.Path)
-		if err != nil {
-			return Image{}, errs.Wrap("import image", req.Path, err)
-		}
-		defer f.Close()
-		in.Tar, in.From = f, req.Path
-	}
-	lib, err := e.images()
-	if err != nil {
-		return Image{}, err
-	}
-	return lib.Import(ctx, in)
+	return e.cfg.Supplier.Import(ctx, lib, req)
 }
 
 // Images lists images. With an error the list is of those that could be read.
@@ -218,7 +160,7 @@ func ParseImageFilter(list []string) (ImageFilter, error) { return image.ParseFi
 
 // InspectImage describes an image.
 func (e *Engine) InspectImage(ctx context.Context, name, platform string) (ImageDetails, error) {
-	want, err := platformOf(platform)
+	want, err := PlatformOf(platform)
 	if err != nil {
 		return ImageDetails{}, err
 	}

@@ -2,7 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/disk"
@@ -60,7 +65,7 @@ func treeRoot(lib *image.Library, t image.Tree, l rootfs.Layer) plan.Root {
 // imageFor finds the image, here or in its registry.
 func (e *Engine) imageFor(ctx context.Context, lib *image.Library, req RunRequest, dry bool) (image.Image, error) {
 	name := req.Spec.Image.Name
-	want, err := platformOf(req.Platform)
+	want, err := PlatformOf(req.Platform)
 	if err != nil {
 		return image.Image{}, err
 	}
@@ -73,8 +78,10 @@ func (e *Engine) imageFor(ctx context.Context, lib *image.Library, req RunReques
 			listener(req.Progress)(ImageEvent{Stage: image.Absent, Name: ref.Familiar()})
 		}
 	}
-	p, err := e.Pull(ctx, PullRequest{Name: name, Platform: req.Platform, Progress: req.Progress})
-	return p.Image, err
+	if err := e.bring(ctx, req); err != nil {
+		return image.Image{}, err
+	}
+	return lib.Find(name, want)
 }
 
 // holdImage makes the image stay as long as the container does. The container's directory
@@ -101,4 +108,38 @@ func releaseImage(dirs container.Dirs, c *spec.Container) error {
 		return err
 	}
 	return s.Release(string(c.ID))
+}
+
+// Said is the failure of another program of ours, which has told the user about it.
+type Said struct{ Code int }
+
+func (e *Said) Error() string { return "another program failed with status " + strconv.Itoa(e.Code) }
+
+// bring pulls an image, by corten-image if this program cannot.
+func (e *Engine) bring(ctx context.Context, req RunRequest) error {
+	if e.cfg.Supplier != nil {
+		_, err := e.Pull(ctx, PullRequest{Name: req.Spec.Image.Name, Platform: req.Platform, Progress: req.Progress})
+		return err
+	}
+	tool, err := helper("corten-image")
+	if err != nil {
+		return err
+	}
+	args := []string{"--root", e.cfg.Root, "--run", e.cfg.Run, "pull"}
+	if req.Platform != "" {
+		args = append(args, "--platform", req.Platform)
+	}
+	cmd := exec.CommandContext(ctx, tool, append(args, "--", req.Spec.Image.Name)...)
+	cmd.Stderr = os.Stderr
+	if req.Progress == nil {
+		cmd.Args = slices.Insert(cmd.Args, len(cmd.Args)-2, "--quiet")
+	} else {
+		cmd.Stdout = os.Stderr // stdout is the container's
+	}
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	err = cmd.Run()
+	if x := (*exec.ExitError)(nil); errors.As(err, &x) {
+		return &Said{max(x.ExitCode(), 1)}
+	}
+	return errs.Wrap("start", tool, err)
 }

@@ -1,4 +1,4 @@
-package image
+package image_test
 
 import (
 	"slices"
@@ -10,13 +10,14 @@ import (
 
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/image"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/store"
 	"github.com/cortenhq/corten/internal/testimage"
 )
 
 // shelf is a library with two images: shelf/one, also known as other:1, and shelf/two.
-func shelf(t *testing.T) (l *Library, one, two Image) {
+func shelf(t *testing.T) (l *library, one, two image.Image) {
 	t.Helper()
 	host := testimage.Registry(t)
 	testimage.True(t).Push(t, host, "shelf/one:1")
@@ -73,7 +74,7 @@ func TestFind(t *testing.T) {
 }
 
 // lines are the names and sizes of a list.
-func lines(list []Summary) []string {
+func lines(list []image.Summary) []string {
 	var out []string
 	for _, s := range list {
 		name := "<none>"
@@ -93,39 +94,39 @@ func TestList(t *testing.T) {
 	l, one, two := shelf(t)
 	yes, no := true, false
 	for name, c := range map[string]struct {
-		filter Filter
+		filter image.Filter
 		want   []string
 	}{
-		"all":            {Filter{}, []string{"other:1", "shelf/one:1", "shelf/two:2"}},
-		"name":           {Filter{References: []string{"other"}}, []string{"other:1"}},
-		"name and tag":   {Filter{References: []string{"other:1"}}, []string{"other:1"}},
-		"full name":      {Filter{References: []string{"docker.io/library/other"}}, []string{"other:1"}},
-		"other tag":      {Filter{References: []string{"other:2"}}, nil},
-		"pattern":        {Filter{References: []string{"*/shelf/t*"}}, []string{"shelf/two:2"}},
-		"either":         {Filter{References: []string{"other", "*/*/two"}}, []string{"other:1", "shelf/two:2"}},
-		"label":          {Filter{Labels: []string{"tier"}}, []string{"shelf/two:2"}},
-		"label value":    {Filter{Labels: []string{"tier=two", "empty"}}, []string{"shelf/two:2"}},
-		"wrong value":    {Filter{Labels: []string{"tier=three"}}, nil},
-		"not dangling":   {Filter{Dangling: &no}, []string{"other:1", "shelf/one:1", "shelf/two:2"}},
-		"dangling":       {Filter{Dangling: &yes}, nil},
-		"before":         {Filter{Before: "other:1"}, nil}, // all are of one moment
-		"since":          {Filter{Since: "other:1"}, nil},
-		"long ago":       {Filter{Until: testimage.Created().Add(-time.Hour)}, nil},
-		"until recently": {Filter{Until: testimage.Created().Add(time.Hour)}, []string{"other:1", "shelf/one:1", "shelf/two:2"}},
+		"all":            {image.Filter{}, []string{"other:1", "shelf/one:1", "shelf/two:2"}},
+		"name":           {image.Filter{References: []string{"other"}}, []string{"other:1"}},
+		"name and tag":   {image.Filter{References: []string{"other:1"}}, []string{"other:1"}},
+		"full name":      {image.Filter{References: []string{"docker.io/library/other"}}, []string{"other:1"}},
+		"other tag":      {image.Filter{References: []string{"other:2"}}, nil},
+		"pattern":        {image.Filter{References: []string{"*/shelf/t*"}}, []string{"shelf/two:2"}},
+		"either":         {image.Filter{References: []string{"other", "*/*/two"}}, []string{"other:1", "shelf/two:2"}},
+		"label":          {image.Filter{Labels: []string{"tier"}}, []string{"shelf/two:2"}},
+		"label value":    {image.Filter{Labels: []string{"tier=two", "empty"}}, []string{"shelf/two:2"}},
+		"wrong value":    {image.Filter{Labels: []string{"tier=three"}}, nil},
+		"not dangling":   {image.Filter{Dangling: &no}, []string{"other:1", "shelf/one:1", "shelf/two:2"}},
+		"dangling":       {image.Filter{Dangling: &yes}, nil},
+		"before":         {image.Filter{Before: "other:1"}, nil}, // all are of one moment
+		"since":          {image.Filter{Since: "other:1"}, nil},
+		"long ago":       {image.Filter{Until: testimage.Created().Add(-time.Hour)}, nil},
+		"until recently": {image.Filter{Until: testimage.Created().Add(time.Hour)}, []string{"other:1", "shelf/one:1", "shelf/two:2"}},
 	} {
 		list, err := l.List(t.Context(), c.filter)
 		if diff := cmp.Diff(c.want, lines(list)); diff != "" || err != nil {
 			t.Errorf("%s: %v\n%s", name, err, diff)
 		}
 	}
-	list, err := l.List(t.Context(), Filter{References: []string{"*/*/two"}})
+	list, err := l.List(t.Context(), image.Filter{References: []string{"*/*/two"}})
 	if err != nil || len(list) != 1 || list[0].Size != int64(len("some content")) || !list[0].Image.Created.Equal(testimage.Created()) {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if _, err := l.List(t.Context(), Filter{Since: "nobody"}); !errs.Is(err, errs.NotFound) {
+	if _, err := l.List(t.Context(), image.Filter{Since: "nobody"}); !errs.Is(err, errs.NotFound) {
 		t.Error(err)
 	}
-	if _, err := l.List(t.Context(), Filter{References: []string{"[a"}}); !errs.Is(err, errs.Invalid) {
+	if _, err := l.List(t.Context(), image.Filter{References: []string{"[a"}}); !errs.Is(err, errs.Invalid) {
 		t.Error(err)
 	}
 	_, _ = one, two
@@ -134,13 +135,13 @@ func TestList(t *testing.T) {
 func TestParseFilter(t *testing.T) {
 	now := time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC)
 	yes := true
-	got, err := ParseFilter([]string{"reference=a", "reference=b*", "dangling=true", "label=x=y", "before=i", "since=j", "until=24h"}, now)
-	want := Filter{References: []string{"a", "b*"}, Dangling: &yes, Labels: []string{"x=y"}, Before: "i", Since: "j", Until: now.Add(-24 * time.Hour)}
+	got, err := image.ParseFilter([]string{"reference=a", "reference=b*", "dangling=true", "label=x=y", "before=i", "since=j", "until=24h"}, now)
+	want := image.Filter{References: []string{"a", "b*"}, Dangling: &yes, Labels: []string{"x=y"}, Before: "i", Since: "j", Until: now.Add(-24 * time.Hour)}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
 	}
 	for _, bad := range []string{"", "dangling", "dangling=perhaps", "until=soon", "colour=red"} {
-		if _, err := ParseFilter([]string{bad}, now); !errs.Is(err, errs.Invalid) || errs.HintOf(err) == "" {
+		if _, err := image.ParseFilter([]string{bad}, now); !errs.Is(err, errs.Invalid) || errs.HintOf(err) == "" {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -148,7 +149,7 @@ func TestParseFilter(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	l, one, two := shelf(t)
-	check := func(what string, r Removed, err error, untagged, deleted int) {
+	check := func(what string, r image.Removed, err error, untagged, deleted int) {
 		t.Helper()
 		if err != nil || len(r.Untagged) != untagged || len(r.Deleted) != deleted {
 			t.Errorf("%s: %+v, %v", what, r, err)
@@ -191,7 +192,7 @@ func TestRemoveWhatIsInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	hold := store.Hold{ID: "0123", Owner: "container web", Manifest: two.Manifest, Tree: tr.ID}
-	if err := l.store.Hold(hold, disk.Volatile); err != nil {
+	if err := l.Store().Hold(hold, disk.Volatile); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{two.Ref, two.ID.Short()} {
@@ -199,7 +200,7 @@ func TestRemoveWhatIsInUse(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if list, err := l.List(t.Context(), Filter{References: []string{"*/*/two"}}); err != nil || list[0].Containers != 1 {
+	if list, err := l.List(t.Context(), image.Filter{References: []string{"*/*/two"}}); err != nil || list[0].Containers != 1 {
 		t.Errorf("%+v, %v", list, err)
 	}
 	// By force the name goes, and what the container needs stays.
@@ -207,7 +208,7 @@ func TestRemoveWhatIsInUse(t *testing.T) {
 	if err != nil || len(r.Untagged) != 1 || len(r.Deleted) != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if _, err := l.Prune(t.Context(), true, Filter{}); err != nil {
+	if _, err := l.Prune(t.Context(), true, image.Filter{}); err != nil {
 		t.Error(err)
 	}
 	if _, err := l.Collect(t.Context()); err != nil {
@@ -216,10 +217,10 @@ func TestRemoveWhatIsInUse(t *testing.T) {
 	if _, ok, err := l.Tree(two); !ok || err != nil {
 		t.Errorf("the container's tree is gone: %v", err)
 	}
-	if err := l.store.Release("0123"); err != nil {
+	if err := l.Store().Release("0123"); err != nil {
 		t.Error(err)
 	}
-	if r, err := l.Prune(t.Context(), false, Filter{}); err != nil || !slices.Equal(r.Deleted, []oci.Digest{two.ID}) {
+	if r, err := l.Prune(t.Context(), false, image.Filter{}); err != nil || !slices.Equal(r.Deleted, []oci.Digest{two.ID}) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if l.count(t) != 0 {
@@ -279,7 +280,7 @@ func TestInspect(t *testing.T) {
 func TestDamagedImage(t *testing.T) {
 	l, one, two := shelf(t)
 	breakBlob(t, l, two.ID)
-	list, err := l.List(t.Context(), Filter{})
+	list, err := l.List(t.Context(), image.Filter{})
 	if !errs.Is(joined(err), errs.Corrupt) {
 		t.Errorf("the damage was not told: %v", err)
 	}

@@ -1,12 +1,12 @@
-// Package image knows images: how they come here, what they are, and how they go.
+// Package image knows the images that are here: what they are and how they go. Package
+// supply brings them.
 //
-// An image arrives from a registry (Pull), an archive (Load) or a tar of a root file system
-// (Import). Its manifest and configuration are kept as they came; each layer becomes a
-// layer index and objects, and the layers together become one tree, beside which a small
-// file keeps what every start of a container asks about it (facts.go). The name comes last:
-// an image that has one is whole. From then on Find answers from a few small files, List
-// and Inspect tell people about it, and Remove takes names away until nothing leads to the
-// image any more.
+// An image arrives from a registry, an archive or a tar of a root file system. Its manifest
+// and configuration are kept as they came; each layer becomes a layer index and objects, and
+// the layers together become one tree, beside which a small file keeps what every start of a
+// container asks about it (facts.go). The name comes last: an image that has one is whole.
+// From then on Find answers from a few small files, List and Inspect tell people about it,
+// and Remove takes names away until nothing leads to the image any more.
 package image
 
 import (
@@ -17,7 +17,6 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/oci"
-	"github.com/cortenhq/corten/internal/registry"
 	"github.com/cortenhq/corten/internal/store"
 )
 
@@ -47,6 +46,9 @@ func Open(root, run, kind string) (*Library, error) {
 // Store is the store that the images are in.
 func (l *Library) Store() *store.Store { return l.store }
 
+// Root is the folder of lasting state, on the file system of the store.
+func (l *Library) Root() string { return l.root }
+
 // Image is an image that is here, for one platform.
 type Image struct {
 	Ref      string         // the complete reference it was found by; "" if by identifier
@@ -59,6 +61,16 @@ type Image struct {
 	Layers   []oci.Digest // diff ids, the lowest first
 }
 
+// Describe fills in what a configuration says of the image.
+func (x *Image) Describe(config []byte) error {
+	var e essence
+	if err := json.Unmarshal(config, &e); err != nil {
+		return errs.New(errs.Corrupt, "read image configuration", string(x.ID), err)
+	}
+	x.Platform, x.Created, x.Config, x.Layers = e.Platform, e.Created, e.Config, e.RootFS.DiffIDs
+	return nil
+}
+
 // essence is the part of a configuration that a start needs. What else is there, the history
 // above all, is skipped by the decoder.
 type essence struct {
@@ -66,10 +78,6 @@ type essence struct {
 	Created time.Time  `json:"created"`
 	Config  oci.Config `json:"config"`
 	RootFS  oci.RootFS `json:"rootfs"`
-}
-
-func (e essence) tell(x *Image) {
-	x.Platform, x.Created, x.Config, x.Layers = e.Platform, e.Created, e.Config, e.RootFS.DiffIDs
 }
 
 // Host is the platform that containers run on here.
@@ -125,9 +133,9 @@ func isID(name string) bool {
 	return true
 }
 
-// key is the form of ref under which an image is kept. With a digest the tag decides
+// Key is the form of ref under which an image is kept. With a digest the tag decides
 // nothing, so it is left out.
-func key(ref oci.Ref) string {
+func Key(ref oci.Ref) string {
 	if ref.Digest != "" {
 		ref.Tag = ""
 	}
@@ -137,7 +145,7 @@ func key(ref oci.Ref) string {
 // lookup finds what ref names. A digest that nobody pulled by that name is known all the
 // same if a tag of the repository leads to it.
 func (l *Library) lookup(ref oci.Ref) (oci.Descriptor, string, error) {
-	k := key(ref)
+	k := Key(ref)
 	d, err := l.store.Lookup(k)
 	if err == nil || ref.Digest == "" || !errs.Is(err, errs.NotFound) {
 		return d, k, err
@@ -180,15 +188,10 @@ func (l *Library) fill(x *Image, d oci.Digest, want *oci.Platform) error {
 	if raw, err = l.store.Blob(x.ID); err != nil {
 		return err
 	}
-	var e essence
-	if err := json.Unmarshal(raw, &e); err != nil {
-		return errs.New(errs.Corrupt, "read image configuration", string(x.ID), err)
+	if err := x.Describe(raw); err != nil || want == nil {
+		return err
 	}
-	e.tell(x)
-	if want != nil && !suits(x.Platform, *want) {
-		return wrongPlatform(x.Platform, *want)
-	}
-	return nil
+	return CheckPlatform(x.Platform, *want)
 }
 
 // choose picks from an index the image for a platform. If that is not here it is as if
@@ -198,7 +201,7 @@ func (l *Library) choose(list []oci.Descriptor, want *oci.Platform) (oci.Digest,
 	if want != nil {
 		p = *want
 	}
-	d, err := registry.Select(oci.Index{Manifests: list}, p)
+	d, err := oci.Select(oci.Index{Manifests: list}, p)
 	if err == nil && l.store.HasBlob(d.Digest) {
 		return d.Digest, nil
 	}
@@ -221,12 +224,28 @@ func (l *Library) choose(list []oci.Descriptor, want *oci.Platform) (oci.Digest,
 		WithHint("pull it with --platform " + p.String())
 }
 
-// suits reports whether an image for have runs where want is asked for.
-func suits(have, want oci.Platform) bool {
-	_, err := registry.Select(oci.Index{Manifests: []oci.Descriptor{{Platform: &have}}}, want)
-	return err == nil
+// CheckPlatform refuses an image for have where want is asked for and it would not run.
+func CheckPlatform(have, want oci.Platform) error {
+	if _, err := oci.Select(oci.Index{Manifests: []oci.Descriptor{{Platform: &have}}}, want); err == nil {
+		return nil
+	}
+	return errs.Newf(errs.NotFound, "select platform", want.String(), "the image is for "+have.String())
 }
 
-func wrongPlatform(have, want oci.Platform) error {
-	return errs.Newf(errs.NotFound, "select platform", want.String(), "the image is for "+have.String())
+// Whole returns the image that an index or manifest leads to, if all of it is here.
+func (l *Library) Whole(name string, target oci.Descriptor, want *oci.Platform) (Image, bool) {
+	x := Image{Ref: name, Target: target}
+	if p := Host(); want == nil && oci.IsIndex(target.MediaType) {
+		want = &p // not any other that happens to be here
+	}
+	if l.fill(&x, target.Digest, want) != nil {
+		return Image{}, false
+	}
+	for _, d := range x.Layers {
+		if !l.store.HasLayer(d) {
+			return Image{}, false
+		}
+	}
+	_, ok, err := l.Tree(x)
+	return x, ok && err == nil
 }

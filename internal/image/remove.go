@@ -182,7 +182,7 @@ func (l *Library) Tag(name string, to oci.Ref) error {
 	}
 	for _, im := range list {
 		if im.Descriptor.Digest == target {
-			return l.store.SetRef(key(to), im.Descriptor)
+			return l.store.SetRef(Key(to), im.Descriptor)
 		}
 	}
 	return absent(name, notFoundOr(nil))

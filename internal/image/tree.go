@@ -32,11 +32,10 @@ func (t Tree) Facts() (Facts, error) { return readFacts(t.Path) }
 // Tree returns the tree of an image, if there is one of the kind that is wanted here. An
 // image has none of it when it was pulled for another kernel.
 func (l *Library) Tree(x Image) (Tree, bool, error) {
-	kind, err := l.treeKind()
+	kind, k, err := l.TreeKey(x.Layers)
 	if err != nil {
 		return Tree{}, false, err
 	}
-	k := store.NewTreeKey(kind, treeWriter, x.Layers)
 	path, ok := l.store.Tree(k)
 	return Tree{kind, path, k.ID()}, ok, nil
 }
@@ -51,17 +50,41 @@ func (l *Library) MakeTree(ctx context.Context, x Image) (Tree, error) {
 	if err := lease.Use(x.Target.Digest); err != nil {
 		return Tree{}, err
 	}
-	kind, err := l.treeKind()
+	kind, key, err := l.TreeKey(x.Layers)
 	if err != nil {
 		return Tree{}, err
 	}
-	key := store.NewTreeKey(kind, treeWriter, x.Layers)
-	d, err := l.drawTree(ctx, kind, x.Layers, nil)
+	d, err := l.Draw(ctx, kind, x.Layers, nil)
 	if err != nil {
 		return Tree{}, err
 	}
-	path, err := lease.PutTree(key, d.write)
+	path, err := lease.PutTree(key, d.Write)
 	return Tree{kind, path, key.ID()}, err
+}
+
+// Draw makes the tree of layers, the lowest first, but does not write it yet. Layers that
+// are not in fresh are read from the store.
+func (l *Library) Draw(ctx context.Context, k store.TreeKind, layers []oci.Digest, fresh map[oci.Digest]*tree.Index) (*Drawing, error) {
+	t, err := l.merged(ctx, layers, fresh)
+	if err != nil {
+		return nil, err
+	}
+	d := &Drawing{store: l.store}
+	if d.facts, err = gather(l.store, t); err != nil {
+		return nil, errs.Wrap("read accounts of image", "", err)
+	}
+	if k == store.Dir {
+		d.tree = t
+		return d, nil
+	}
+	_, err = erofs.Write(&d.image, t, erofs.Options{})
+	return d, err
+}
+
+// TreeKey is the kind of tree that is wanted here, and the key of the one of these layers.
+func (l *Library) TreeKey(layers []oci.Digest) (store.TreeKind, store.TreeKey, error) {
+	kind, err := l.treeKind()
+	return kind, store.NewTreeKey(kind, treeWriter, layers), err
 }
 
 // merged is the tree of some layers. Those that are not in fresh are read from the store.
@@ -82,9 +105,9 @@ func (l *Library) merged(ctx context.Context, layers []oci.Digest, fresh map[oci
 	return tree.Merge(indexes...)
 }
 
-// drawing is a tree that has yet to be written to the disk. It is made while the layers are
+// Drawing is a tree that has yet to be written to the disk. It is made while the layers are
 // still on their way to the disk, and then only has to be written.
-type drawing struct {
+type Drawing struct {
 	store *store.Store
 	image imageBytes // EROFS
 	tree  *tree.Tree // a directory
@@ -103,27 +126,9 @@ func (w *imageBytes) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// drawTree merges layers, the lowest first.
-func (l *Library) drawTree(ctx context.Context, kind store.TreeKind, layers []oci.Digest, fresh map[oci.Digest]*tree.Index) (*drawing, error) {
-	t, err := l.merged(ctx, layers, fresh)
-	if err != nil {
-		return nil, err
-	}
-	d := &drawing{store: l.store}
-	if d.facts, err = gather(l.store, t); err != nil {
-		return nil, errs.Wrap("read accounts of image", "", err)
-	}
-	if kind == store.Dir {
-		d.tree = t
-		return d, nil
-	}
-	_, err = erofs.Write(&d.image, t, erofs.Options{})
-	return d, err
-}
-
-// write writes the tree at path, and its facts beside it. The store then makes the tree
+// Write writes the tree at path, and its facts beside it. The store then makes the tree
 // durable, and the directory that both are in; the facts' content is ours to sync.
-func (d *drawing) write(path string) error {
+func (d *Drawing) Write(path string) error {
 	if err := disk.WriteFile(filepath.Join(filepath.Dir(path), factsFile), d.facts.encode(), 0o444, disk.Durable); err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func pull(ctx context.Context, c *Client, ref oci.Ref) (oci.Manifest, error) {
 		if err != nil {
 			return oci.Manifest{}, err
 		}
-		if desc, err = Select(idx, oci.Platform{OS: "linux", Architecture: "amd64"}); err != nil {
+		if desc, err = oci.Select(idx, oci.Platform{OS: "linux", Architecture: "amd64"}); err != nil {
 			return oci.Manifest{}, err
 		}
 		if raw, err = c.Manifest(ctx, ref, desc); err != nil {

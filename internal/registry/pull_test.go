@@ -259,7 +259,7 @@ func FuzzManifest(f *testing.F) {
 			}
 		}
 		if idx, err := ParseIndex(raw); err == nil {
-			Select(idx, oci.Platform{OS: "linux", Architecture: "amd64"})
+			oci.Select(idx, oci.Platform{OS: "linux", Architecture: "amd64"})
 		}
 	})
 }

@@ -1,19 +1,19 @@
-package registry
+package oci
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/cortenhq/corten/internal/errs"
-	"github.com/cortenhq/corten/internal/oci"
 )
 
 func TestSelect(t *testing.T) {
-	index := func(platforms ...string) oci.Index {
-		var idx oci.Index
+	index := func(platforms ...string) Index {
+		var idx Index
 		for _, p := range platforms {
-			d := oci.Descriptor{Digest: oci.Digest(p)}
+			d := Descriptor{Digest: Digest(p)}
 			if p != "none" {
-				platform := oci.ParsePlatform(p)
+				platform := ParsePlatform(p)
 				d.Platform = &platform
 			}
 			idx.Manifests = append(idx.Manifests, d)
@@ -53,7 +53,7 @@ func TestSelect(t *testing.T) {
 		{"linux/amd64", nil, ""},
 	}
 	for _, tt := range tests {
-		got, err := Select(index(tt.have...), oci.ParsePlatform(tt.want))
+		got, err := Select(index(tt.have...), ParsePlatform(tt.want))
 		if string(got.Digest) != tt.got || (err == nil) != (tt.got != "") {
 			t.Errorf("%s of %v: %q, %v; want %q", tt.want, tt.have, got.Digest, err, tt.got)
 		}
@@ -61,6 +61,25 @@ func TestSelect(t *testing.T) {
 			wantError(t, err, errs.NotFound, tt.want)
 		}
 	}
-	_, err := Select(index("linux/arm64", "unknown/unknown", "linux/s390x", "linux/arm64"), oci.ParsePlatform("amd64"))
+	_, err := Select(index("linux/arm64", "unknown/unknown", "linux/s390x", "linux/arm64"), ParsePlatform("amd64"))
 	wantError(t, err, errs.NotFound, "linux/amd64", "linux/arm64, linux/s390x;")
+}
+
+func wantError(t *testing.T, err error, kind errs.Kind, says ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want %v %q", kind, says)
+	}
+	if !errs.Is(err, kind) {
+		t.Errorf("%v: kind %v, want %v", err, errs.KindOf(err), kind)
+	}
+	if errs.HintOf(err) == "" && kind != errs.Canceled {
+		t.Errorf("%v: no hint", err)
+	}
+	text := err.Error() + " [" + errs.HintOf(err) + "]"
+	for _, s := range says {
+		if !strings.Contains(text, s) {
+			t.Errorf("%s: does not say %q", text, s)
+		}
+	}
 }

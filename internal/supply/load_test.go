@@ -1,4 +1,4 @@
-package image
+package supply_test
 
 import (
 	"bytes"
@@ -14,7 +14,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/image"
 	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/supply"
 	"github.com/cortenhq/corten/internal/testimage"
 )
 
@@ -46,10 +48,10 @@ func pack(t *testing.T, path, how string) string {
 }
 
 // load loads an archive from a path or through a stream.
-func (l *Library) mustLoad(t *testing.T, path string, stream bool) []Loaded {
+func (l *library) mustLoad(t *testing.T, path string, stream bool) []supply.Loaded {
 	t.Helper()
-	var got []Loaded
-	each := func(x Loaded) { got = append(got, x) }
+	var got []supply.Loaded
+	each := func(x supply.Loaded) { got = append(got, x) }
 	var err error
 	if stream {
 		f, oerr := os.Open(path)
@@ -57,9 +59,9 @@ func (l *Library) mustLoad(t *testing.T, path string, stream bool) []Loaded {
 			t.Fatal(oerr)
 		}
 		defer f.Close()
-		err = l.LoadStream(t.Context(), f, nil, quiet, each)
+		err = supply.LoadStream(t.Context(), l.Library, f, nil, quiet, each)
 	} else {
-		err = l.LoadFile(t.Context(), path, nil, quiet, each)
+		err = supply.LoadFile(t.Context(), l.Library, path, nil, quiet, each)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +96,7 @@ func TestLoad(t *testing.T) {
 				}
 			}
 			t.Run(name, func(t *testing.T) {
-				eachKind(t, func(t *testing.T, l *Library) {
+				eachKind(t, func(t *testing.T, l *library) {
 					got := l.mustLoad(t, path, stream)
 					if len(got) != 1 || len(got[0].Refs) != 1 || got[0].Refs[0].Familiar() != "app:1" {
 						t.Fatalf("loaded %+v", got)
@@ -158,7 +160,7 @@ func TestLoadWhatUmociMade(t *testing.T) {
 		{"init", "--layout", layout},
 		{"new", "--image", layout + ":made"},
 		{"insert", "--image", layout + ":made", root + "/bin", "/bin"},
-		{"config", "--image", layout + ":made", "--config.cmd", "sh", "--architecture", Host().Architecture},
+		{"config", "--image", layout + ":made", "--config.cmd", "sh", "--architecture", image.Host().Architecture},
 	} {
 		if out, err := exec.Command("umoci", args...).CombinedOutput(); err != nil {
 			t.Fatalf("umoci %v: %v\n%s", args, err, out)
@@ -203,17 +205,17 @@ func TestLoadNonsense(t *testing.T) {
 		if err := os.WriteFile(dir+"/bad", content, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.LoadFile(t.Context(), dir+"/bad", nil, quiet, func(Loaded) {}); err == nil || errs.Is(err, errs.Internal) {
+		if err := supply.LoadFile(t.Context(), l.Library, dir+"/bad", nil, quiet, func(supply.Loaded) {}); err == nil || errs.Is(err, errs.Internal) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := l.LoadFile(t.Context(), dir+"/none", nil, quiet, func(Loaded) {}); !errs.Is(err, errs.NotFound) {
+	if err := supply.LoadFile(t.Context(), l.Library, dir+"/none", nil, quiet, func(supply.Loaded) {}); !errs.Is(err, errs.NotFound) {
 		t.Error(err)
 	}
 	if l.count(t) != 0 {
 		t.Error("something was published")
 	}
-	if left, _ := os.ReadDir(l.root); len(left) != 1 {
+	if left, _ := os.ReadDir(l.Root()); len(left) != 1 {
 		t.Errorf("left behind: %v", left)
 	}
 	l.sound(t)

@@ -1,4 +1,4 @@
-package image
+package supply_test
 
 import (
 	"bytes"
@@ -12,7 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/image"
 	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/supply"
 	"github.com/cortenhq/corten/internal/testimage"
 )
 
@@ -30,14 +32,14 @@ func TestImport(t *testing.T) {
 	made := time.Date(2024, 2, 3, 4, 5, 6, 0, time.UTC)
 	for how, path := range paths {
 		t.Run(how, func(t *testing.T) {
-			eachKind(t, func(t *testing.T, l *Library) {
+			eachKind(t, func(t *testing.T, l *library) {
 				f, err := os.Open(path)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer f.Close()
 				name := ref(t, "mine:1")
-				x, err := l.Import(t.Context(), ImportRequest{Tar: f, From: path, Ref: &name, Platform: Host(), Message: "a comment",
+				x, err := supply.Import(t.Context(), l.Library, supply.ImportRequest{Tar: f, From: path, Ref: &name, Platform: image.Host(), Message: "a comment",
 					Changes: []string{`CMD ["/report"]`, "ENV A=b"}, Now: made})
 				if err != nil {
 					t.Fatal(err)
@@ -46,7 +48,7 @@ func TestImport(t *testing.T) {
 					t.Error(diff)
 				}
 				d, err := l.Inspect(t.Context(), "mine:1", nil)
-				if err != nil || d.ID != x.ID || d.Comment != "a comment" || !d.Created.Equal(made) || d.Architecture != Host().Architecture {
+				if err != nil || d.ID != x.ID || d.Comment != "a comment" || !d.Created.Equal(made) || d.Architecture != image.Host().Architecture {
 					t.Errorf("%+v, %v", d, err)
 				}
 				if diff := cmp.Diff(oci.Config{Cmd: []string{"/report"}, Env: []string{"A=b"}}, d.Config); diff != "" {
@@ -71,7 +73,7 @@ func TestImportWithoutName(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := oci.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
-	x, err := l.Import(t.Context(), ImportRequest{Tar: &b, From: "-", Platform: other, Now: time.Now()})
+	x, err := supply.Import(t.Context(), l.Library, supply.ImportRequest{Tar: &b, From: "-", Platform: other, Now: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,14 +89,14 @@ func TestImportWithoutName(t *testing.T) {
 func TestImportNonsense(t *testing.T) {
 	l := newLibrary(t, "dir")
 	digest := ref(t, "a@"+string(oci.FromBytes(nil)))
-	for name, req := range map[string]ImportRequest{
+	for name, req := range map[string]supply.ImportRequest{
 		"no tar":       {Tar: strings.NewReader("hello")},
 		"nothing":      {Tar: strings.NewReader("")},
 		"by digest":    {Tar: strings.NewReader(strings.Repeat("\x00", 1024)), Ref: &digest},
 		"wrong change": {Tar: strings.NewReader(strings.Repeat("\x00", 1024)), Changes: []string{"RUN make"}},
 	} {
-		req.Platform = Host()
-		if _, err := l.Import(t.Context(), req); !errs.Is(err, errs.Invalid) && !errs.Is(err, errs.Corrupt) {
+		req.Platform = image.Host()
+		if _, err := supply.Import(t.Context(), l.Library, req); !errs.Is(err, errs.Invalid) && !errs.Is(err, errs.Corrupt) {
 			t.Errorf("%s: %v of kind %v", name, err, errs.KindOf(err))
 		}
 	}

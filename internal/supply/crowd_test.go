@@ -1,4 +1,4 @@
-package image
+package supply_test
 
 import (
 	"bytes"
@@ -18,13 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/image"
 	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/supply"
 	"github.com/cortenhq/corten/internal/testimage"
 )
 
 // commandVar makes the test binary one of many processes on a store: root, run, kind, verb
 // and argument, separated by spaces.
-const commandVar = "CORTEN_IMAGE_TEST_COMMAND"
+const commandVar = "CORTEN_SUPPLY_TEST_COMMAND"
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(commandVar); text != "" {
@@ -40,7 +42,7 @@ func TestMain(m *testing.M) {
 // obey does what a verb of the command line does.
 func obey(words []string) error {
 	ctx := context.Background()
-	l, err := Open(words[0], words[1], words[2])
+	l, err := image.Open(words[0], words[1], words[2])
 	if err != nil {
 		return err
 	}
@@ -50,7 +52,7 @@ func obey(words []string) error {
 		if err != nil {
 			return err
 		}
-		_, _, err = l.Pull(ctx, client(), r, nil, quiet)
+		_, _, err = supply.Pull(ctx, l, client(), r, nil, quiet)
 		return err
 	case "rmi":
 		_, err := l.Remove(arg, true)
@@ -60,21 +62,21 @@ func obey(words []string) error {
 		}
 		return errors.Join(err, cerr)
 	case "images":
-		_, err := l.List(ctx, Filter{})
+		_, err := l.List(ctx, image.Filter{})
 		return err
 	}
 	return errors.New("unknown verb")
 }
 
 // start starts a process that works on l's store.
-func (l *Library) start(t *testing.T, verb, arg string) (*exec.Cmd, *bytes.Buffer) {
+func (l *library) start(t *testing.T, verb, arg string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), commandVar+"="+strings.Join([]string{l.root, l.run, l.kind, verb, arg}, " "))
+	cmd.Env = append(os.Environ(), commandVar+"="+strings.Join([]string{l.Root(), l.run, l.kind, verb, arg}, " "))
 	said := new(bytes.Buffer)
 	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
@@ -128,7 +130,7 @@ func TestCrowd(t *testing.T) {
 			if diff := cmp.Diff(rootFS(t, images["configured"]), look(t, l.show(t, x))); diff != "" {
 				t.Error(diff)
 			}
-			if _, err := l.Prune(t.Context(), true, Filter{}); err != nil {
+			if _, err := l.Prune(t.Context(), true, image.Filter{}); err != nil {
 				t.Error(err)
 			}
 			l.empty(t)
@@ -137,17 +139,17 @@ func TestCrowd(t *testing.T) {
 }
 
 // empty collects, and expects nothing to be left.
-func (l *Library) empty(t *testing.T) {
+func (l *library) empty(t *testing.T) {
 	t.Helper()
 	if _, err := l.Collect(t.Context()); err != nil {
 		t.Error(err)
 	}
-	u, err := l.store.Usage(t.Context())
+	u, err := l.Store().Usage(t.Context())
 	if err != nil || u.Objects+u.Layers+u.Trees+u.Blobs != 0 {
 		t.Errorf("left over: %+v, %v", u, err)
 	}
 	for _, dir := range []string{"tmp", "leases"} {
-		if left, err := os.ReadDir(filepath.Join(l.store.Dir(), dir)); err != nil || len(left) > 0 {
+		if left, err := os.ReadDir(filepath.Join(l.Store().Dir(), dir)); err != nil || len(left) > 0 {
 			t.Errorf("left in %s: %v, %v", dir, left, err)
 		}
 	}
@@ -211,11 +213,8 @@ func TestFullDisk(t *testing.T) {
 						t.Error(err)
 					}
 				})
-				l, err := Open(filepath.Join(dir, "root"), filepath.Join(dir, "run"), kind)
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, _, err = l.Pull(t.Context(), client(), ref(t, host+"/app:1"), nil, quiet)
+				l := openLibrary(t, filepath.Join(dir, "root"), filepath.Join(dir, "run"), kind)
+				_, _, err := supply.Pull(t.Context(), l.Library, client(), ref(t, host+"/app:1"), nil, quiet)
 				if !errs.Is(err, errs.NoSpace) || errs.HintOf(err) == "" {
 					t.Errorf("the pull ended with %v, of kind %v", err, errs.KindOf(err))
 				}

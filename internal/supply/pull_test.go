@@ -1,4 +1,4 @@
-package image
+package supply_test
 
 import (
 	"context"
@@ -19,8 +19,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/image"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/store"
+	"github.com/cortenhq/corten/internal/supply"
 	"github.com/cortenhq/corten/internal/testimage"
 )
 
@@ -43,7 +45,7 @@ func TestPull(t *testing.T) {
 			}
 			im.Push(t, host, what+":1")
 			t.Run(what+"/"+server, func(t *testing.T) {
-				eachKind(t, func(t *testing.T, l *Library) {
+				eachKind(t, func(t *testing.T, l *library) {
 					x := l.pull(t, host+"/"+what+":1")
 					if x.Manifest != im.Digest() || x.ID != oci.FromBytes(im.ConfigFile()) {
 						t.Errorf("pulled manifest %s and configuration %s", x.Manifest, x.ID)
@@ -59,14 +61,14 @@ func TestPull(t *testing.T) {
 }
 
 func TestPullAgain(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *Library) {
+	eachKind(t, func(t *testing.T, l *library) {
 		p := newProxy(t, testimage.Registry(t))
 		one, two := testimage.Busybox(t), testimage.Configured(t)
 		one.Push(t, p.host, "app:1")
 		first := l.pull(t, p.host+"/app:1")
 		p.fetched()
 
-		x, news, err := l.Pull(t.Context(), client(), ref(t, p.host+"/app:1"), nil, quiet)
+		x, news, err := supply.Pull(t.Context(), l.Library, client(), ref(t, p.host+"/app:1"), nil, quiet)
 		if err != nil || news || x.ID != first.ID {
 			t.Errorf("pulled again: news %v, id %s, %v", news, x.ID, err)
 		}
@@ -78,7 +80,7 @@ func TestPullAgain(t *testing.T) {
 		if second := l.pull(t, p.host+"/app:1"); second.ID == first.ID {
 			t.Error("the old image was pulled")
 		}
-		list, err := l.store.Images()
+		list, err := l.Store().Images()
 		if err != nil || len(list) != 2 || list[0].Ref != "" || list[0].Descriptor.Digest != first.Manifest {
 			t.Errorf("images are %v, %v", list, err)
 		}
@@ -103,7 +105,7 @@ func TestPullByDigest(t *testing.T) {
 		t.Errorf("pulled as %q", x.Ref)
 	}
 	other := oci.FromBytes([]byte("something else"))
-	if _, _, err := l.Pull(t.Context(), client(), ref(t, host+"/app@"+string(other)), nil, quiet); !errs.Is(err, errs.NotFound) {
+	if _, _, err := supply.Pull(t.Context(), l.Library, client(), ref(t, host+"/app@"+string(other)), nil, quiet); !errs.Is(err, errs.NotFound) {
 		t.Errorf("pulled what is not there: %v", err)
 	}
 }
@@ -144,12 +146,12 @@ func pushIndex(t *testing.T, host string, images map[string]testimage.Image) oci
 
 func TestPlatforms(t *testing.T) {
 	host := testimage.Registry(t)
-	here, other := Host(), oci.Platform{OS: "linux", Architecture: "s390x"}
+	here, other := image.Host(), oci.Platform{OS: "linux", Architecture: "s390x"}
 	index := pushIndex(t, host, map[string]testimage.Image{here.String(): testimage.True(t), other.String(): testimage.Busybox(t)})
 	l := newLibrary(t, "dir")
 	name := host + "/many:1"
 
-	x, news, err := l.Pull(t.Context(), client(), ref(t, name), &other, quiet)
+	x, news, err := supply.Pull(t.Context(), l.Library, client(), ref(t, name), &other, quiet)
 	if err != nil || !news || x.Platform.Architecture != "s390x" || x.Target.Digest != index {
 		t.Fatalf("pulled %v of %s, %v", x.Platform, x.Target.Digest, err)
 	}
@@ -161,7 +163,7 @@ func TestPlatforms(t *testing.T) {
 		t.Errorf("found what was not pulled: %v", err)
 	}
 	// The same name, now for this machine.
-	if x, news, err = l.Pull(t.Context(), client(), ref(t, name), nil, quiet); err != nil || !news || x.Platform.Architecture != here.Architecture {
+	if x, news, err = supply.Pull(t.Context(), l.Library, client(), ref(t, name), nil, quiet); err != nil || !news || x.Platform.Architecture != here.Architecture {
 		t.Fatalf("pulled %v, news %v, %v", x.Platform, news, err)
 	}
 	for _, want := range []*oci.Platform{nil, &here, &other} {
@@ -177,7 +179,7 @@ func TestPlatforms(t *testing.T) {
 		t.Errorf("%d images", l.count(t))
 	}
 	sparc := oci.Platform{OS: "linux", Architecture: "sparc64"}
-	if _, _, err := l.Pull(t.Context(), client(), ref(t, name), &sparc, quiet); !errs.Is(err, errs.NotFound) || !strings.Contains(errs.HintOf(err), "linux/s390x") {
+	if _, _, err := supply.Pull(t.Context(), l.Library, client(), ref(t, name), &sparc, quiet); !errs.Is(err, errs.NotFound) || !strings.Contains(errs.HintOf(err), "linux/s390x") {
 		t.Errorf("pulled for a platform that there is not: %v (%s)", err, errs.HintOf(err))
 	}
 	l.sound(t)
@@ -188,7 +190,7 @@ func TestWrongPlatform(t *testing.T) {
 	testimage.True(t).Push(t, host, "true:1")
 	l := newLibrary(t, "dir")
 	other := oci.Platform{OS: "linux", Architecture: "s390x"}
-	if _, _, err := l.Pull(t.Context(), client(), ref(t, host+"/true:1"), &other, quiet); !errs.Is(err, errs.NotFound) {
+	if _, _, err := supply.Pull(t.Context(), l.Library, client(), ref(t, host+"/true:1"), &other, quiet); !errs.Is(err, errs.NotFound) {
 		t.Errorf("pulled for %v: %v", other, err)
 	}
 	if l.count(t) != 0 {
@@ -244,10 +246,10 @@ func TestPullGoesOn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var mu sync.Mutex
 	arrived := 0
-	_, _, err = l.Pull(ctx, client(), ref(t, p.host+"/app:1"), nil, func(ev Event) {
+	_, _, err = supply.Pull(ctx, l.Library, client(), ref(t, p.host+"/app:1"), nil, func(ev image.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		if ev.Stage == Complete {
+		if ev.Stage == image.Complete {
 			if arrived++; arrived == 2 {
 				cancel()
 			}
@@ -272,11 +274,11 @@ func TestTwoPullsAtOnce(t *testing.T) {
 	host := testimage.Registry(t)
 	im := testimage.Configured(t)
 	im.Push(t, host, "app:1")
-	eachKind(t, func(t *testing.T, l *Library) {
+	eachKind(t, func(t *testing.T, l *library) {
 		var work sync.WaitGroup
 		for range 4 {
 			work.Go(func() {
-				if _, _, err := l.Pull(t.Context(), client(), ref(t, host+"/app:1"), nil, quiet); err != nil {
+				if _, _, err := supply.Pull(t.Context(), l.Library, client(), ref(t, host+"/app:1"), nil, quiet); err != nil {
 					t.Error(err)
 				}
 			})
@@ -329,7 +331,7 @@ func TestDamagedBlobs(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l := newLibrary(t, "dir")
 			repair := damage(t, server.Dir, d)
-			_, _, err := l.Pull(t.Context(), client(), ref(t, server.Host+"/app:1"), nil, quiet)
+			_, _, err := supply.Pull(t.Context(), l.Library, client(), ref(t, server.Host+"/app:1"), nil, quiet)
 			repair()
 			if err == nil {
 				t.Fatal("it was pulled")
@@ -378,7 +380,7 @@ func TestLyingManifests(t *testing.T) {
 	push("windows", func(c *v1.ConfigFile) { c.OS = "windows" })
 	l := newLibrary(t, "dir")
 	for tag, kind := range map[string]errs.Kind{"more": errs.Corrupt, "fewer": errs.Corrupt, "other": errs.Corrupt, "path": errs.Corrupt, "windows": errs.Unsupported} {
-		_, _, err := l.Pull(t.Context(), client(), ref(t, p.host+"/app:"+tag), nil, quiet)
+		_, _, err := supply.Pull(t.Context(), l.Library, client(), ref(t, p.host+"/app:"+tag), nil, quiet)
 		if !errs.Is(err, kind) {
 			t.Errorf("%s: %v, of kind %v", tag, err, errs.KindOf(err))
 		}
@@ -396,10 +398,7 @@ func TestTreeOfAnotherKind(t *testing.T) {
 	im.Push(t, host, "app:1")
 	l := newLibrary(t, "dir")
 	x := l.pull(t, host+"/app:1")
-	other, err := Open(l.root, l.run, "erofs")
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := openLibrary(t, l.Root(), l.run, "erofs")
 	if _, ok, err := other.Tree(x); ok || err != nil {
 		t.Fatalf("there is one: %v", err)
 	}
@@ -422,38 +421,9 @@ func TestTreeOfAnotherKind(t *testing.T) {
 	if _, err := other.Collect(t.Context()); err != nil {
 		t.Error(err)
 	}
-	for _, l := range []*Library{l, other} {
+	for _, l := range []*library{l, other} {
 		if _, ok, _ := l.Tree(x); ok {
 			t.Error("a tree is left")
 		}
-	}
-}
-
-// The kind of tree is found out once a boot.
-func TestTreeKindIsRemembered(t *testing.T) {
-	needMounts(t)
-	dir := filepath.Join(t.TempDir(), "with:colon, comma")
-	l, err := Open(filepath.Join(dir, "root"), filepath.Join(dir, "run"), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if k, err := l.treeKind(); err != nil || k != store.EROFS {
-		t.Fatal(k, err)
-	}
-	memory := filepath.Join(l.run, "tree-kind")
-	if err := os.WriteFile(memory, []byte("dir"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if k, err := l.treeKind(); err != nil || k != store.Dir {
-		t.Error("it was not remembered:", k, err)
-	}
-	if err := os.WriteFile(memory, []byte("garb"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if k, err := l.treeKind(); err != nil || k != store.EROFS {
-		t.Error("garbage was believed:", k, err)
-	}
-	if left, _ := filepath.Glob(filepath.Join(l.root, ".probe-*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
 	}
 }

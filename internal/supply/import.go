@@ -1,4 +1,4 @@
-package image
+package supply
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/image"
 	"github.com/cortenhq/corten/internal/layer"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/tree"
@@ -24,42 +25,42 @@ type ImportRequest struct {
 }
 
 // Import makes an image of one layer.
-func (l *Library) Import(ctx context.Context, req ImportRequest) (Image, error) {
+func Import(ctx context.Context, l *image.Library, req ImportRequest) (image.Image, error) {
 	const op = "import image"
 	if req.Ref != nil && req.Ref.Digest != "" {
-		return Image{}, errs.Newf(errs.Invalid, op, req.Ref.Familiar(), "a digest cannot be chosen").WithHint("name the image by a tag")
+		return image.Image{}, errs.Newf(errs.Invalid, op, req.Ref.Familiar(), "a digest cannot be chosen").WithHint("name the image by a tag")
 	}
-	config, err := Change(oci.Config{}, req.Changes)
+	config, err := image.Change(oci.Config{}, req.Changes)
 	if err != nil {
-		return Image{}, err
+		return image.Image{}, err
 	}
-	lease, err := l.store.Lease("import " + req.From)
+	lease, err := l.Store().Lease("import " + req.From)
 	if err != nil {
-		return Image{}, err
+		return image.Image{}, err
 	}
 	defer lease.Close()
 	tar, _, err := layer.Decompress(&canceling{ctx, io.NopCloser(req.Tar)}, "")
 	if err != nil {
-		return Image{}, errs.Wrap(op, req.From, err)
+		return image.Image{}, errs.Wrap(op, req.From, err)
 	}
 	defer tar.Close()
 	x, err := layer.Read(ctx, tar, lease, layer.Options{})
 	if err != nil {
-		return Image{}, errs.Wrap(op, req.From, err)
+		return image.Image{}, errs.Wrap(op, req.From, err)
 	}
 	if err := lease.PutLayers(ctx, x); err != nil {
-		return Image{}, err
+		return image.Image{}, err
 	}
-	f := &fetch{lease: lease, tell: func(Event) {}}
+	f := &fetch{lib: l, lease: lease, tell: func(image.Event) {}}
 	req.describe(f, config, x)
-	im, err := l.settle(ctx, f)
+	im, err := f.settle(ctx)
 	if err != nil {
-		return Image{}, err
+		return image.Image{}, err
 	}
 	if req.Ref != nil {
-		im.Ref = key(*req.Ref)
+		im.Ref = image.Key(*req.Ref)
 	}
-	return im, l.store.SetRef(im.Ref, im.Target)
+	return im, l.Store().SetRef(im.Ref, im.Target)
 }
 
 // describe makes the documents of an image of the layer x.
@@ -88,7 +89,7 @@ func (req ImportRequest) describe(f *fetch, config oci.Config, x *tree.Index) {
 	raw = marshal(f.manifest)
 	target := oci.Descriptor{MediaType: oci.TypeManifest, Digest: oci.FromBytes(raw), Size: int64(len(raw))}
 	f.blobs = append(f.blobs, blob{target.Digest, raw})
-	f.image = Image{Target: target, Manifest: target.Digest, ID: id, Platform: req.Platform,
+	f.image = image.Image{Target: target, Manifest: target.Digest, ID: id, Platform: req.Platform,
 		Created: now, Config: config, Layers: []oci.Digest{x.DiffID}}
 }
 

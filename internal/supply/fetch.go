@@ -1,15 +1,15 @@
-package image
+package supply
 
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"io"
 	"slices"
 	"strconv"
 	"sync"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/image"
 	"github.com/cortenhq/corten/internal/layer"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/registry"
@@ -24,19 +24,19 @@ const parallel = 3
 // fetch is one image on its way in. All it puts into the store is under the lease until
 // a name leads to it.
 type fetch struct {
-	lib   *Library
+	lib   *image.Library
 	from  origin
 	lease *store.Lease
 	want  *oci.Platform // nil: this machine's
-	tell  func(Event)
+	tell  func(image.Event)
 
 	blobs    []blob // index, manifest and configuration as they came
 	manifest oci.Manifest
-	image    Image
+	image    image.Image
 	fresh    map[oci.Digest]*tree.Index // layers that were not here, by diff id
 	kind     store.TreeKind
 	key      store.TreeKey
-	drawn    *drawing // nil: the tree is here
+	drawn    *image.Drawing // nil: the tree is here
 }
 
 // blob is a document of an image with its name.
@@ -45,38 +45,36 @@ type blob struct {
 	raw    []byte
 }
 
-// fetch brings the image that target, whose bytes are raw, leads to, with all that a
+// run brings the image that target, whose bytes are raw, leads to, with all that a
 // container needs of it. Then it only lacks a name.
-func (l *Library) fetch(ctx context.Context, f *fetch, target oci.Descriptor, raw []byte) (Image, error) {
+func (f *fetch) run(ctx context.Context, target oci.Descriptor, raw []byte) (image.Image, error) {
 	f.image.Target = target
 	if err := f.describe(ctx, target, raw); err != nil {
-		return Image{}, err
+		return image.Image{}, err
 	}
-	return l.settle(ctx, f)
+	return f.settle(ctx)
 }
 
 // settle stores what was described, with layers and tree.
-func (l *Library) settle(ctx context.Context, f *fetch) (Image, error) {
-	f.lib = l
+func (f *fetch) settle(ctx context.Context) (image.Image, error) {
 	var err error
-	if f.kind, err = l.treeKind(); err != nil {
-		return Image{}, err
+	if f.kind, f.key, err = f.lib.TreeKey(f.image.Layers); err != nil {
+		return image.Image{}, err
 	}
-	f.key = store.NewTreeKey(f.kind, treeWriter, f.image.Layers)
 	for _, b := range f.blobs {
 		if err := f.lease.PutBlob(b.digest, b.raw); err != nil {
-			return Image{}, err
+			return image.Image{}, err
 		}
 	}
 	if err := f.content(ctx); err != nil {
-		return Image{}, err
+		return image.Image{}, err
 	}
 	if f.drawn != nil {
-		if _, err := f.lease.PutTree(f.key, f.drawn.write); err != nil {
-			return Image{}, err
+		if _, err := f.lease.PutTree(f.key, f.drawn.Write); err != nil {
+			return image.Image{}, err
 		}
 	}
-	f.tell(Event{Stage: Arrived})
+	f.tell(image.Event{Stage: image.Arrived})
 	return f.image, nil
 }
 
@@ -98,11 +96,9 @@ func (f *fetch) describe(ctx context.Context, d oci.Descriptor, raw []byte) erro
 		return err
 	}
 	f.blobs = append(f.blobs, blob{f.image.ID, raw})
-	var e essence
-	if err := json.Unmarshal(raw, &e); err != nil {
-		return errs.New(errs.Corrupt, "read image configuration", string(f.image.ID), err)
+	if err := f.image.Describe(raw); err != nil {
+		return err
 	}
-	e.tell(&f.image)
 	return f.check()
 }
 
@@ -111,11 +107,11 @@ func (f *fetch) descend(ctx context.Context, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	want := Host()
+	want := image.Host()
 	if f.want != nil {
 		want = *f.want
 	}
-	d, err := registry.Select(x, want)
+	d, err := oci.Select(x, want)
 	if err != nil {
 		return err
 	}
@@ -144,10 +140,10 @@ func (f *fetch) check() error {
 	if p.OS != "" && p.OS != "linux" {
 		return errs.Newf(errs.Unsupported, "read image", string(f.image.ID), "it is for "+p.String())
 	}
-	if f.want != nil && !suits(p, *f.want) {
-		return wrongPlatform(p, *f.want)
+	if f.want == nil {
+		return nil
 	}
-	return nil
+	return image.CheckPlatform(p, *f.want)
 }
 
 // content makes layers and tree be here, but for the tree's last step.
@@ -184,7 +180,7 @@ func (f *fetch) content(ctx context.Context) error {
 func (f *fetch) draw(ctx context.Context) error {
 	_, ok, err := f.lease.UseTree(f.key)
 	if err == nil && !ok {
-		f.drawn, err = f.lib.drawTree(ctx, f.kind, f.image.Layers, f.fresh)
+		f.drawn, err = f.lib.Draw(ctx, f.kind, f.image.Layers, f.fresh)
 	}
 	f.fresh = nil
 	return err
@@ -212,10 +208,10 @@ func (f *fetch) missing() ([]parcel, error) {
 			return nil, err
 		}
 		if have {
-			f.tell(Event{Stage: Present, Layer: desc.Digest})
+			f.tell(image.Event{Stage: image.Present, Layer: desc.Digest})
 			continue
 		}
-		f.tell(Event{Stage: Waiting, Layer: desc.Digest, Total: desc.Size})
+		f.tell(image.Event{Stage: image.Waiting, Layer: desc.Digest, Total: desc.Size})
 		list = append(list, parcel{desc, d})
 	}
 	slices.SortStableFunc(list, func(a, b parcel) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
@@ -250,7 +246,7 @@ func (f *fetch) fetchAll(ctx context.Context, cancel context.CancelCauseFunc, li
 				mu.Lock()
 				f.fresh[p.diffID] = x
 				mu.Unlock()
-				f.tell(Event{Stage: Complete, Layer: p.desc.Digest})
+				f.tell(image.Event{Stage: image.Complete, Layer: p.desc.Digest})
 				arrived <- x
 			}
 		})
@@ -276,7 +272,7 @@ func (f *fetch) layer(ctx context.Context, p parcel) (*tree.Index, error) {
 		return nil, err
 	}
 	defer src.Close()
-	verified := layer.Verify(&counted{r: src, tell: f.tell, at: Event{Stage: Fetching, Layer: p.desc.Digest, Total: p.desc.Size}},
+	verified := layer.Verify(&counted{r: src, tell: f.tell, at: image.Event{Stage: image.Fetching, Layer: p.desc.Digest, Total: p.desc.Size}},
 		p.desc.Digest, p.desc.Size)
 	tar, _, err := layer.Decompress(verified, p.desc.MediaType)
 	if err != nil {
@@ -317,8 +313,8 @@ func (f *fetch) record(ctx context.Context, arrived <-chan *tree.Index) error {
 // counted tells how far a stream has come.
 type counted struct {
 	r    io.Reader
-	tell func(Event)
-	at   Event
+	tell func(image.Event)
+	at   image.Event
 }
 
 func (c *counted) Read(p []byte) (int, error) {

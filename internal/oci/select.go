@@ -1,11 +1,10 @@
-package registry
+package oci
 
 import (
 	"strconv"
 	"strings"
 
 	"github.com/cortenhq/corten/internal/errs"
-	"github.com/cortenhq/corten/internal/oci"
 )
 
 // Select returns the manifest in idx that suits the machine want best. A machine runs what
@@ -14,7 +13,7 @@ import (
 // first. Other architectures are never taken, even where the processor could run them:
 // the user says so with --platform. An entry that names no platform serves if nothing else does
 // and it is alone; it may be an index again.
-func Select(idx oci.Index, want oci.Platform) (oci.Descriptor, error) {
+func Select(idx Index, want Platform) (Descriptor, error) {
 	wantOS, wantArch, wantLevel := normalise(want)
 	best, bestLevel := -1, -1
 	nameless, namelessCount := -1, 0
@@ -37,16 +36,16 @@ func Select(idx oci.Index, want oci.Platform) (oci.Descriptor, error) {
 	}
 	e := errs.Newf(errs.NotFound, "select platform", want.String(), "the image is not built for it")
 	if list := available(idx); list != "" {
-		return oci.Descriptor{}, e.WithHint("it is built for " + list + "; choose one with --platform")
+		return Descriptor{}, e.WithHint("it is built for " + list + "; choose one with --platform")
 	}
-	return oci.Descriptor{}, e.WithHint("it is built for no platform at all")
+	return Descriptor{}, e.WithHint("it is built for no platform at all")
 }
 
 // normalise gives the names that kernels, compilers and distributions use for the same
 // machine one spelling, and the variant as a number to compare. Without a variant arm
 // means v7, and arm64 and amd64 their first. A variant of unknown order becomes part of the
 // architecture, so that it suits only an equal one.
-func normalise(p oci.Platform) (os, arch string, level int) {
+func normalise(p Platform) (os, arch string, level int) {
 	os, arch = strings.ToLower(p.OS), strings.ToLower(p.Architecture)
 	variant := strings.ToLower(p.Variant)
 	standard := ""
@@ -100,14 +99,14 @@ func variantLevel(variant string) (int, bool) {
 
 // available lists the platforms of idx for people, without the "unknown/unknown" that marks
 // attestations.
-func available(idx oci.Index) string {
+func available(idx Index) string {
 	var list []string
 	seen := map[string]bool{}
 	for _, d := range idx.Manifests {
 		if d.Platform == nil || d.Platform.OS == "unknown" || d.Platform.OS == "" {
 			continue
 		}
-		s := clean(d.Platform.String())
+		s := strings.Trim(strconv.Quote(d.Platform.String()), `"`) // foreign bytes
 		if !seen[s] {
 			seen[s] = true
 			list = append(list, s)
