@@ -37,6 +37,7 @@ func (a *app) attend(w *watch, g guest) (engine.Exit, error) {
 		}
 	}
 	w.started(func(s unix.Signal) { t.signal(w, g, s) })
+	defer w.over() // before the terminal is restored, else a late signal could undo that
 	t.resize()
 	over, ended, err := os.Pipe()
 	if err != nil {

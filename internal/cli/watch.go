@@ -124,6 +124,13 @@ func (w *watch) started(deliver func(unix.Signal)) {
 	}
 }
 
+// over has the signals that still come ignored. When it returns none is being answered.
+func (w *watch) over() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deliver = func(unix.Signal) {}
+}
+
 // endedBy is the signal that kept the container from starting, or 0.
 func (w *watch) endedBy() unix.Signal {
 	w.mu.Lock()
