@@ -323,3 +323,14 @@ func TestForwarded(t *testing.T) {
 		}
 	}
 }
+
+// What nohup(1) or a shell without job control has ignored stays ignored.
+func TestIgnoredSignalsStayIgnored(t *testing.T) {
+	signal.Ignore(unix.SIGXFSZ)
+	defer signal.Reset(unix.SIGXFSZ)
+	for _, s := range append(forwarded(), heeded(unix.SIGXFSZ)...) {
+		if s == unix.SIGXFSZ {
+			t.Error("an ignored signal is received")
+		}
+	}
+}
