@@ -96,7 +96,7 @@ func (a *app) runContainer(ctx context.Context, req engine.RunRequest, opts runf
 	}
 	w := watchSignals(opts.SigProxy, proc.Terminal)
 	bars := a.progress("Pulling", opts.Quiet)
-	req.Progress = bars.Tell
+	req.Progress, req.Quiet = bars.Tell, opts.Quiet
 	r, err := a.start(w.until(ctx), eng, req, opts.Unnamed)
 	bars.Close()
 	if err != nil {

@@ -131,7 +131,7 @@ func (e *Engine) bring(ctx context.Context, req RunRequest) error {
 	}
 	cmd := exec.CommandContext(ctx, tool, append(args, "--", req.Spec.Image.Name)...)
 	cmd.Stderr = os.Stderr
-	if req.Progress == nil {
+	if req.Quiet {
 		cmd.Args = slices.Insert(cmd.Args, len(cmd.Args)-2, "--quiet")
 	} else {
 		cmd.Stdout = os.Stderr // stdout is the container's

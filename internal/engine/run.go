@@ -34,6 +34,7 @@ type RunRequest struct {
 	Pull     PullPolicy
 	Platform string           // "linux/arm64"; empty: this machine's
 	Progress func(ImageEvent) // of a pull; nil: nobody looks
+	Quiet    bool             // show nothing of a pull that another program does
 }
 
 // Exit is how a container ended, in Docker's terms.
@@ -220,6 +221,12 @@ func (r *Running) Wait() (Exit, error) {
 	st, err := r.proc.Wait()
 	if err != nil {
 		return Exit{}, err
+	}
+	if !fresh(r.box.Spec.Namespaces.PID) {
+		// Nobody has ended the other processes, and they may have the pipes to the terminal open.
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = r.group.Kill(ctx)
 	}
 	r.relay.wait()
 	r.settle()
