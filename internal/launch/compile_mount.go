@@ -22,9 +22,10 @@ func (c *compiler) mounting(s plan.Step) {
 		c.call(unix.SYS_MOUNT, zero, c.text("/"), zero, c.num(flags))
 	case plan.Stow:
 		// They pile up on a directory of the host's tree that is not looked at again. It may
-		// not be its root: of a pile there Pivot would drop the topmost only.
+		// not be its root: of a pile there Pivot would drop the topmost only. EINVAL: the mount
+		// was attached elsewhere for the overlay (host.overlayAttached) and went with that place.
 		for _, h := range s.Mounts {
-			c.call(unix.SYS_MOVE_MOUNT, c.handle(h), c.text(""), c.cwd(), c.text("/dev"), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+			c.call(unix.SYS_MOVE_MOUNT, c.handle(h), c.text(""), c.cwd(), c.text("/dev"), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH)).allow(0, unix.EINVAL)
 		}
 	case plan.EnterRoot:
 		c.root = c.handle(s.Mount)
@@ -161,6 +162,18 @@ func (c *compiler) cloneOf(fd slot) slot {
 	return c.result(c.call(unix.SYS_OPEN_TREE, fd, c.text(""), c.num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)))
 }
 
+// cloneOfEmpty takes a copy of the empty file system. Before Linux 6.15 there is none of a
+// detached mount (EINVAL): the first place gets the mount itself, which can be cloned then.
+func (c *compiler) cloneOfEmpty() slot {
+	first := len(c.rows)
+	mnt := c.cloneOf(c.empty)
+	jump := c.call(unix.SYS_CLOSE, c.num(^uintptr(0))) // as in mask
+	c.skipOver(first, unix.EINVAL)
+	c.resultIn(c.call(unix.SYS_FCNTL, c.empty, c.num(unix.F_DUPFD_CLOEXEC), zero), mnt)
+	jump.allow(1, unix.EBADF)
+	return mnt
+}
+
 // mask hides a path if it is there: a directory below an empty file system, anything else
 // below /dev/null. The close of no descriptor always fails and so is a jump.
 func (c *compiler) mask(s plan.Mask) {
@@ -172,7 +185,7 @@ func (c *compiler) mask(s plan.Mask) {
 	path := strings.Trim(s.Path, "/")
 	asDir := len(c.rows)
 	dir := c.result(c.inRoot(path, unix.O_PATH|unix.O_DIRECTORY))
-	c.attach(c.cloneOf(c.empty), dir)
+	c.attach(c.cloneOfEmpty(), dir)
 	jump := c.call(unix.SYS_CLOSE, c.num(^uintptr(0)))
 	c.skipOver(asDir, unix.ENOENT, unix.ENOTDIR)
 	asFile := len(c.rows)

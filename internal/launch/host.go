@@ -94,10 +94,7 @@ func (h *host) open(s plan.Step) error {
 		})
 	case plan.Overlay:
 		as = s.As
-		err = asOwner(s.Root, func() error {
-			fd, err = h.overlay(s)
-			return err
-		})
+		fd, err = h.overlay(s)
 	}
 	if err != nil {
 		return err

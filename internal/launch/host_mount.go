@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -121,8 +122,35 @@ func (e *kernelSays) Error() string { return e.err.Error() + " (" + e.text + ")"
 func (e *kernelSays) Unwrap() error { return e.err }
 
 // overlay makes the root. Layers are given by the paths of their descriptors, so that
-// they may be detached, idmapped mounts that no path leads to.
+// they may be detached, idmapped mounts that no path leads to. Before Linux 6.15 they may
+// not be detached (EINVAL).
 func (h *host) overlay(s plan.Overlay) (int, error) {
+	parts, err := h.isolate(s)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := h.overlayOn(s)
+	if errors.Is(err, unix.EINVAL) {
+		return h.overlayAttached(s, parts)
+	}
+	return fd, err
+}
+
+// isolate makes the overlay's parts private and returns them. They will be mounted over one
+// another (hangAside, plan.Stow): over a peer of the mount on the host that it was cloned
+// from, that would be mounted on the host as well (mount_namespaces(7), "Shared subtrees").
+func (h *host) isolate(s plan.Overlay) ([]plan.Handle, error) {
+	parts := slices.Concat(s.Lower, s.Data, []plan.Handle{s.Writable})
+	for _, a := range parts {
+		if err := unix.MountSetattr(h.fd(a), "", unix.AT_EMPTY_PATH, &unix.MountAttr{Propagation: unix.MS_PRIVATE}); err != nil {
+			return nil, errs.Wrap("make private", string(a), err)
+		}
+	}
+	return parts, nil
+}
+
+// overlayOn makes the overlay on its layers as they are.
+func (h *host) overlayOn(s plan.Overlay) (fd int, err error) {
 	path := func(a plan.Handle) string { return "/proc/self/fd/" + strconv.Itoa(h.fd(a)) }
 	var lower strings.Builder
 	for i, a := range s.Lower {
@@ -146,7 +174,58 @@ func (h *host) overlay(s plan.Overlay) (int, error) {
 	if s.Label != "" {
 		options = append(options, "context="+s.Label)
 	}
-	return newFS("overlay", int(mountAttrs(false, false, s.NoDev, false)), options...)
+	err = asOwner(s.Root, func() error {
+		fd, err = newFS("overlay", int(mountAttrs(false, false, s.NoDev, false)), options...)
+		return err
+	})
+	return fd, err
+}
+
+// overlayAttached makes the overlay while its parts are mounted in a namespace that nobody
+// else sees. The overlay has clones of its own of them, and is itself detached, so it
+// outlives that namespace. The parts do not: they are left mounted nowhere.
+func (h *host) overlayAttached(s plan.Overlay, parts []plan.Handle) (fd int, err error) {
+	err = aside(func() error {
+		for _, a := range parts {
+			if err := hangAside(h.fd(a)); err != nil {
+				return errs.Wrap("mount", string(a), err)
+			}
+		}
+		fd, err = h.overlayOn(s)
+		return err
+	})
+	return fd, err
+}
+
+// aside runs f on a thread with a mount namespace of its own, which ends with the thread.
+// What is mounted there does not show elsewhere.
+func aside(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends
+		// The first thread would not end, and the whole process is seen through it.
+		if unix.Gettid() == unix.Getpid() {
+			done <- aside(f) // on another one, since this one is taken
+			runtime.UnlockOSThread()
+			return
+		}
+		err := unix.Unshare(unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
+		if err != nil {
+			done <- errs.Wrap("make mount namespace", "", err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// hangAside mounts a detached, private mount somewhere in a namespace that aside made. They
+// pile up on a directory that nothing looks into.
+func hangAside(mnt int) error {
+	return unix.MoveMount(mnt, "", unix.AT_FDCWD, "/dev", unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 // makeDev makes a small tmpfs with the device nodes and the usual links.
@@ -231,5 +310,32 @@ func makeFile(dir int, s plan.MakeFile) (int, error) {
 	if _, err := unix.Write(fd, []byte(s.Content)); err != nil {
 		return -1, err
 	}
-	return unix.OpenTree(dir, s.Name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	mnt, err := unix.OpenTree(dir, s.Name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err == unix.EINVAL {
+		return cloneAttached(dir, s.Name)
+	}
+	return mnt, err
+}
+
+// cloneAttached takes a mount of a file in a detached mount, which before Linux 6.15 nothing
+// can be cloned from. That mount is attached for it, and as it could not be detached again,
+// its descriptor gets another detached clone of it.
+func cloneAttached(dir int, name string) (mnt int, err error) {
+	const flags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
+	err = aside(func() error {
+		if err := hangAside(dir); err != nil {
+			return err
+		}
+		clone, err := unix.OpenTree(dir, "", flags|unix.AT_EMPTY_PATH)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(clone)
+		mnt, err = unix.OpenTree(dir, name, flags)
+		if err != nil {
+			return err
+		}
+		return unix.Dup3(clone, dir, unix.O_CLOEXEC)
+	})
+	return mnt, err
 }

@@ -75,6 +75,11 @@ func input(t testing.TB, args ...string) plan.Input {
 // inherits the descriptors of this process, the test is run as a child of itself.
 func run(t *testing.T, in plan.Input) (string, launch.Status) {
 	t.Helper()
+	return runBy(t, launch.Start, in)
+}
+
+func runBy(t *testing.T, start func(plan.Plan, launch.Env) (*launch.Process, error), in plan.Input) (string, launch.Status) {
+	t.Helper()
 	p, err := plan.Make(in)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +96,7 @@ func run(t *testing.T, in plan.Input) (string, launch.Status) {
 			p.Child[i] = s
 		}
 	}
-	proc, err := launch.Start(p, launch.Env{Files: map[plan.Handle]*os.File{"out": w}})
+	proc, err := start(p, launch.Env{Files: map[plan.Handle]*os.File{"out": w}})
 	w.Close()
 	if err != nil {
 		t.Fatalf("start: %v", err)
