@@ -238,6 +238,9 @@ func TestCompletion(t *testing.T) {
 		{"run --cpuset-c", "--cpuset-cpus\tRun on the CPUs in LIST only: 0-3,7\n"},
 		{"completion z", "zsh\tWrite the completion script of zsh\n"},
 		{"help ver", "version\n"},
+		{"run --network h", "host\n"},
+		{"run --cap-add NET_A", "NET_ADMIN\n"},
+		{"run --security-opt unm", "unmask=\n"},
 	} {
 		got := corten(t, append([]string{"__complete"}, strings.Split(x.typed, " ")...)...)
 		if !strings.Contains(got.stdout, x.want) {

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/runflags"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
@@ -60,7 +61,7 @@ func (v verb) build(a *app) *cobra.Command {
 func (a *app) addVerb(root *cobra.Command, name string) error {
 	if name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd {
 		a.addAll(root)
-		unquoteUsages(root)
+		dressForShell(root)
 		return nil
 	}
 	for _, v := range verbs() {
@@ -72,12 +73,21 @@ func (a *app) addVerb(root *cobra.Command, name string) error {
 	return unknownVerb("corten", name, verbNames())
 }
 
-// unquoteUsages takes out the backquotes that mark the name of a flag's value, which a shell
-// would show as they are.
-func unquoteUsages(cmd *cobra.Command) {
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { _, f.Usage = pflag.UnquoteUsage(f) })
+// dressForShell takes out the backquotes that mark the name of a flag's value, which a shell
+// would show as they are, and says which values may follow a flag.
+func dressForShell(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		_, f.Usage = pflag.UnquoteUsage(f)
+		if values := runflags.Values(f.Name); values != nil && cmd.Name() == "run" {
+			follow := cobra.ShellCompDirectiveNoFileComp
+			if strings.HasSuffix(values[0], "=") {
+				follow = cobra.ShellCompDirectiveNoSpace
+			}
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values, follow))
+		}
+	})
 	for _, c := range cmd.Commands() {
-		unquoteUsages(c)
+		dressForShell(c)
 	}
 }
 

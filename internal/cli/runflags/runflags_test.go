@@ -546,3 +546,24 @@ func golden(t *testing.T, name string, got []byte) {
 		t.Errorf("%s differs (-want +got); go test -update writes it anew:\n%s", path, diff)
 	}
 }
+
+// Every value that a shell offers is one that the flag takes, if nothing has to follow it.
+func TestValues(t *testing.T) {
+	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	Bind(fs)
+	found := 0
+	fs.VisitAll(func(f *pflag.Flag) {
+		for _, v := range Values(f.Name) {
+			found++
+			if strings.HasSuffix(v, "=") || strings.HasSuffix(v, ":") {
+				continue
+			}
+			if _, _, err := parse("--" + f.Name + "=" + v); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if found < 60 {
+		t.Errorf("only %d values", found)
+	}
+}

@@ -1,0 +1,39 @@
+package runflags
+
+import (
+	"strings"
+
+	"github.com/cortenhq/corten/internal/plan"
+)
+
+// Values is what may follow a flag if that is one of a few words, for a shell to complete;
+// one that ends in "=" or ":" goes on.
+func Values(flag string) []string {
+	switch flag {
+	case "plan":
+		return []string{string(PlanWords), string(PlanJSON)}
+	case "pull":
+		return []string{"always", "missing", "never"}
+	case "network":
+		return []string{"none", "host"}
+	case "userns":
+		return []string{"auto", "keep-id", "map:", "host"}
+	case "pid", "uts", "cgroupns":
+		return []string{"private", "host"}
+	case "ipc":
+		return []string{"private", "shareable", "host", "none"}
+	case "time-offset":
+		return []string{"boottime=", "monotonic="}
+	case "mount":
+		return []string{"type=bind,source=", "type=volume,source=", "type=tmpfs,target="}
+	case "security-opt":
+		return []string{"seccomp=", "seccomp=unconfined", "no-new-privileges=false", "apparmor=", "label=", "mask=", "unmask=", "systempaths=unconfined"}
+	case "cap-add", "cap-drop":
+		names := []string{"ALL"}
+		for _, c := range plan.AllCaps() {
+			names = append(names, strings.TrimPrefix(c, "CAP_"))
+		}
+		return names
+	}
+	return nil
+}
