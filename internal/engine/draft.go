@@ -30,7 +30,6 @@ type draft struct {
 	box     *container.Container
 	claim   uint32 // first host id of its range; 0: none
 	volumes []*volume.Volume
-	files   []plan.File
 	sources []plan.Source
 }
 
@@ -75,14 +74,20 @@ func (d *draft) complete() {
 	if c.Namespaces.Hostname == "" && fresh(c.Namespaces.UTS) {
 		c.Namespaces.Hostname = c.ID.Short()
 	}
-	if c.Resources.Devices == nil && !c.Security.Privileged {
-		c.Resources.Devices = cgroup.DefaultDevices()
-		for _, dev := range c.Devices {
-			major, minor := int64(dev.Major), int64(dev.Minor)
-			c.Resources.Devices = append(c.Resources.Devices, spec.DeviceRule{
-				Allow: true, Type: dev.Type, Major: &major, Minor: &minor, Access: dev.Access})
-		}
+	if !c.Security.Privileged {
+		c.Resources.Devices = deviceRules(c)
 	}
+}
+
+// deviceRules is what a container may do with devices: the harmless ones, those it was
+// given, and last, since the last rule decides, what the user says about them.
+func deviceRules(c *spec.Container) []spec.DeviceRule {
+	rules := cgroup.DefaultDevices()
+	for _, dev := range c.Devices {
+		major, minor := int64(dev.Major), int64(dev.Minor)
+		rules = append(rules, spec.DeviceRule{Allow: true, Type: dev.Type, Major: &major, Minor: &minor, Access: dev.Access})
+	}
+	return append(rules, c.Resources.Devices...)
 }
 
 func fresh(ns spec.Namespace) bool { return ns.Mode == spec.Private || ns.Mode == spec.Shareable }

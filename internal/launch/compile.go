@@ -2,7 +2,6 @@ package launch
 
 import (
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +23,7 @@ type compiler struct {
 	empty   slot                 // an empty read-only file system, likewise
 	ptm     slot                 // the terminal's master
 	pts     slot
+	shared  []slot // what the child opened while descriptors were shared, and we have to close
 }
 
 // handle is the slot of h; a handle that nobody opened yet gets an empty slot.
@@ -115,9 +115,14 @@ func (c *compiler) waitForRelease() {
 // finds the master in slot ptm, and stops sharing them.
 func (c *compiler) openTerminal(s plan.OpenTerminal) {
 	mnt := c.handle(s.As)
-	c.newFS("devpts", []string{"newinstance", "mode=0620", "gid=5", "ptmxmode=0666"}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, mnt)
+	fs := c.newFS("devpts", []string{"newinstance", "mode=0620", "gid=5", "ptmxmode=0666"}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, mnt)
 	c.resultIn(c.call(unix.SYS_OPENAT, mnt, c.text("ptmx"), c.num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.ptm)
+	c.shared = []slot{fs, mnt, c.pts}
 	c.call(unix.SYS_IOCTL, c.ptm, c.num(unix.TIOCSPTLCK), point(c.table, new(int32)))
+	if s.Size != nil {
+		size := &unix.Winsize{Row: s.Size.Rows, Col: s.Size.Columns}
+		c.call(unix.SYS_IOCTL, c.ptm, c.num(unix.TIOCSWINSZ), point(c.table, size))
+	}
 	c.resultIn(c.call(unix.SYS_IOCTL, c.ptm, c.num(unix.TIOCGPTPEER), c.num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.pts)
 	c.call(unix.SYS_UNSHARE, c.num(unix.CLONE_FILES))
 }
@@ -162,6 +167,3 @@ func namespaceFlag(name string) (uintptr, error) {
 	}
 	return 0, errs.Newf(errs.Internal, "look up namespace", name, "no such namespace")
 }
-
-// errnoOf names a failed row's error.
-func errnoOf(v uintptr) error { return syscall.Errno(v) }

@@ -110,8 +110,8 @@ func (c *compiler) target(path string, file bool) slot {
 
 // newFS makes a mount of a new file system and stores its descriptor in mnt. The first of
 // its rows is the one that fails when the kernel lacks the type.
-func (c *compiler) newFS(fstype string, options []string, attrs uintptr, mnt slot) {
-	fs := c.result(c.call(unix.SYS_FSOPEN, c.text(fstype), c.num(unix.FSOPEN_CLOEXEC)))
+func (c *compiler) newFS(fstype string, options []string, attrs uintptr, mnt slot) (fs slot) {
+	fs = c.result(c.call(unix.SYS_FSOPEN, c.text(fstype), c.num(unix.FSOPEN_CLOEXEC)))
 	c.call(unix.SYS_FSCONFIG, fs, c.num(unix.FSCONFIG_SET_STRING), c.text("source"), c.text(fstype)) // what df shows
 	for _, o := range options {
 		if name, value, ok := strings.Cut(o, "="); ok {
@@ -122,6 +122,7 @@ func (c *compiler) newFS(fstype string, options []string, attrs uintptr, mnt slo
 	}
 	c.call(unix.SYS_FSCONFIG, fs, c.num(unix.FSCONFIG_CMD_CREATE))
 	c.resultIn(c.call(unix.SYS_FSMOUNT, fs, c.num(unix.FSMOUNT_CLOEXEC), c.num(attrs)), mnt)
+	return fs
 }
 
 func (c *compiler) mountFS(s plan.MountFS) {

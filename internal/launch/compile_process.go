@@ -204,6 +204,14 @@ func (c *compiler) seccomp(s plan.Seccomp) {
 // nothing of ours could run.
 func (c *compiler) exec(s plan.Exec) {
 	argv, envp := c.texts(s.Args), c.texts(s.Env)
+	// What our own caller ignored, as nohup(1) does, is still ignored: CLONE_CLEAR_SIGHAND
+	// leaves that alone.
+	byDefault := c.bytes(make([]byte, 32)) // struct sigaction of the kernel, SIG_DFL
+	for sig := uintptr(1); sig <= 64; sig++ {
+		if s := unix.Signal(sig); s != unix.SIGKILL && s != unix.SIGSTOP {
+			c.call(unix.SYS_RT_SIGACTION, c.num(sig), byDefault, zero, c.num(8))
+		}
+	}
 	c.call(unix.SYS_RT_SIGPROCMASK, c.num(unix.SIG_SETMASK), c.bytes(make([]byte, 8)), zero, c.num(8))
 	if s.FD != "" {
 		c.call(unix.SYS_EXECVEAT, c.kept[s.FD], c.text(""), argv, envp, c.num(unix.AT_EMPTY_PATH))

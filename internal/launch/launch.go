@@ -55,15 +55,29 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 		}
 	}
 	h.proc.apart()
+	h.closeShared()
 	proc := &Process{PID: h.proc.pid, pidfd: os.NewFile(uintptr(h.proc.pidfd), "pidfd")}
-	if err := h.failure(p); err != nil {
-		_, _ = proc.Wait()
-		return nil, err
-	}
 	if ptm := int(h.c.slots[h.c.ptm]); h.c.ptm != zero && ptm > 0 {
 		proc.Terminal = os.NewFile(uintptr(ptm), "terminal")
 	}
+	if err := h.failure(p); err != nil {
+		_, _ = proc.Wait()
+		if proc.Terminal != nil {
+			_ = proc.Terminal.Close()
+		}
+		return nil, err
+	}
 	return proc, nil
+}
+
+// closeShared closes our copies of what the child opened while descriptors were shared:
+// with its own end of the terminal still open here, the master would never see the end.
+func (h *host) closeShared() {
+	for _, s := range h.c.shared {
+		if fd := int(h.c.slots[s]); fd > 0 {
+			_ = unix.Close(fd)
+		}
+	}
 }
 
 // prepare compiles the child side.
@@ -178,10 +192,6 @@ func (p *Process) Wait() (Status, error) {
 	return Status{Signal: unix.Signal(info.status)}, nil
 }
 
-// Close releases the descriptors; it does not end the process.
-func (p *Process) Close() error {
-	if p.Terminal != nil {
-		_ = p.Terminal.Close()
-	}
-	return p.pidfd.Close()
-}
+// Close lets go of the process; it does not end it. The terminal is the caller's to close,
+// when all that is in it has been read.
+func (p *Process) Close() error { return p.pidfd.Close() }

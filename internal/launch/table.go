@@ -28,8 +28,8 @@ type outcome struct {
 type slot int
 
 const (
-	zero   slot = 0
-	perRow      = 4 // slots a row needs, on average at most
+	zero   = slot(0)
+	perRow = 4 // slots a row needs, on average at most
 )
 
 // anyErrno in a row's allow tolerates every error.

@@ -17,7 +17,8 @@ type (
 	// OpenTerminal makes the container's devpts (as handle As) and a terminal in it, whose
 	// master the launcher keeps.
 	OpenTerminal struct {
-		As Handle `json:"as"`
+		As   Handle     `json:"as"`
+		Size *spec.Size `json:"size,omitempty"` // nil: the kernel's, 0 by 0
 	}
 
 	// EnterGroup moves the process into a cgroup by writing "0" to the file, which spares

@@ -147,7 +147,7 @@ func sourceWords(mnt spec.Mount, src Source) string {
 // view builds the file system that the container sees.
 func (m *maker) view() error {
 	if m.c.Process.Terminal {
-		m.inChild(OpenTerminal{As: Terminal})
+		m.inChild(OpenTerminal{As: Terminal, Size: m.c.Process.Size})
 	}
 	m.inChild(Propagation{"private"}, Stow{m.in.Root.Overlay.uses()}, EnterRoot{RootMount})
 	m.kernelMounts()

@@ -61,7 +61,7 @@ func (c *Container) addVolumes(volumes map[string]struct{}) {
 }
 
 // mergeEnv puts over's variables over base's, each name once, in the order of their first
-// appearance.
+// appearance. A name without a value takes the variable away.
 func mergeEnv(base, over []string) []string {
 	var out []string
 	at := map[string]int{}
@@ -74,7 +74,7 @@ func mergeEnv(base, over []string) []string {
 		at[name] = len(out)
 		out = append(out, e)
 	}
-	return out
+	return slices.DeleteFunc(out, func(e string) bool { return !strings.Contains(e, "=") })
 }
 
 func first(list ...string) string {
