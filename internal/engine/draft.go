@@ -43,7 +43,7 @@ func (e *Engine) draft(ctx context.Context, req RunRequest, dry bool) (*draft, e
 	}
 	d.complete()
 	d.host = cgroup.Detect()
-	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.c.Resources, ID: string(d.c.ID)})
+	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.c.Resources, ID: string(d.c.ID), Account: d.host.V1 == nil})
 	if err != nil {
 		return nil, err
 	}
