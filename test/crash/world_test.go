@@ -28,9 +28,14 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{t: t, root: filepath.Join(dir, "root"), run: filepath.Join(dir, "run"), mounts: mounts(t)}
-	if left := w.processes(); len(left) > 0 {
-		t.Fatalf("left by a test before: %v", left)
+	if !w.ends() {
+		t.Fatal("left by a test before")
 	}
+	t.Cleanup(func() {
+		if t.Failed() { // the next test is not to suffer
+			_ = w.corten("run", "--rm", "host", "true").Run()
+		}
+	})
 	w.sweep() // what is made once, such as the mask of the host and the parent groups
 	return w
 }
