@@ -28,7 +28,7 @@ func (supplier) Pull(ctx context.Context, lib *image.Library, req engine.PullReq
 		return engine.Pulled{}, err
 	}
 	tell := listener(req.Progress)
-	client, err := registryClient(tell)
+	client, err := registryClient(ctx, tell)
 	if err != nil {
 		return engine.Pulled{}, err
 	}
@@ -87,7 +87,7 @@ func listener(f func(engine.ImageEvent)) func(engine.ImageEvent) {
 
 // registryClient is made of what administrator and user say about registries, in Corten's
 // files and in those of Docker and Podman.
-func registryClient(tell func(engine.ImageEvent)) (*registry.Client, error) {
+func registryClient(ctx context.Context, tell func(engine.ImageEvent)) (*registry.Client, error) {
 	settings, err := registries.Load("/etc/corten/registries.json", "/etc/containers/registries.conf")
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func registryClient(tell func(engine.ImageEvent)) (*registry.Client, error) {
 		Registries: settings,
 		CertDirs:   certDirs(),
 		Progress: func(ev registry.Event) {
-			if ev.Retry != nil {
+			if ev.Retry != nil && ctx.Err() == nil { // else it is not going to be tried again
 				tell(engine.ImageEvent{Stage: image.Retrying, Name: ev.Object, Layer: ev.Digest, Err: ev.Retry})
 			}
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -45,6 +46,31 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: registry VARIABLE")
 	}
 	ts.Setenv(args[0], testimage.Registry(scriptT{ts}))
+}
+
+// silent starts a server that takes connections and never says a word: "silent VARIABLE
+// FILE" puts its port into the variable, and makes the file when somebody has come.
+func silent(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: silent VARIABLE FILE")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(err)
+	ts.Setenv(args[0], port)
+	came := ts.MkAbs(args[1])
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			_ = os.WriteFile(came, nil, 0o644)
+		}
+	}()
 }
 
 // image makes an image: "image NAME push HOST REPOSITORY:TAG" in a registry, "image NAME

@@ -9,6 +9,7 @@
 //	corten ARGS...        run corten, which has to succeed; with a ! before it, to fail
 //	exits N corten ARGS...  run corten, which has to end with exit code N
 //	registry VARIABLE       start a registry, whose HOST:PORT goes into the variable
+//	silent VARIABLE FILE    start a server that never answers: see images_test.go
 //	image NAME ...          make an image in a registry, a file or a folder: see images_test.go
 //
 // The first two leave what was written for stdout and stderr to look at. The programs are in the PATH,
@@ -93,6 +94,7 @@ func TestScripts(t *testing.T) {
 			},
 			"exits":    exits,
 			"registry": registry,
+			"silent":   silent,
 			"image":    image,
 		},
 	})

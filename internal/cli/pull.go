@@ -101,15 +101,28 @@ func (a *app) supplying(ctx context.Context, work func(context.Context) error) e
 // is collected more often than usual.
 func (a *app) interruptible(ctx context.Context, work func(context.Context) error) error {
 	debug.SetGCPercent(gcPercent)
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer signal.Stop(signals)
+	asked := make(chan unix.Signal, 1)
 	go func() {
-		<-ctx.Done()
-		stop() // from now on a signal does what it does to any program
+		select {
+		case s := <-signals:
+			signal.Stop(signals) // from now on a signal does what it does to any program
+			asked <- s.(unix.Signal)
+			cancel(errs.Newf(errs.Canceled, "", "", s.String()))
+		case <-ctx.Done():
+		}
 	}()
 	err := work(ctx)
-	if ctx.Err() != nil && errs.Is(err, errs.Canceled) {
-		return &exit{exitSignal + int(unix.SIGINT), err}
+	select {
+	case s := <-asked:
+		if err != nil {
+			return &exit{exitSignal + int(s), err}
+		}
+	default:
 	}
 	return err
 }
