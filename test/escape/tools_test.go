@@ -30,6 +30,7 @@ func tool(args []string) {
 		"cwd":       cwdWords,
 		"plant":     plant,
 		"mount":     mountAndWait,
+		"terminal":  terminal,
 		"wait":      waitForEnd,
 		"euid":      func() error { fmt.Println(os.Geteuid()); return nil },
 		"cat":       func() error { b, err := os.ReadFile(arg); fmt.Printf("%s", b); return err },
