@@ -2,6 +2,7 @@ package container
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -61,10 +62,16 @@ func moveTo(folder, dir string) error {
 }
 
 // light reports whether there is next to nothing in a directory. It gives up when *left
-// entries have been seen.
+// entries have been seen, and reads no more. The container may still be at work there: what
+// was a directory can be a link or a fifo by now.
 func light(dir string, left *int) bool {
-	entries, err := os.ReadDir(dir)
+	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
+		return false
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(*left + 1)
+	if err != nil && err != io.EOF {
 		return false
 	}
 	for _, e := range entries {
