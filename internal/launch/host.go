@@ -291,6 +291,9 @@ func stdioOf(p plan.Plan, env Env) [3]int {
 		if !ok {
 			continue
 		}
+		if std.Terminal {
+			return [3]int{-1, -1, -1}
+		}
 		if std.NoStdin {
 			fds[0] = -1
 		}
@@ -301,4 +304,17 @@ func stdioOf(p plan.Plan, env Env) [3]int {
 		}
 	}
 	return fds
+}
+
+// refuseFolders refuses an open directory as stdin, stdout or stderr: by ".." it would lead
+// to all of the host that others may see.
+func (h *host) refuseFolders() error {
+	for i, name := range [3]string{"stdin", "stdout", "stderr"} {
+		var st unix.Stat_t
+		if fd := h.stdio[i]; fd >= 0 && unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return errs.Newf(errs.Invalid, "hand over", name, "it is a directory, from which the container could walk through the host").
+				WithHint("mount the directory with -v")
+		}
+	}
+	return nil
 }

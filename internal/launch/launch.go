@@ -45,6 +45,9 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 	}
 	h := &host{fds: map[plan.Handle]int{}, release: -1, self: -1, stdio: stdioOf(p, env), env: env}
 	defer h.closeAll()
+	if err := h.refuseFolders(); err != nil {
+		return nil, err
+	}
 	if err := h.prepare(p); err != nil {
 		return nil, err
 	}
