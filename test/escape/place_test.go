@@ -139,6 +139,19 @@ func TestSwappedTargets(t *testing.T) {
 	}
 }
 
+// A directory as stdin would lead the container out by "..".
+func TestDirectoryAsStdin(t *testing.T) {
+	w := newWorld(t)
+	dir, err := os.Open(w.dir)
+	must(t, err)
+	defer dir.Close()
+	cmd := w.tool([]string{"-i"}, "stdin")
+	cmd.Stdin = dir
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "is a directory") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // cwdWords says where a container works, and whether it reaches the host from there.
 func cwdWords() error {
 	dir, err := os.Getwd()
