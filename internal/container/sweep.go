@@ -12,6 +12,12 @@ import (
 	"github.com/cortenhq/corten/internal/spec"
 )
 
+// What is known of the end of a container that nobody saw.
+const (
+	killed   = "the command that ran it was killed, and the container with it"
+	rebooted = "the machine stopped or was started anew while it ran"
+)
+
 // Sweep undoes what dead owners left: processes, cgroups, id ranges, and the containers
 // themselves if they were to be removed. What it meets and cannot undo is returned; it
 // stays for the next sweep.
@@ -24,7 +30,7 @@ func Sweep(dirs Dirs, undo Undo) error {
 	}
 	for _, e := range entries {
 		if l, r := orphan(filepath.Join(folder, e.Name())); l != nil {
-			all = append(all, l.bury(dirs, spec.ContainerID(e.Name()), r, undo))
+			all = append(all, l.bury(dirs, spec.ContainerID(e.Name()), r, undo, killed))
 		}
 	}
 	return errors.Join(all...)
@@ -56,7 +62,16 @@ func outlive(dirs Dirs, undo Undo) error {
 		// Who lives, and began in this boot, has the lock. Who has ended meanwhile is as bury
 		// wants it.
 		if l, err := lock(dirs, id, r); err == nil {
-			all = append(all, l.bury(dirs, id, r, undo))
+			all = append(all, l.bury(dirs, id, r, undo, rebooted))
+		}
+	}
+	names, err := os.ReadDir(filepath.Join(dirs.Root, "names"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errs.Wrap("look for names of another boot in", dirs.Root, err)
+	}
+	for _, e := range names { // of containers that had not written down their own
+		if err := freeName(dirs, e.Name()); !errs.Is(err, errs.Exists) {
+			all = append(all, err)
 		}
 	}
 	if err := errors.Join(all...); err != nil {
@@ -74,15 +89,15 @@ func torn(dirs Dirs, id spec.ContainerID) bool {
 
 // bury undoes what the lock's dead owner held, and releases the lock if all of it is
 // undone.
-func (l *Lock) bury(dirs Dirs, id spec.ContainerID, r Record, undo Undo) error {
-	if err := undoAll(dirs, id, r, undo); err != nil {
+func (l *Lock) bury(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) error {
+	if err := undoAll(dirs, id, r, undo, why); err != nil {
 		_ = l.file.Close() // the record stays
 		return errs.Wrap("clean up container", id.Short(), err)
 	}
 	return l.release()
 }
 
-func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo) error {
+func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) error {
 	if err := undo.KillGroups(r.Groups); err != nil {
 		return err
 	}
@@ -101,7 +116,7 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo) error {
 		return nil
 	}
 	st.Status, st.PID, st.ExitCode = Exited, 0, 137
-	st.Message = "the command that ran it was killed, and the container with it"
+	st.Message = why
 	x := &Container{Spec: &spec.Container{ID: id, Name: r.Name}, dirs: dirs}
 	return x.SetState(st)
 }
