@@ -50,6 +50,9 @@ func TestCallsFail(t *testing.T) {
 	for i, s := range starts() {
 		t.Run(s.name, func(t *testing.T) {
 			w := newWorld(t)
+			if s.image {
+				w.load()
+			}
 			for k, p := range w.points(s) {
 				tries := errnos()
 				if !full() { // each start takes its turn, and each error
@@ -95,8 +98,8 @@ func (w *world) points(s start) []point {
 func (w *world) failAt(s start, p point, e syscall.Errno) {
 	w.t.Helper()
 	name := "same"
-	if s.kept {
-		name = fmt.Sprintf("kept-%v-%d-%d-%d", p.child, p.nr, p.nth, e)
+	if s.kept || s.image {
+		name = fmt.Sprintf("name-%v-%d-%d-%d", p.child, p.nr, p.nth, e)
 	}
 	cmd := w.command(s, name)
 	said := w.listen(cmd)

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/testimage"
 )
 
 // idle are the calls that change nothing which outlives the process: to be killed before
@@ -29,28 +31,44 @@ func idle(nr int) bool {
 	return false
 }
 
-// start is a way to start a container. Where the name is said to be kept, so may be the
-// container.
+// start is a way to start a container.
 type start struct {
-	name string
-	args []string // after "run"
-	kept bool
+	name  string
+	args  []string // after "run"
+	kept  bool     // the container may be kept
+	image bool     // it is made of an image, and begins with a volume that is filled from it
 }
 
 func starts() []start {
 	return []start{
-		{"plain", []string{"--rm"}, false},
-		{"kept", nil, true},
-		{"limits", []string{"--rm", "--memory", "64m", "--pids-limit", "50", "--cpus", "0.5", "-v", "vol:/srv/data", "-v", "/srv/anonymous"}, false},
-		{"no init", []string{"--rm", "--no-init", "-v", "vol:/srv/a", "-v", "vol:/srv/b"}, false},
-		{"terminal", []string{"--rm", "-t"}, false},
+		{"plain", []string{"--rm"}, false, false},
+		{"kept", nil, true, false},
+		{"limits", []string{"--rm", "--memory", "64m", "--pids-limit", "50", "--cpus", "0.5", "-v", "vol:/srv/data", "-v", "/srv/anonymous"}, false, false},
+		{"no init", []string{"--rm", "--no-init", "-v", "vol:/srv/a", "-v", "vol:/srv/b"}, false, false},
+		{"terminal", []string{"--rm", "-t"}, false, false},
+		{"image", []string{"--rm", "-v", "/anonymous"}, false, true},
 	}
+}
+
+// imageName is an image with busybox.
+const imageName = "busybox:crash"
+
+// load brings the image. Its volume's place, /bin, has more than one file.
+func (w *world) load() {
+	w.t.Helper()
+	archive := filepath.Join(w.t.TempDir(), "image.tar")
+	testimage.Busybox(w.t).WriteDockerArchive(w.t, archive, imageName)
+	w.must("load", "-i", archive)
+	w.files = w.must("run", "--rm", imageName, "ls", "/bin")
 }
 
 // command is a run that ends with status 7.
 func (w *world) command(s start, name string) *exec.Cmd {
 	args := append([]string{"run", "--name", name}, s.args...)
-	return w.corten(append(args, "host", "sh", "-c", "exit 7")...)
+	if !s.image {
+		return w.corten(append(args, "host", "sh", "-c", "exit 7")...)
+	}
+	return w.corten(append(args, "-v", name+":/bin", imageName, "sh", "-c", "exit 7")...)
 }
 
 // TestKillCommand kills the command before each of its system calls that matter, and before
@@ -76,6 +94,9 @@ func everyStart(t *testing.T, try func(w *world, s start, n int) (done bool)) {
 	for i, s := range starts() {
 		t.Run(s.name, func(t *testing.T) {
 			w := newWorld(t)
+			if s.image {
+				w.load()
+			}
 			n, step := 1+i, len(starts())
 			if full() {
 				n, step = 1, 1
@@ -93,8 +114,8 @@ func everyStart(t *testing.T, try func(w *world, s start, n int) (done bool)) {
 func (w *world) killAt(s start, n int, counts func(call) bool, kill verdict) (done bool) {
 	w.t.Helper()
 	name := "same"
-	if s.kept {
-		name = fmt.Sprintf("kept%d", n)
+	if s.kept || s.image {
+		name = fmt.Sprintf("name%d", n)
 	}
 	cmd := w.command(s, name)
 	said := w.listen(cmd)
@@ -138,6 +159,16 @@ func (w *world) childKilled(s start, ws syscall.WaitStatus, said, where string) 
 // after runs the next command under the same name and looks at what is left.
 func (w *world) after(s start, name, where string) {
 	w.t.Helper()
+	if s.image {
+		files := w.must("run", "--rm", "--name", name, "-v", name+":/mnt", imageName, "ls", "/mnt")
+		// Who has a volume first says what is in it, and after the kill that may be this one,
+		// whose place is empty.
+		if files != "" && files != w.files {
+			w.t.Errorf("%s: the volume has %q", where, files)
+		}
+		w.clean(where)
+		return
+	}
 	if !s.kept {
 		w.must("run", "--rm", "--name", name, "host", "true")
 		w.clean(where)

@@ -81,7 +81,7 @@ func outside() (int, error) {
 
 func build(bin string) error {
 	for _, args := range [][]string{
-		{"build", "-o", bin, "github.com/cortenhq/corten/cmd/corten"},
+		{"build", "-o", bin, "github.com/cortenhq/corten/cmd/corten", "github.com/cortenhq/corten/cmd/corten-image"},
 		{"build", "-ldflags", "-E=main.entry", "-o", bin, "github.com/cortenhq/corten/cmd/corten-init"},
 	} {
 		cmd := exec.Command("go", args...)

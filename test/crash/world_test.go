@@ -22,6 +22,7 @@ type world struct {
 	root, run string
 	mounts    []string
 	kept      []string // names of containers that ended and stay
+	files     string   // what the image has where its volume is
 }
 
 func newWorld(t testing.TB) *world {
@@ -158,7 +159,7 @@ func (w *world) leftovers(keep ...string) []string {
 		left = append(left, fmt.Sprintf("gone: %v", gone))
 	}
 	for _, n := range names(filepath.Join(w.root, "volumes")) {
-		if strings.HasPrefix(n, ".") || len(n) == 64 {
+		if strings.HasPrefix(n, ".") || len(n) == 64 && !w.mentioned(n) {
 			left = append(left, "volumes/"+n)
 		}
 	}
@@ -214,6 +215,15 @@ func (w *world) containersLeft(keep []string) []string {
 		}
 	}
 	return left
+}
+
+// mentioned reports whether a container has the volume.
+func (w *world) mentioned(volume string) bool {
+	specs, _ := filepath.Glob(filepath.Join(w.root, "containers", "*", "spec.json"))
+	return slices.ContainsFunc(specs, func(f string) bool {
+		b, _ := os.ReadFile(f)
+		return bytes.Contains(b, []byte(volume))
+	})
 }
 
 // groupsLeft lists control groups but those that stay for good.
