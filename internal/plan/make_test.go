@@ -282,3 +282,21 @@ func TestLookup(t *testing.T) {
 		}
 	}
 }
+
+func TestPlanCannotBeForged(t *testing.T) {
+	in := imageInput()
+	in.Container.Process.Args = []string{"true\n  99  hide nothing\x1b[2K\r"}
+	in.Container.Process.Cwd = "/\n 100  nothing"
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := p.Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Count(b.String(), "\n")
+	if want := len(p.Host) + len(p.Child) + 2; lines != want || strings.ContainsAny(b.String(), "\x1b\r") {
+		t.Errorf("%d lines, want %d:\n%q", lines, want, b.String())
+	}
+}

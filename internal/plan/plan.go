@@ -11,6 +11,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
+	"unicode"
 
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -44,7 +46,7 @@ func (p Plan) Print(w io.Writer) error {
 		}
 		for _, s := range steps {
 			n++
-			if _, err := fmt.Fprintf(w, "%4d  %s\n", n, s); err != nil {
+			if _, err := fmt.Fprintf(w, "%4d  %s\n", n, plainly(s)); err != nil {
 				return err
 			}
 		}
@@ -62,6 +64,18 @@ func (p Plan) Print(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// plainly is a step's words with nothing in them that a terminal obeys: an image chooses
+// some of them, and must not write lines of the plan.
+func plainly(s Step) string {
+	_, lines := s.(MakeGroups) // says what it writes line by line
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && !(lines && r == '\n') {
+			return '?'
+		}
+		return r
+	}, s.String())
 }
 
 // jsonStep is one step of --plan=json.
