@@ -195,7 +195,7 @@ func TestReadEverything(t *testing.T) {
 		rd("empty", ""),
 		{Path: "fifo", Type: tree.Fifo, Mode: 0o644},
 		{Path: "hard", Type: tree.Hardlink, Link: "large"},
-		{Path: "l", Type: tree.Symlink, Mode: 0o644, Link: "/../../x y"},
+		{Path: "l", Type: tree.Symlink, Mode: 0o777, Link: "/../../x y"},
 		rd("large", large),
 		{Path: "lower", Type: tree.Hardlink, Link: "not/here"},
 		rd("small", small),

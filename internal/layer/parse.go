@@ -318,6 +318,9 @@ func convert(h *tar.Header, path string) (e tree.Entry, why string) {
 		return e, "is a symlink with a target that none can have"
 	}
 	e.Mode = uint16(h.Mode & 0o7777) // some writers leave the type in
+	if e.Type == tree.Symlink {
+		e.Mode = 0o777 // the mode of a link decides nothing and cannot be set: every file system shows this
+	}
 	e.UID, e.GID = uint32(h.Uid), uint32(h.Gid)
 	e.MTime, e.NSec = h.ModTime.Unix(), uint32(h.ModTime.Nanosecond())
 	e.Xattrs, why = xattrs(h.PAXRecords)
