@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -183,7 +182,7 @@ func (s *search) find(name string) {
 	if dir == "" {
 		return
 	}
-	path := filepath.Join(dir, filepath.Base(name))
+	path := strings.TrimSuffix(dir, "/") + name[strings.LastIndexByte(name, '/'):]
 	mode, ok := modeOf(path)
 	if !ok || mode&unix.S_IFMT != unix.S_IFLNK {
 		s.add(path, mode)
@@ -209,16 +208,26 @@ func (s *search) add(path string, mode uint32) {
 	s.found = append(s.found, p)
 }
 
-// realDir is a directory's path without symbolic links.
+// realDir is a directory's path without symbolic links; "" if there is none. Mostly that is
+// the path itself, which takes one look at each directory on the way.
 func (s *search) realDir(dir string) string {
-	real, ok := s.real[dir]
-	if !ok {
+	real, known := s.real[dir]
+	if known {
+		return real
+	}
+	parent := filepath.Dir(dir)
+	mode, _ := modeOf(dir)
+	switch above := s.realDir(parent); {
+	case above == "":
+	case above == parent && mode&unix.S_IFMT == unix.S_IFDIR:
+		real = dir
+	default:
 		real, _ = filepath.EvalSymlinks(dir)
 		if mode, _ := modeOf(real); mode&unix.S_IFMT != unix.S_IFDIR {
 			real = ""
 		}
-		s.real[dir] = real
 	}
+	s.real[dir] = real
 	return real
 }
 
@@ -301,25 +310,32 @@ const maskVersion = 2
 
 // key names the mask that these facts make.
 func (f facts) key() string {
-	h := sha256.New()
-	fmt.Fprintf(h, "mask %d\n", maskVersion)
+	b := make([]byte, 0, 4096)
+	line := func(words ...string) {
+		for _, w := range words {
+			b = append(append(b, w...), ' ')
+		}
+		b = append(b, '\n')
+	}
+	line("mask", strconv.Itoa(maskVersion))
 	for _, p := range f.hide {
-		fmt.Fprintf(h, "%o %s\n", p.mode, p.path)
+		line(strconv.Itoa(int(p.mode)), p.path)
 	}
 	for _, l := range [][]string{f.dirs, f.closed, f.inside, f.show} {
-		fmt.Fprintln(h, len(l))
+		line(strconv.Itoa(len(l)))
 		for _, s := range l {
-			fmt.Fprintln(h, s)
+			line(s)
 		}
 	}
 	// What is in a directory of which all is hidden changes it too.
 	for _, d := range f.inside {
 		var st unix.Stat_t
 		if unix.Stat(d, &st) == nil {
-			fmt.Fprintln(h, st.Ctim.Sec, st.Ctim.Nsec)
+			line(strconv.FormatInt(st.Ctim.Nano(), 10))
 		}
 	}
-	return hex.EncodeToString(h.Sum(nil)[:12])
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:12])
 }
 
 // tree makes the mask's entries: the skeleton, then an opaque directory or a whiteout for
