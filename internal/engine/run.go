@@ -74,12 +74,12 @@ func (e *Engine) Plan(ctx context.Context, req RunRequest) (plan.Plan, error) {
 func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
 	d, err := e.draft(ctx, req, false)
 	if err != nil {
-		return nil, err
+		return nil, advise(err)
 	}
 	r, err := d.start()
 	if err != nil {
 		d.discard()
-		return nil, err
+		return nil, advise(err)
 	}
 	r.sweep, r.idle = e.sweep, make(chan error, 1)
 	r.later = time.AfterFunc(3*time.Millisecond, func() { r.idle <- r.meanwhile() })

@@ -54,7 +54,8 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 	for _, s := range p.Host {
 		if err := h.run(s); err != nil {
 			h.abandon()
-			return nil, errs.Wrap(s.String(), "", err)
+			words, _, _ := strings.Cut(s.String(), "\n") // of those that go on line by line
+			return nil, errs.Wrap(words, "", err)
 		}
 	}
 	h.proc.apart()
