@@ -235,7 +235,7 @@ func (r *Running) Wait() (Exit, error) {
 		exit.Code = 128 + int(st.Signal)
 	}
 	exit.Message = r.why(exit)
-	return exit, r.end(exit)
+	return exit, advise(r.end(exit))
 }
 
 // why explains an end that a limit caused.

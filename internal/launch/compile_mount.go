@@ -81,6 +81,9 @@ func (c *compiler) devNull(flags uintptr) rowRef {
 func (c *compiler) target(path string, file bool) slot {
 	path = strings.Trim(path, "/")
 	parent := c.root
+	if path == "" {
+		return c.result(c.inRoot(path, unix.O_PATH))
+	}
 	done := 0
 	for {
 		i := strings.IndexByte(path[done:], '/')
@@ -90,11 +93,11 @@ func (c *compiler) target(path string, file bool) slot {
 			end = done + i
 		}
 		name := path[done:end]
-		// Any error is allowed: the open that follows says what is really wrong.
+		// What is there says so, before the kernel asks whether it could be made.
 		if last && file {
-			c.call(unix.SYS_MKNODAT, parent, c.text(name), c.num(unix.S_IFREG|0o644)).allow(0, anyErrno)
+			c.call(unix.SYS_MKNODAT, parent, c.text(name), c.num(unix.S_IFREG|0o644)).allow(0, unix.EEXIST)
 		} else {
-			c.call(unix.SYS_MKDIRAT, parent, c.text(name), c.num(0o755)).allow(0, anyErrno)
+			c.call(unix.SYS_MKDIRAT, parent, c.text(name), c.num(0o755)).allow(0, unix.EEXIST)
 		}
 		flags := uint64(unix.O_PATH)
 		if !last {

@@ -131,7 +131,7 @@ func (c *compiler) chdir(s plan.Chdir) {
 	}
 	for i := 1; i <= len(s.Dir); i++ {
 		if i == len(s.Dir) || s.Dir[i] == '/' {
-			c.call(unix.SYS_MKDIRAT, c.cwd(), c.text(s.Dir[:i]), c.num(0o755)).allow(0, anyErrno)
+			c.call(unix.SYS_MKDIRAT, c.cwd(), c.text(s.Dir[:i]), c.num(0o755)).allow(0, unix.EEXIST)
 		}
 	}
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}

@@ -176,9 +176,32 @@ func (h *host) overlayOn(s plan.Overlay) (fd int, err error) {
 	}
 	err = asOwner(s.Root, func() error {
 		fd, err = newFS("overlay", int(mountAttrs(false, false, s.NoDev, false)), options...)
-		return err
+		if err != nil {
+			return err
+		}
+		if err := writable(fd, h.fd(s.Writable)); err != nil {
+			_ = unix.Close(fd)
+			return err
+		}
+		return nil
 	})
 	return fd, err
+}
+
+// writable says why an overlay cannot be written to. The kernel makes it read-only, without
+// an error, when it cannot make directories of its own below work.
+func writable(overlay, layer int) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(overlay, &st); err != nil || st.Flags&unix.ST_RDONLY == 0 {
+		return err
+	}
+	const probe = "work/probe"
+	err := unix.Mkdirat(layer, probe, 0o700)
+	if err == nil {
+		_ = unix.Unlinkat(layer, probe, unix.AT_REMOVEDIR)
+		err = unix.EROFS
+	}
+	return errs.Wrap("make directories of the overlay", "", err)
 }
 
 // overlayAttached makes the overlay while its parts are mounted in a namespace that nobody

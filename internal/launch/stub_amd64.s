@@ -70,7 +70,7 @@ failed:
 	NEGQ AX
 	CMPQ AX, $4 // EINTR: the same row again
 	JEQ  next
-	// row_allow holds up to four tolerated errno values, a 16 bit lane each; 0xffff is any.
+	// row_allow holds up to four tolerated errno values, a 16 bit lane each.
 	MOVQ row_allow(R12), CX
 
 lane:
@@ -80,11 +80,8 @@ lane:
 	ANDQ  $0xffff, DX
 	SHRQ  $16, CX
 	CMPQ  DX, AX
-	JEQ   tolerated
-	CMPQ  DX, $0xffff
 	JNE   lane
 
-tolerated:
 	MOVQ AX, outcome_last(BX)
 	CMPQ AX, $13 // EACCES
 	JNE  forgive

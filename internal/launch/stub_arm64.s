@@ -69,7 +69,7 @@ failed:
 	NEG  R0, R0
 	CMP  $4, R0 // EINTR: the same row again
 	BEQ  next
-	// row_allow holds up to four tolerated errno values, a 16 bit lane each; 0xffff is any.
+	// row_allow holds up to four tolerated errno values, a 16 bit lane each.
 	MOVD row_allow(R19), R9
 
 lane:
@@ -77,12 +77,8 @@ lane:
 	AND  $0xffff, R9, R10
 	LSR  $16, R9, R9
 	CMP  R0, R10
-	BEQ  tolerated
-	MOVD $0xffff, R11
-	CMP  R11, R10
 	BNE  lane
 
-tolerated:
 	MOVD R0, outcome_last(R21)
 	CMP  $13, R0 // EACCES
 	BNE  forgive

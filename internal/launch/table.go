@@ -32,9 +32,6 @@ const (
 	perRow = 4 // slots a row needs, on average at most
 )
 
-// anyErrno in a row's allow tolerates every error.
-const anyErrno = unix.Errno(0xffff)
-
 // table is the compiled child: rows, the step that each belongs to, and all the memory that
 // rows point at. Nothing in it moves once rows refer to it.
 type table struct {
