@@ -214,6 +214,7 @@ func (w *world) try(t *testing.T, m mode, base string, all []attempt) {
 	if len(names) == 0 {
 		return
 	}
+	keyring(t)
 	got := w.report(t, m, base, names)
 	for _, a := range all {
 		if (a.holds|a.opens)&m == 0 {

@@ -61,7 +61,7 @@ func TestHostShowsOnlyWhatIsPublic(t *testing.T) {
 			t.Errorf("%s can be read, on the host its mode is %o", path, st.Mode)
 		}
 	}
-	for _, hidden := range []string{"f /etc/shadow", "f " + filepath.Join(w.dir, "secret"), "d " + w.dir, "f /etc/ssh"} {
+	for _, hidden := range []string{"f /etc/shadow", "f " + filepath.Join(w.outside, "secret"), "d " + w.dir, "f /etc/ssh"} {
 		if i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, hidden) }); i >= 0 {
 			t.Errorf("%s can be seen", lines[i])
 		}

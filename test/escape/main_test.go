@@ -112,10 +112,11 @@ func makeAttacker(path string) error {
 
 // world is the state folders of one test, and what its containers share.
 type world struct {
-	dir    string // holds all of it, closed to others
-	attack string // /attack in the container: the attacker and what it attacks with
-	env    []string
-	node   uint64 // number of a disk of the host; 0: none
+	dir     string // holds all of it, closed to others
+	outside string // open to others, and out of sight of containers
+	attack  string // /attack in the container: the attacker and what it attacks with
+	env     []string
+	node    uint64 // number of a disk of the host; 0: none
 }
 
 // newWorld makes a folder with the attacker in it and things to attack on the host.
@@ -135,15 +136,30 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// mark makes files that no container should reach: readable for all, but in a folder that
-// lies outside of everything that containers are shown, on the file system of /attack.
+// mark makes a file that every user of the host can read and that lies outside of all that
+// containers are shown, on the file system of /attack: who reads it is out.
 func (w *world) mark(t *testing.T) {
 	t.Helper()
-	secret := filepath.Join(w.dir, "secret")
+	var err error
+	w.outside, err = os.MkdirTemp("", "corten-escape-outside-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(w.outside)) })
+	must(t, os.Chmod(w.outside, 0o777))
+	secret := filepath.Join(w.outside, "secret")
 	must(t, os.WriteFile(secret, []byte("secret of the host"), 0o644))
+	must(t, os.Chmod(secret, 0o644))
 	handle, _, err := unix.NameToHandleAt(unix.AT_FDCWD, secret, 0)
 	must(t, err)
 	w.env = append(w.env, "MARK="+secret, "HANDLE="+strconv.Itoa(int(handle.Type()))+":"+hex.EncodeToString(handle.Bytes()))
+}
+
+// trap makes a folder of the host, open to all, into which links lead.
+func (w *world) trap(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(w.outside, "trap")
+	must(t, os.Mkdir(dir, 0o777))
+	must(t, os.Chmod(dir, 0o777))
+	return dir
 }
 
 // disk attaches a loop device to a file of the host and makes a node of it that is open to

@@ -53,8 +53,7 @@ func fail(err error) {
 	}
 }
 
-// victim starts the process and gives this one, and so the launcher, a session keyring with
-// a key in it.
+// victim starts the process, and adds a key to the keyring of its user.
 func (w *world) victim(t *testing.T) {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(w.attack, "attack"), "victim")
@@ -75,16 +74,20 @@ func (w *world) victim(t *testing.T) {
 	}
 	w.env = append(w.env, "VICTIM="+pid)
 
-	// Keyrings belong to threads: the programs that this test starts inherit those of the
-	// thread that starts them. The thread is not given back, and ends with the test.
-	runtime.LockOSThread()
-	_, err = unix.KeyctlJoinSessionKeyring("corten-escape")
-	must(t, err)
-	_, err = unix.AddKey("user", victimKey, []byte("secret"), unix.KEY_SPEC_SESSION_KEYRING)
-	must(t, err)
 	key, err := unix.AddKey("user", victimKey, []byte("secret"), unix.KEY_SPEC_USER_KEYRING)
 	must(t, err)
 	t.Cleanup(func() { _, _ = unix.KeyctlInt(unix.KEYCTL_UNLINK, key, unix.KEY_SPEC_USER_KEYRING, 0, 0) })
+}
+
+// keyring gives this thread, and so the programs that this test starts from now on, a
+// session keyring with a key in it. The thread is not given back, and ends with the test.
+func keyring(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	_, err := unix.KeyctlJoinSessionKeyring("corten-escape")
+	must(t, err)
+	_, err = unix.AddKey("user", victimKey, []byte("secret"), unix.KEY_SPEC_SESSION_KEYRING)
+	must(t, err)
 }
 
 func victimPID() int {

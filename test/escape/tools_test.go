@@ -22,7 +22,7 @@ func tool(args []string) {
 	}
 	err := map[string]func() error{
 		"true":      func() error { return nil },
-		"sleep":     func() error { select {} },
+		"sleep":     unix.Pause,
 		"freshproc": freshProc,
 		"freshsys":  freshSys,
 		"uncover":   uncovered("/proc/interrupts", unix.O_RDONLY),
