@@ -113,6 +113,10 @@ func (r *Running) save() error {
 	if err := r.box.Save(); err != nil {
 		return err
 	}
+	return r.setRunning()
+}
+
+func (r *Running) setRunning() error {
 	return r.box.SetState(container.State{Status: container.Running, PID: r.proc.PID, Started: r.started})
 }
 
@@ -154,12 +158,16 @@ func (d *draft) start() (*Running, error) {
 	if err := d.settleVolumes(); err != nil {
 		return nil, err
 	}
+	r := &Running{ID: d.c.ID, box: d.box, claim: d.claim}
 	if !d.c.Life.Remove {
+		// Before it can do anything: if we are killed once it runs, it has run.
 		if err := d.box.Save(); err != nil {
 			return nil, err
 		}
+		if err := d.box.SetState(container.State{Status: container.Running, Started: time.Now()}); err != nil {
+			return nil, err
+		}
 	}
-	r := &Running{ID: d.c.ID, box: d.box, claim: d.claim}
 	files := map[plan.Handle]*os.File{}
 	if !d.c.Life.NoInit {
 		pr, pw, err := os.Pipe()
@@ -189,7 +197,7 @@ func (d *draft) start() (*Running, error) {
 	if d.c.Life.Remove {
 		return r, nil
 	}
-	if err := r.save(); err != nil {
+	if err := r.setRunning(); err != nil {
 		_ = r.proc.Signal(unix.SIGKILL)
 		_, _ = r.proc.Wait()
 		return nil, err
