@@ -109,6 +109,7 @@ func TestSwappedTargets(t *testing.T) {
 	defer func() {
 		_ = swapper.Process.Kill()
 		_ = swapper.Wait()
+		output(t, w.tool(nil, "true")) // clears up after it
 	}()
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "swapping\n" {
 		t.Fatalf("the swapper: %q %v", line, err)
