@@ -31,7 +31,7 @@ func takeAway(dirs Dirs, dir string) error {
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		err = os.Rename(dir, filepath.Join(gone, filepath.Base(dir)))
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if missing(err) {
 		return nil
 	}
 	if err != nil { // such as a full disk, on which there is room for less and not for more
@@ -40,6 +40,9 @@ func takeAway(dirs Dirs, dir string) error {
 	}
 	return os.RemoveAll(filepath.Join(gone, filepath.Base(dir)))
 }
+
+// missing reports whether an error says that there is no such file, nor a folder for it.
+func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
 
 // Hide takes away the directory of a container that has ended and wrote next to nothing,
 // ahead of Remove.

@@ -69,7 +69,7 @@ func dropName(dirs Dirs, name string, id spec.ContainerID) error {
 // underNames does something while nobody else takes names away.
 func underNames(dirs Dirs, do func() error) error {
 	f, err := os.Open(filepath.Join(dirs.Root, "names"))
-	if errors.Is(err, fs.ErrNotExist) {
+	if missing(err) {
 		return nil
 	}
 	if err != nil {

@@ -49,7 +49,10 @@ func outlive(dirs Dirs, undo Undo) error {
 		return nil
 	}
 	entries, err := os.ReadDir(filepath.Join(dirs.Root, "containers"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if missing(err) {
+		return nil // not even that
+	}
+	if err != nil {
 		return errs.Wrap("look for containers of another boot in", dirs.Root, err)
 	}
 	var all []error
