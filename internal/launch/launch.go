@@ -66,6 +66,7 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 	}
 	if err := h.failure(p); err != nil {
 		_, _ = proc.Wait()
+		_ = proc.Close()
 		if proc.Terminal != nil {
 			_ = proc.Terminal.Close()
 		}

@@ -35,7 +35,7 @@ func (h *host) seed(s plan.Seed) error {
 		}
 		defer unix.Close(dst)
 		copied = true
-		c := copier{links: map[uint64]string{}, top: dst}
+		c := copier{links: map[inode]string{}, top: dst}
 		return c.dir(src, dst, "")
 	})
 	if err != nil || h.env.Seeded == nil {
@@ -46,9 +46,12 @@ func (h *host) seed(s plan.Seed) error {
 
 // copier copies a tree of files. links remembers where a file of several names went first.
 type copier struct {
-	links map[uint64]string
+	links map[inode]string
 	top   int
 }
+
+// inode is one file; an overlay shows the numbers of several file systems.
+type inode struct{ dev, ino uint64 }
 
 func (c *copier) dir(src, dst int, path string) error {
 	names, err := readNames(src)
@@ -84,10 +87,11 @@ func (c *copier) entry(src, dst int, name, path string) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Nlink > 1 {
-		if first, ok := c.links[st.Ino]; ok {
+		one := inode{st.Dev, st.Ino}
+		if first, ok := c.links[one]; ok {
 			return unix.Linkat(c.top, first, dst, name, 0)
 		}
-		c.links[st.Ino] = path
+		c.links[one] = path
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
