@@ -130,6 +130,7 @@ func TestStepsFail(t *testing.T) {
 		{"release", plan.OOMScore{Value: 5000}, unix.EINVAL},
 		{"release", plan.MakeDev{Nodes: []spec.Device{{Path: "/none", Type: "c"}}, As: "x"}, nil},
 		{"release", plan.MakeDev{Nodes: []spec.Device{{Path: "/dev/" + strings.Repeat("x", 300), Type: "c"}}, As: "x"}, unix.ENAMETOOLONG},
+		{"release", plan.Overlay{Lower: []plan.Handle{"layer"}, Writable: plan.DevMount, As: "x"}, unix.ENOENT},
 		{"release", plan.Await{}, nil}, // no host step
 		// the child's
 		{"pivot", plan.Release{}, nil}, // no child step
@@ -427,6 +428,22 @@ func TestDescriptors(t *testing.T) {
 	// 8 is the folder that ls reads.
 	if want := "0 1 2 3 4 5 6 7 8 file 4\nfile 0\n"; string(out) != want {
 		t.Errorf("%q, want %q", out, want)
+	}
+}
+
+// TestTied ties the container to its launcher, which it sees nothing of, and shifts its
+// clocks.
+func TestTied(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	in := input(t, "sh", "-c", "cat /proc/self/timens_offsets; echo $(ls /proc/self/fd)")
+	in.Host.Tied = true
+	in.Container.Namespaces.TimeOffset = map[string]int64{"monotonic": -1_500_000_000, "boottime": 86400_000_000_000}
+	out, st := run(t, in)
+	want := []string{"monotonic", "-2", "500000000", "boottime", "86400", "0", "0", "1", "2", "3"}
+	if got := strings.Fields(out); st.Code != 0 || !slices.Equal(got, want) {
+		t.Errorf("%+v, %q, want %q", st, got, want)
 	}
 }
 
