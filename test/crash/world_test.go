@@ -27,6 +27,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	lookAtSources(t)
 	dir := t.TempDir()
 	w := &world{t: t, root: filepath.Join(dir, "root"), run: filepath.Join(dir, "run"), mounts: mounts(t)}
 	if !w.ends() {
@@ -39,6 +40,17 @@ func newWorld(t testing.TB) *world {
 	})
 	w.sweep() // what is made once, such as the mask of the host and the parent groups
 	return w
+}
+
+// lookAtSources has go test know on what the result depends: the programs are none of the
+// test's imports, and it would take an old result for theirs.
+func lookAtSources(t testing.TB) {
+	t.Helper()
+	for _, dir := range []string{"../../cmd", "../../internal"} {
+		if err := filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // corten is a command on the world's folders.
