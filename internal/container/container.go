@@ -39,25 +39,34 @@ type Container struct {
 // Status is what a container is doing.
 type Status string
 
-// The states of state.json. Running with a lock that nobody holds means that the owner
-// died.
+// The states of state.json. Running or restarting with a lock that nobody holds means that
+// the owner died.
 const (
-	Created Status = "created"
-	Running Status = "running"
-	Exited  Status = "exited"
+	Created    Status = "created"
+	Running    Status = "running"
+	Restarting Status = "restarting" // it has ended and waits to be started again
+	Exited     Status = "exited"
 )
 
 // State is state.json: what is known of a container besides its description.
 type State struct {
-	Version  int       `json:"version"`
-	Status   Status    `json:"status"`
-	PID      int       `json:"pid,omitempty"`
-	Started  time.Time `json:"started,omitzero"`
-	Finished time.Time `json:"finished,omitzero"`
-	ExitCode int       `json:"exitCode"`
-	OOM      bool      `json:"oomKilled,omitempty"`
-	Message  string    `json:"message,omitempty"`
+	Version    int       `json:"version"`
+	Status     Status    `json:"status"`
+	PID        int       `json:"pid,omitempty"`        // of its PID 1, as the host sees it
+	StartTicks uint64    `json:"startTicks,omitempty"` // when that began, field 22 of /proc/PID/stat: a pid may have another owner later
+	Groups     []string  `json:"groups,omitempty"`     // its cgroup directories, while it runs
+	Kept       bool      `json:"kept,omitempty"`       // it has a keeper; else whoever started it waits for it
+	Started    time.Time `json:"started,omitzero"`
+	Finished   time.Time `json:"finished,omitzero"`
+	ExitCode   int       `json:"exitCode"`
+	OOM        bool      `json:"oomKilled,omitempty"`
+	Message    string    `json:"message,omitempty"`
+	Restarts   int       `json:"restarts,omitempty"` // times the restart policy has started it again
+	Stopped    bool      `json:"stopped,omitempty"`  // a user asked for its end: unless-stopped does not start it at boot
 }
+
+// Alive reports whether there is somebody who looks after the container.
+func (s State) Alive() bool { return s.Status == Running || s.Status == Restarting }
 
 // NewID returns a random id.
 func NewID() spec.ContainerID {

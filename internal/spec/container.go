@@ -204,10 +204,81 @@ type Device struct {
 	Minor    uint32 `json:"minor"`
 }
 
-// Life is how the container begins and ends.
+// Life is how the container begins, is watched and ends.
 type Life struct {
-	Remove      bool   `json:"remove,omitempty"`      // --rm
-	NoInit      bool   `json:"noInit,omitempty"`      // the command itself is PID 1
-	StopSignal  string `json:"stopSignal,omitempty"`  // "SIGTERM"
-	StopTimeout *int   `json:"stopTimeout,omitempty"` // seconds
+	Remove      bool    `json:"remove,omitempty"`      // --rm
+	NoInit      bool    `json:"noInit,omitempty"`      // the command itself is PID 1
+	StopSignal  string  `json:"stopSignal,omitempty"`  // "SIGTERM", or a number
+	StopTimeout *int    `json:"stopTimeout,omitempty"` // seconds
+	Restart     Restart `json:"restart,omitzero"`
+	Health      *Health `json:"health,omitempty"` // nil: nobody looks
+	Log         Log     `json:"log,omitzero"`
+	Notify      Notify  `json:"sdNotify,omitempty"`
+	Systemd     Systemd `json:"systemd,omitempty"`
 }
+
+// RestartPolicy says when a container that has ended is started again, in Docker's words.
+type RestartPolicy string
+
+// Restart policies.
+const (
+	RestartNo            RestartPolicy = ""
+	RestartOnFailure     RestartPolicy = "on-failure" // after an exit status other than 0
+	RestartAlways        RestartPolicy = "always"     // and when the machine starts
+	RestartUnlessStopped RestartPolicy = "unless-stopped"
+)
+
+// Restart is a policy and, for on-failure, how often in a row; 0: without end.
+type Restart struct {
+	Policy RestartPolicy `json:"policy,omitempty"`
+	Max    int           `json:"maximumRetryCount,omitempty"`
+}
+
+// Health is a health check. A zero duration is Docker's default: interval and timeout 30 s,
+// start interval 5 s; as are 3 retries for 0.
+type Health struct {
+	Test          []string      `json:"test"` // "CMD", ARG... or "CMD-SHELL", LINE
+	Interval      time.Duration `json:"interval,omitempty"`
+	Timeout       time.Duration `json:"timeout,omitempty"`
+	StartPeriod   time.Duration `json:"startPeriod,omitempty"`   // failures do not count meanwhile
+	StartInterval time.Duration `json:"startInterval,omitempty"` // between checks in the start period
+	Retries       int           `json:"retries,omitempty"`       // failures in a row that make it unhealthy
+	OnFailure     string        `json:"onFailure,omitempty"`     // what is done then: "" (nothing), "kill", "restart", "stop"
+	Off           bool          `json:"off,omitempty"`           // the image's check is not wanted
+}
+
+// Log says what is kept of the output. The defaults bound the space it takes.
+type Log struct {
+	Off          bool  `json:"off,omitempty"`          // nothing is kept
+	MaxSize      int64 `json:"maxSize,omitempty"`      // bytes of a file; 0: DefaultLogSize, -1: no limit
+	MaxFiles     int   `json:"maxFiles,omitempty"`     // 0: DefaultLogFiles
+	Uncompressed bool  `json:"uncompressed,omitempty"` // older files stay as they are
+	NonBlocking  bool  `json:"nonBlocking,omitempty"`  // lines are lost, and counted, when the log cannot be written
+	Buffer       int64 `json:"buffer,omitempty"`       // bytes that NonBlocking holds back first; 0: 1 MiB
+}
+
+// What a container's log may take if nobody says otherwise.
+const (
+	DefaultLogSize  = 16 << 20
+	DefaultLogFiles = 5
+)
+
+// Notify is who tells systemd that the service is ready, sd_notify(3).
+type Notify string
+
+// Values of --sdnotify.
+const (
+	NotifyIgnore    Notify = ""          // nobody
+	NotifyContainer Notify = "container" // the command, by a socket of its own
+	NotifyKeeper    Notify = "keeper"    // Corten, when the command has been executed
+)
+
+// Systemd is whether the container is made as systemd wants to find it as PID 1.
+type Systemd string
+
+// Values of --systemd.
+const (
+	SystemdAuto   Systemd = ""       // if the command is systemd or an init
+	SystemdAlways Systemd = "always" // whatever it is
+	SystemdNever  Systemd = "false"
+)
