@@ -40,7 +40,7 @@ cannot be executed, 127 if it does not exist, 128 and the number of the signal t
 	}
 	fs := cmd.Flags()
 	fs.SetInterspersed(false)
-	flags := runflags.Bind(fs)
+	flags := runflags.Bind(fs, runflags.Run)
 	fs.Bool("help", false, "Show this help") // its -h is --hostname
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		command := args[1:]

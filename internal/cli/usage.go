@@ -45,7 +45,7 @@ func unknownFlag(path string, set *pflag.FlagSet, e *pflag.NotExistError) error 
 	if letters := e.GetSpecifiedShortnames(); letters != "" {
 		name, dashes = name[:1], "-"
 	}
-	if path == "corten run" {
+	if path == "corten run" || path == "corten create" {
 		if err := runflags.Refusal(name); err != nil {
 			return err
 		}

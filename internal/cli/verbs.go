@@ -78,7 +78,7 @@ func (a *app) addVerb(root *cobra.Command, name string) error {
 func dressForShell(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		_, f.Usage = pflag.UnquoteUsage(f)
-		if values := runflags.Values(f.Name); values != nil && cmd.Name() == "run" {
+		if values := runflags.Values(f.Name); values != nil && (cmd.Name() == "run" || cmd.Name() == "create") {
 			follow := cobra.ShellCompDirectiveNoFileComp
 			if strings.HasSuffix(values[0], "=") {
 				follow = cobra.ShellCompDirectiveNoSpace

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -8,7 +9,8 @@ import (
 )
 
 // Complete fills in what the user left to the image: the command line, environment,
-// working directory, user, stop signal, labels and volumes. What the user said stays.
+// working directory, user, stop signal, labels, volumes and health check. What the user said
+// stays.
 //
 // A user's entrypoint replaces both the image's entrypoint and its command, as Docker does.
 func (c *Container) Complete(img oci.Config) {
@@ -38,6 +40,36 @@ func (c *Container) Complete(img oci.Config) {
 		}
 	}
 	c.addVolumes(img.Volumes)
+	c.Life.Health = c.Life.Health.over(img)
+}
+
+// over puts what the user said of the health check over what the image says. Nothing is left
+// if neither has a command for it, or the image says NONE and the user no command.
+func (h *Health) over(img oci.Config) *Health {
+	if h != nil && h.Off {
+		return h
+	}
+	var out Health
+	if h != nil {
+		out = *h
+	}
+	if i := img.Healthcheck; i != nil {
+		if len(out.Test) == 0 {
+			out.Test = i.Test
+		}
+		out.Interval = cmp.Or(out.Interval, i.Interval)
+		out.Timeout = cmp.Or(out.Timeout, i.Timeout)
+		out.StartPeriod = cmp.Or(out.StartPeriod, i.StartPeriod)
+		out.StartInterval = cmp.Or(out.StartInterval, i.StartInterval)
+		out.Retries = cmp.Or(out.Retries, i.Retries)
+	}
+	if len(out.Test) < 2 || out.Test[0] != "CMD" && out.Test[0] != "CMD-SHELL" {
+		return nil
+	}
+	if out.Test[0] == "CMD-SHELL" && len(img.Shell) > 0 { // the image's own shell reads the line
+		out.Test = slices.Concat([]string{"CMD"}, img.Shell, out.Test[1:])
+	}
+	return &out
 }
 
 // addVolumes gives each VOLUME of the image an anonymous volume, unless the user mounts

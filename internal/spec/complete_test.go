@@ -1,8 +1,10 @@
 package spec
 
 import (
+	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cortenhq/corten/internal/oci"
 )
@@ -55,5 +57,41 @@ func TestCompleteRest(t *testing.T) {
 	}
 	if len(x.Mounts) != 2 || x.Mounts[1].Target != "/data" || x.Mounts[1].Type != Volume {
 		t.Errorf("mounts %+v", x.Mounts)
+	}
+}
+
+func TestCompleteHealth(t *testing.T) {
+	image := func(test ...string) *oci.Healthcheck {
+		return &oci.Healthcheck{Test: test, Interval: time.Minute, Retries: 7}
+	}
+	shell := []string{"CMD-SHELL", "true"}
+	for _, c := range []struct {
+		name string
+		user *Health
+		img  oci.Config
+		want *Health
+	}{
+		{"nobody's", nil, oci.Config{}, nil},
+		{"the image's", nil, oci.Config{Healthcheck: image(shell...)}, &Health{Test: shell, Interval: time.Minute, Retries: 7}},
+		{"the image's is none", nil, oci.Config{Healthcheck: image("NONE")}, nil},
+		{"not wanted", &Health{Off: true}, oci.Config{Healthcheck: image(shell...)}, &Health{Off: true}},
+		{"one value", &Health{Interval: time.Hour}, oci.Config{Healthcheck: image("CMD", "a", "b")},
+			&Health{Test: []string{"CMD", "a", "b"}, Interval: time.Hour, Retries: 7}},
+		{"a command over none", &Health{Test: shell, OnFailure: "kill"}, oci.Config{Healthcheck: image("NONE")},
+			&Health{Test: shell, Interval: time.Minute, Retries: 7, OnFailure: "kill"}},
+		{"values without a command", &Health{Retries: 1}, oci.Config{}, nil},
+		{"the image's shell", &Health{Test: shell}, oci.Config{Shell: []string{"/bin/ash", "-c"}},
+			&Health{Test: []string{"CMD", "/bin/ash", "-c", "true"}}},
+		{"a command of no words", nil, oci.Config{Healthcheck: image("CMD")}, nil},
+	} {
+		x := Container{Life: Life{Health: c.user}}
+		x.Complete(c.img)
+		if !reflect.DeepEqual(x.Life.Health, c.want) {
+			t.Errorf("%s: %+v, want %+v", c.name, x.Life.Health, c.want)
+		}
+		x.Complete(oci.Config{})
+		if !reflect.DeepEqual(x.Life.Health, c.want) {
+			t.Errorf("%s: completed twice: %+v", c.name, x.Life.Health)
+		}
 	}
 }

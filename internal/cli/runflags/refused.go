@@ -10,10 +10,7 @@ type refusal struct {
 }
 
 const (
-	noKeeper  = "a container runs in the foreground for now; systemd or a shell's & can keep it running"
 	noNetwork = "a container has no network for now, or the host's with --network host, ports and all"
-	noHealth  = "have whatever starts the container look after it for now"
-	noLog     = "output goes to corten's own stdout and stderr; redirect it there"
 	windows   = "only for Windows"
 )
 
@@ -21,12 +18,9 @@ func refusals() []refusal {
 	return []refusal{
 		{"add-host", "", "", "mount a hosts file: -v ./hosts:/etc/hosts:ro"},
 		{"annotation", "", "", "use --label"},
-		{"attach", "a", "", "stdout and stderr are always attached; -i attaches stdin"},
 		{"cgroup-parent", "", "", "all containers are in the control group corten"},
 		{"cpu-count", "", windows, "use --cpus"},
 		{"cpu-percent", "", windows, "use --cpus"},
-		{"detach", "d", "", noKeeper},
-		{"detach-keys", "", "", noKeeper},
 		{"disable-content-trust", "", "there is no content trust to disable", "leave it out"},
 		{"dns", "", "", noNetwork},
 		{"dns-opt", "", "", noNetwork},
@@ -34,13 +28,6 @@ func refusals() []refusal {
 		{"dns-search", "", "", noNetwork},
 		{"expose", "", "", noNetwork},
 		{"gpus", "", "", "give the container the devices: --device /dev/dri"},
-		{"health-cmd", "", "", noHealth},
-		{"health-interval", "", "", noHealth},
-		{"health-retries", "", "", noHealth},
-		{"health-start-interval", "", "", noHealth},
-		{"health-start-period", "", "", noHealth},
-		{"health-timeout", "", "", noHealth},
-		{"no-healthcheck", "", "", "no health check is run yet, so there is none to turn off"},
 		{"io-maxbandwidth", "", windows, "use --device-read-bps and --device-write-bps"},
 		{"io-maxiops", "", windows, "use --device-read-iops and --device-write-iops"},
 		{"ip", "", "", noNetwork},
@@ -49,14 +36,11 @@ func refusals() []refusal {
 		{"kernel-memory", "", "Linux 5.11 took this limit away", "use --memory, which counts the kernel's memory too"},
 		{"link", "", "", noNetwork},
 		{"link-local-ip", "", "", noNetwork},
-		{"log-driver", "", "", noLog},
-		{"log-opt", "", "", noLog},
 		{"mac-address", "", "", noNetwork},
 		{"net-alias", "", "", noNetwork},
 		{"network-alias", "", "", noNetwork},
 		{"publish", "p", "", noNetwork},
 		{"publish-all", "P", "", noNetwork},
-		{"restart", "", "", "have whatever starts the container start it again for now: systemd's Restart=, or a shell's loop"},
 		{"runtime", "", "", "corten starts containers itself"},
 		{"storage-opt", "", "", "to limit what can be written use --read-only with --tmpfs TARGET:size=SIZE"},
 		{"use-api-socket", "", "there is no daemon and so no socket", "leave it out"},
@@ -68,7 +52,6 @@ func refusals() []refusal {
 		{"replace", "", "", "remove the old container first"},
 		{"rootfs", "", "", "import the folder as an image first"},
 		{"secret", "", "", "mount a file: -v ./secret:/run/secrets/NAME:ro"},
-		{"systemd", "", "", "leave it out"},
 		{"timeout", "", "", "use timeout(1): timeout 60 corten run ..."},
 		{"tz", "", "", "set the variable: -e TZ=Europe/Paris"},
 	}

@@ -1,12 +1,12 @@
-// Package runflags translates the flags of run, which are Docker's in name and meaning, to a
+// Package runflags translates the flags of run and create, which are Docker's in name and meaning, to a
 // request to the engine.
 //
 // Bind adds the flags to a set, the set is parsed, Request reads what was written into a
 // spec.Container and the few options that concern only the command itself. Nothing here acts:
 // the translation asks the host only what a flag is about (a device's numbers, the text of an
 // --env-file). A flag that Docker has and Corten does not is in the table of refused.go, so
-// that it is refused by name. The groups of flags are a file each: process, mounts, limits,
-// blockio, devices, security, namespaces.
+// that it is refused by name. The groups of flags are a file each: streams, life, health, logs,
+// process, mounts, limits, blockio, devices, security, namespaces.
 package runflags
 
 import (
@@ -27,6 +27,10 @@ const GroupKey = "group"
 type Flags struct {
 	set      *pflag.FlagSet
 	general  general
+	streams  streams
+	life     life
+	health   health
+	logs     logs
 	process  process
 	mounts   mounts
 	spaces   namespaces
@@ -38,12 +42,24 @@ type Flags struct {
 
 // Options is what concerns the command rather than the container.
 type Options struct {
-	Plan     PlanForm
-	CIDFile  string
-	Quiet    bool // no progress of a pull
-	SigProxy bool // signals are passed on to the container
-	Unnamed  bool // the user gave no name, and Request made one up
+	Plan       PlanForm
+	CIDFile    string
+	Quiet      bool    // no progress of a pull
+	Unnamed    bool    // the user gave no name, and Request made one up
+	Detach     bool    // nobody waits for the container
+	DetachKeys string  // the bytes that end an attachment
+	Attach     Streams // none: those that the container has
+	SigProxy   bool    // signals are passed on to the container
 }
+
+// Mode is the verb that the flags are for.
+type Mode uint8
+
+// The verbs.
+const (
+	Run    Mode = iota
+	Create      // without the flags that are about a container's running: -d, --detach-keys, --sig-proxy, --plan
+)
 
 // PlanForm says how --plan prints.
 type PlanForm string
@@ -60,11 +76,15 @@ type Caller struct {
 	LookupEnv func(name string) (string, bool) // for --env NAME
 }
 
-// Bind adds all flags of run to fs.
-func Bind(fs *pflag.FlagSet) *Flags {
+// Bind adds the flags of a verb to fs.
+func Bind(fs *pflag.FlagSet, mode Mode) *Flags {
 	f := &Flags{set: fs}
 	fs.SortFlags = false
-	f.general.bind(group{fs, "General"})
+	f.general.bind(group{fs, "General"}, mode)
+	f.streams.bind(group{fs, "General"}, mode)
+	f.life.bind(group{fs, "Life"})
+	f.health.bind(group{fs, "Health"})
+	f.logs.bind(group{fs, "Log"})
 	f.process.bind(group{fs, "Process"})
 	f.mounts.bind(group{fs, "File systems"})
 	f.spaces.bind(group{fs, "Namespaces"})
@@ -83,13 +103,17 @@ func (f *Flags) Request(image string, args []string, who Caller) (engine.RunRequ
 		return req, Options{}, err
 	}
 	c.Process.Args = args
-	opts, err := f.general.fill(&req, f.set)
+	opts, err := f.general.fill(&req)
 	if err != nil {
 		return req, opts, err
 	}
 	// Later ones look at what earlier ones have filled in.
 	for _, fill := range []func(*spec.Container) error{
 		func(c *spec.Container) error { return f.process.fill(c, f.set, who) },
+		func(c *spec.Container) error { return f.streams.fill(&opts, c) },
+		func(c *spec.Container) error { return f.life.fill(c, f.set) },
+		func(c *spec.Container) error { return f.health.fill(c, f.set) },
+		f.logs.fill,
 		f.mounts.fill,
 		f.spaces.fill,
 		f.security.fill,

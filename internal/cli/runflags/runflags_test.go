@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
@@ -21,7 +22,7 @@ import (
 func parse(args ...string) (engine.RunRequest, Options, error) {
 	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
 	fs.SetInterspersed(false)
-	f := Bind(fs)
+	f := Bind(fs, Run)
 	if err := fs.Parse(append(args, "image", "command")); err != nil {
 		return engine.RunRequest{}, Options{}, err
 	}
@@ -56,64 +57,78 @@ func write(t *testing.T, name, text string) string {
 // flag without a line here takes "true" or "64m".
 func samples(t *testing.T) map[string][]string {
 	return map[string][]string{
-		"name":                {"--name", "ship"},
-		"plan":                {"--plan"},
-		"pull":                {"--pull", "always"},
-		"platform":            {"--platform", "linux/arm64"},
-		"cidfile":             {"--cidfile", "f"},
-		"label":               {"--label", "a=b"},
-		"label-file":          {"--label-file", write(t, "labels", "a=b\n")},
-		"init":                {"--init=false"},
-		"sig-proxy":           {"--sig-proxy=false"},
-		"stop-signal":         {"--stop-signal", "INT"},
-		"stop-timeout":        {"--stop-timeout", "3"},
-		"env":                 {"--env", "A=b"},
-		"env-file":            {"--env-file", write(t, "env", "A=b\n")},
-		"workdir":             {"--workdir", "/w"},
-		"user":                {"--user", "1:2"},
-		"group-add":           {"--group-add", "7"},
-		"entrypoint":          {"--entrypoint", "sh"},
-		"umask":               {"--umask", "077"},
-		"ulimit":              {"--ulimit", "nofile=10"},
-		"oom-score-adj":       {"--oom-score-adj", "100"},
-		"volume":              {"--volume", "/a:/b"},
-		"mount":               {"--mount", "type=bind,src=/a,dst=/b"},
-		"tmpfs":               {"--tmpfs", "/t"},
-		"network":             {"--network", "host"},
-		"net":                 {"--net", "host"},
-		"hostname":            {"--hostname", "h"},
-		"domainname":          {"--domainname", "d"},
-		"userns":              {"--userns", "host"},
-		"uidmap":              {"--uidmap", "0:1:2"},
-		"gidmap":              {"--gidmap", "0:1:2"},
-		"pid":                 {"--pid", "host"},
-		"ipc":                 {"--ipc", "host"},
-		"uts":                 {"--uts", "host"},
-		"cgroupns":            {"--cgroupns", "host"},
-		"time-offset":         {"--time-offset", "boottime=1h"},
-		"sysctl":              {"--sysctl", "net.ipv4.ip_forward=1"},
-		"cap-add":             {"--cap-add", "SYS_TIME"},
-		"cap-drop":            {"--cap-drop", "CHOWN"},
-		"security-opt":        {"--security-opt", "seccomp=unconfined"},
-		"device":              {"--device", "/dev/null"},
-		"device-cgroup-rule":  {"--device-cgroup-rule", "c 1:3 r"},
-		"memory-swap":         {"--memory", "64m", "--memory-swap", "70m"},
-		"memory-swappiness":   {"--memory-swappiness", "0"},
-		"cpus":                {"--cpus", "1.5"},
-		"cpu-period":          {"--cpu-period", "50000"},
-		"cpu-quota":           {"--cpu-quota", "50000"},
-		"cpu-shares":          {"--cpu-shares", "512"},
-		"cpuset-cpus":         {"--cpuset-cpus", "0"},
-		"cpuset-mems":         {"--cpuset-mems", "0"},
-		"cpu-rt-period":       {"--cpu-rt-period", "1000"},
-		"cpu-rt-runtime":      {"--cpu-rt-runtime", "1000"},
-		"pids-limit":          {"--pids-limit", "10"},
-		"blkio-weight":        {"--blkio-weight", "100"},
-		"blkio-weight-device": {"--blkio-weight-device", blockDevice(t) + ":100"},
-		"device-read-bps":     {"--device-read-bps", blockDevice(t) + ":1m"},
-		"device-write-bps":    {"--device-write-bps", blockDevice(t) + ":1m"},
-		"device-read-iops":    {"--device-read-iops", blockDevice(t) + ":9"},
-		"device-write-iops":   {"--device-write-iops", blockDevice(t) + ":9"},
+		"name":                  {"--name", "ship"},
+		"plan":                  {"--plan"},
+		"pull":                  {"--pull", "always"},
+		"platform":              {"--platform", "linux/arm64"},
+		"cidfile":               {"--cidfile", "f"},
+		"label":                 {"--label", "a=b"},
+		"label-file":            {"--label-file", write(t, "labels", "a=b\n")},
+		"init":                  {"--init=false"},
+		"sig-proxy":             {"--sig-proxy=false"},
+		"attach":                {"--attach", "stderr"},
+		"detach-keys":           {"--detach-keys", "ctrl-a,d"},
+		"restart":               {"--restart", "on-failure:3"},
+		"systemd":               {"--systemd", "always"},
+		"sdnotify":              {"--sdnotify", "container"},
+		"health-cmd":            {"--health-cmd", "true"},
+		"health-interval":       {"--health-interval", "1s"},
+		"health-timeout":        {"--health-timeout", "1s"},
+		"health-start-period":   {"--health-start-period", "1s"},
+		"health-start-interval": {"--health-start-interval", "1s"},
+		"health-retries":        {"--health-retries", "1"},
+		"health-on-failure":     {"--health-on-failure", "kill"},
+		"log-driver":            {"--log-driver", "none"},
+		"log-opt":               {"--log-opt", "max-size=1m"},
+		"stop-signal":           {"--stop-signal", "INT"},
+		"stop-timeout":          {"--stop-timeout", "3"},
+		"env":                   {"--env", "A=b"},
+		"env-file":              {"--env-file", write(t, "env", "A=b\n")},
+		"workdir":               {"--workdir", "/w"},
+		"user":                  {"--user", "1:2"},
+		"group-add":             {"--group-add", "7"},
+		"entrypoint":            {"--entrypoint", "sh"},
+		"umask":                 {"--umask", "077"},
+		"ulimit":                {"--ulimit", "nofile=10"},
+		"oom-score-adj":         {"--oom-score-adj", "100"},
+		"volume":                {"--volume", "/a:/b"},
+		"mount":                 {"--mount", "type=bind,src=/a,dst=/b"},
+		"tmpfs":                 {"--tmpfs", "/t"},
+		"network":               {"--network", "host"},
+		"net":                   {"--net", "host"},
+		"hostname":              {"--hostname", "h"},
+		"domainname":            {"--domainname", "d"},
+		"userns":                {"--userns", "host"},
+		"uidmap":                {"--uidmap", "0:1:2"},
+		"gidmap":                {"--gidmap", "0:1:2"},
+		"pid":                   {"--pid", "host"},
+		"ipc":                   {"--ipc", "host"},
+		"uts":                   {"--uts", "host"},
+		"cgroupns":              {"--cgroupns", "host"},
+		"time-offset":           {"--time-offset", "boottime=1h"},
+		"sysctl":                {"--sysctl", "net.ipv4.ip_forward=1"},
+		"cap-add":               {"--cap-add", "SYS_TIME"},
+		"cap-drop":              {"--cap-drop", "CHOWN"},
+		"security-opt":          {"--security-opt", "seccomp=unconfined"},
+		"device":                {"--device", "/dev/null"},
+		"device-cgroup-rule":    {"--device-cgroup-rule", "c 1:3 r"},
+		"memory-swap":           {"--memory", "64m", "--memory-swap", "70m"},
+		"memory-swappiness":     {"--memory-swappiness", "0"},
+		"cpus":                  {"--cpus", "1.5"},
+		"cpu-period":            {"--cpu-period", "50000"},
+		"cpu-quota":             {"--cpu-quota", "50000"},
+		"cpu-shares":            {"--cpu-shares", "512"},
+		"cpuset-cpus":           {"--cpuset-cpus", "0"},
+		"cpuset-mems":           {"--cpuset-mems", "0"},
+		"cpu-rt-period":         {"--cpu-rt-period", "1000"},
+		"cpu-rt-runtime":        {"--cpu-rt-runtime", "1000"},
+		"pids-limit":            {"--pids-limit", "10"},
+		"blkio-weight":          {"--blkio-weight", "100"},
+		"blkio-weight-device":   {"--blkio-weight-device", blockDevice(t) + ":100"},
+		"device-read-bps":       {"--device-read-bps", blockDevice(t) + ":1m"},
+		"device-write-bps":      {"--device-write-bps", blockDevice(t) + ":1m"},
+		"device-read-iops":      {"--device-read-iops", blockDevice(t) + ":9"},
+		"device-write-iops":     {"--device-write-iops", blockDevice(t) + ":9"},
 	}
 }
 
@@ -137,7 +152,7 @@ func blockDevice(t *testing.T) string {
 func TestEveryFlagCounts(t *testing.T) {
 	values := samples(t)
 	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
-	Bind(fs)
+	Bind(fs, Run)
 	fs.VisitAll(func(f *pflag.Flag) {
 		args, ok := values[f.Name]
 		switch {
@@ -189,7 +204,7 @@ func describe(t *testing.T, args []string) []byte {
 // A flag may not be both ours and refused, and a refusal has something to say.
 func TestRefusals(t *testing.T) {
 	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
-	Bind(fs)
+	Bind(fs, Run)
 	for _, r := range refusals() {
 		if fs.Lookup(r.name) != nil || r.short != "" && fs.ShorthandLookup(r.short) != nil {
 			t.Errorf("--%s is built and refused", r.name)
@@ -226,7 +241,7 @@ ulimit use-api-socket user userns uts volume volume-driver volumes-from workdir`
 	letters := map[string]string{"attach": "a", "cpu-shares": "c", "detach": "d", "env": "e", "hostname": "h", "interactive": "i",
 		"label": "l", "memory": "m", "publish": "p", "publish-all": "P", "quiet": "q", "tty": "t", "user": "u", "volume": "v", "workdir": "w"}
 	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
-	Bind(fs)
+	Bind(fs, Run)
 	for _, name := range strings.Fields(docker) {
 		f := fs.Lookup(name)
 		switch {
@@ -243,7 +258,7 @@ ulimit use-api-socket user userns uts volume volume-driver volumes-from workdir`
 func TestFlagsEndAtTheImage(t *testing.T) {
 	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
 	fs.SetInterspersed(false)
-	f := Bind(fs)
+	f := Bind(fs, Run)
 	if err := fs.Parse([]string{"-i", "host", "ls", "--rm", "-t"}); err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +293,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("%+v", req)
 	}
 	golden(t, "defaults.json", got)
-	if want := (Options{SigProxy: true, Unnamed: true}); opts != want {
+	if want := (Options{SigProxy: true, Unnamed: true, DetachKeys: DefaultKeys}); opts != want {
 		t.Errorf("%+v", opts)
 	}
 }
@@ -348,6 +363,41 @@ const wrong = `
 --stop-signal 65
 --stop-timeout soon
 --stop-timeout -2
+--restart sometimes
+--restart always:3
+--restart on-failure:
+--restart on-failure:-1
+--restart :3
+--rm --restart always
+--systemd maybe
+--sdnotify healthy
+--sdnotify me
+--attach stdlog
+--attach stdin
+--detach --attach stdout
+--detach-keys ctrl-1
+--detach-keys ab
+--detach-keys a,,b
+--health-interval 30
+--health-timeout -1s
+--health-start-period 1us
+--health-retries -1
+--health-on-failure panic
+--no-healthcheck --health-retries 3
+--log-driver syslog
+--log-driver json-file
+--log-driver paper
+--log-driver none --log-opt max-size=1m
+--log-opt max-size
+--log-opt max-size=big
+--log-opt max-size=0
+--log-opt max-size=-1 --log-opt max-file=3
+--log-opt max-file=0
+--log-opt compress=maybe
+--log-opt mode=fast
+--log-opt max-buffer-size=1m
+--log-opt tag=x
+--log-opt shiny=1
 --label =x
 --workdir tmp
 --group-add=
@@ -550,7 +600,7 @@ func golden(t *testing.T, name string, got []byte) {
 // Every value that a shell offers is one that the flag takes, if nothing has to follow it.
 func TestValues(t *testing.T) {
 	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
-	Bind(fs)
+	Bind(fs, Run)
 	found := 0
 	fs.VisitAll(func(f *pflag.Flag) {
 		for _, v := range Values(f.Name) {
@@ -565,5 +615,62 @@ func TestValues(t *testing.T) {
 	})
 	if found < 60 {
 		t.Errorf("only %d values", found)
+	}
+}
+
+func TestLife(t *testing.T) {
+	c := mustParse(t, "-i", "--restart", "on-failure:5", "--systemd", "always", "--sdnotify", "keeper", "--stop-timeout", "3",
+		"--health-cmd", "wget -q localhost", "--health-interval", "90s", "--health-timeout", "2s", "--health-start-period", "1m",
+		"--health-start-interval", "500ms", "--health-retries", "4", "--health-on-failure", "restart",
+		"--log-driver", "cri", "--log-opt", "max-size=10m", "--log-opt", "max-file=2", "--log-opt", "compress=false",
+		"--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=4m")
+	three := 3
+	want := spec.Life{
+		StopTimeout: &three,
+		Restart:     spec.Restart{Policy: spec.RestartOnFailure, Max: 5},
+		Health: &spec.Health{Test: []string{"CMD-SHELL", "wget -q localhost"}, Interval: 90 * time.Second, Timeout: 2 * time.Second,
+			StartPeriod: time.Minute, StartInterval: 500 * time.Millisecond, Retries: 4, OnFailure: "restart"},
+		Log:    spec.Log{MaxSize: 10 << 20, MaxFiles: 2, Uncompressed: true, NonBlocking: true, Buffer: 4 << 20},
+		Notify: spec.NotifyKeeper, Systemd: spec.SystemdAlways,
+	}
+	if diff := cmp.Diff(want, c.Life); diff != "" {
+		t.Error(diff)
+	}
+	for text, want := range map[string]spec.RestartPolicy{"no": spec.RestartNo, "always": spec.RestartAlways,
+		"unless-stopped": spec.RestartUnlessStopped, "on-failure": spec.RestartOnFailure} {
+		if got := mustParse(t, "--restart", text).Life.Restart; got.Policy != want || got.Max != 0 {
+			t.Errorf("%s: %+v", text, got)
+		}
+	}
+	if !mustParse(t, "--no-healthcheck").Life.Health.Off || !mustParse(t, "--log-driver", "none").Life.Log.Off {
+		t.Error("what is not wanted is there")
+	}
+	mustParse(t, "--rm", "--restart", "no")
+}
+
+func TestStreams(t *testing.T) {
+	_, o, err := parse("-d", "-i", "--detach-keys", "ctrl-a,d,ctrl-[,ctrl-_")
+	if err != nil || !o.Detach || o.DetachKeys != "\x01d\x1b\x1f" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	_, o, err = parse("-i", "-a", "STDIN", "--attach", "stderr")
+	if want := (Streams{Stdin: true, Stderr: true}); err != nil || o.Attach != want {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// What concerns only a container's running is no business of create.
+func TestCreate(t *testing.T) {
+	run, create := pflag.NewFlagSet("run", pflag.ContinueOnError), pflag.NewFlagSet("create", pflag.ContinueOnError)
+	Bind(run, Run)
+	Bind(create, Create)
+	var missing []string
+	run.VisitAll(func(f *pflag.Flag) {
+		if create.Lookup(f.Name) == nil {
+			missing = append(missing, f.Name)
+		}
+	})
+	if diff := cmp.Diff([]string{"plan", "detach", "detach-keys", "sig-proxy"}, missing); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -14,6 +14,20 @@ func Values(flag string) []string {
 		return []string{string(PlanWords), string(PlanJSON)}
 	case "pull":
 		return []string{"always", "missing", "never"}
+	case "attach":
+		return []string{"STDOUT", "STDERR"}
+	case "restart":
+		return []string{"no", "on-failure", "on-failure:", "always", "unless-stopped"}
+	case "health-on-failure":
+		return []string{"none", "kill", "restart", "stop"}
+	case "log-driver":
+		return []string{"cri", "none"}
+	case "log-opt":
+		return []string{"max-size=", "max-file=", "compress=", "mode=blocking", "mode=non-blocking", "max-buffer-size="}
+	case "systemd":
+		return []string{"auto", "always", "false"}
+	case "sdnotify":
+		return []string{"container", "keeper", "ignore"}
 	case "network":
 		return []string{"none", "host"}
 	case "userns":

@@ -1,0 +1,79 @@
+package runflags
+
+import (
+	"strings"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Streams is a choice of the container's standard streams.
+type Streams struct{ Stdin, Stdout, Stderr bool }
+
+// streams is how the command and the container are tied together.
+type streams struct {
+	attach           []string
+	detach, sigProxy bool
+	keys             string
+}
+
+func (f *streams) bind(g group, mode Mode) {
+	g.list(&f.attach, "attach", "a", "Attach `STREAM`: STDIN, STDOUT or STDERR (repeatable; default STDOUT and STDERR, with -i all)")
+	if mode == Create {
+		return
+	}
+	g.yesNo(&f.detach, "detach", "d", false, "Start the container in the background and print its id")
+	g.text(&f.keys, "detach-keys", "", "Leave the container running when `KEYS` are typed (default ctrl-p,ctrl-q)")
+	g.yesNo(&f.sigProxy, "sig-proxy", "", true, "Pass the signals that corten receives on to the container")
+}
+
+func (f *streams) fill(o *Options, c *spec.Container) error {
+	o.Detach, o.SigProxy = f.detach, f.sigProxy
+	var err error
+	if o.DetachKeys, err = ParseKeys(f.keys); err != nil {
+		return err
+	}
+	for _, s := range f.attach {
+		switch strings.ToLower(s) {
+		case "stdin":
+			o.Attach.Stdin = true
+		case "stdout":
+			o.Attach.Stdout = true
+		case "stderr":
+			o.Attach.Stderr = true
+		default:
+			return bad("attach", s, "no such stream", "write STDIN, STDOUT or STDERR")
+		}
+	}
+	if f.detach && len(f.attach) > 0 {
+		return conflict("--detach", "--attach", "they say the opposite")
+	}
+	if o.Attach.Stdin && !c.Process.Stdin {
+		return errs.Newf(errs.Invalid, "", "--attach stdin without --interactive", "the container has no standard input").WithHint("add -i")
+	}
+	return nil
+}
+
+// DefaultKeys are ctrl-p and ctrl-q.
+const DefaultKeys = "\x10\x11"
+
+// ParseKeys reads --detach-keys, "ctrl-p,ctrl-q", to the bytes that a terminal sends for
+// them; an empty text is DefaultKeys.
+func ParseKeys(s string) (string, error) {
+	if s == "" {
+		return DefaultKeys, nil
+	}
+	var keys strings.Builder
+	for k := range strings.SplitSeq(s, ",") {
+		name, ctrl := strings.CutPrefix(strings.ToLower(k), "ctrl-")
+		switch {
+		case ctrl && len(name) == 1 && (name[0] >= 'a' && name[0] <= 'z' || strings.Contains(`@[\]^_`, name)):
+			keys.WriteByte(name[0] & 0x1f)
+		case len(k) == 1 && k[0] > ' ' && k[0] < 0x7f:
+			keys.WriteByte(k[0])
+		default:
+			return "", bad("detach-keys", s, "not keys", `write letters and ctrl- with a letter or one of @ [ \ ] ^ _, with commas between: ctrl-p,ctrl-q`)
+		}
+	}
+	return keys.String(), nil
+}
