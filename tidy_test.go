@@ -44,7 +44,7 @@ var band = map[string]int{
 	"kernel": 1, "kernel/probe": 1, "disk": 1,
 	"plan":     2,
 	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3,
-	"cgroup": 3, "seccomp": 3, "registry/registries": 3, "store/layout": 3,
+	"cgroup": 3, "seccomp": 3, "logs": 3, "registry/registries": 3, "store/layout": 3,
 	"image": 4, "supply": 4, "container": 4, "platform": 4, "volume": 4,
 	"engine": 5,
 	"cli":    6, "cli/runflags": 6, "cli/show": 6,
