@@ -41,10 +41,10 @@ var mutable = map[string]string{
 // neighbours and leave each other alone, but for those in sideways.
 var band = map[string]int{
 	"errs": 0, "oci": 0, "spec": 0, "tree": 0, "inflate": 0,
-	"kernel": 1, "kernel/probe": 1, "disk": 1,
+	"kernel": 1, "kernel/probe": 1, "disk": 1, "disk/watch": 1,
 	"plan":     2,
 	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3,
-	"cgroup": 3, "seccomp": 3, "logs": 3, "registry/registries": 3, "store/layout": 3,
+	"cgroup": 3, "seccomp": 3, "events": 3, "logs": 3, "logs/read": 3, "registry/registries": 3, "store/layout": 3,
 	"image": 4, "supply": 4, "container": 4, "platform": 4, "volume": 4,
 	"engine": 5,
 	"cli":    6, "cli/runflags": 6, "cli/show": 6,
@@ -65,6 +65,14 @@ var sideways = map[string]string{
 	"cli -> cli/runflags":             "the flags of run are a language of their own",
 	"supply -> image":                 "what is brought becomes part of the library",
 	"cli -> cli/show":                 "how things are put before people is the same in every verb",
+	"cli -> cli/shell":                "what every verb has in hand",
+	"cli -> cli/look":                 "the table of verbs",
+	"cli -> cli/volumes":              "the table of verbs",
+	"cli/look -> cli/shell":           "a family of verbs",
+	"cli/look -> cli/show":            "how things are put before people is the same in every verb",
+	"cli/volumes -> cli/shell":        "a family of verbs",
+	"cli/volumes -> cli/show":         "how things are put before people is the same in every verb",
+	"logs/read -> logs":               "the keeper writes logs, and links nothing that reads them",
 	"registry -> registry/registries": "the configuration file of registries is a language of its own",
 }
 
