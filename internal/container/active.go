@@ -21,6 +21,7 @@ type Record struct {
 	Groups  []string `json:"groups,omitempty"`  // cgroup directories to empty and remove
 	Volumes []string `json:"volumes,omitempty"` // anonymous ones, which go with the container
 	Remove  bool     `json:"remove,omitempty"`  // --rm
+	Kept    bool     `json:"kept,omitempty"`    // the container outlives its owner, who has only to be replaced
 }
 
 func recordOf(c *spec.Container, groups []string) Record {
@@ -98,11 +99,15 @@ func orphan(path string) (*Lock, Record) {
 		_ = f.Close()
 		return nil, Record{}
 	}
+	return &Lock{file: f, path: path}, readRecord(f)
+}
+
+func readRecord(f *os.File) Record {
 	var r Record
 	if err := json.NewDecoder(f).Decode(&r); err != nil {
 		r = Record{} // not ours: there is nothing to undo but the file itself
 	}
-	return &Lock{file: f, path: path}, r
+	return r
 }
 
 func sameFile(f *os.File, path string) bool {
@@ -115,6 +120,9 @@ func sameFile(f *os.File, path string) bool {
 type Undo struct {
 	KillGroups    func(dirs []string) error                          // ends all processes and removes the groups
 	RemoveVolumes func(maker spec.ContainerID, names []string) error // and what the maker left half-made
+
+	// Adopt starts a process that looks after a kept container, with the lock as its own.
+	Adopt func(id spec.ContainerID, lock *os.File) error
 }
 
 // ReadSpec reads spec.json.

@@ -34,6 +34,8 @@ type Container struct {
 	Spec *spec.Container
 	dirs Dirs
 	lock *Lock
+
+	groups []string // cgroup directories, as the record has them
 }
 
 // Status is what a container is doing.
@@ -62,6 +64,7 @@ type State struct {
 	OOM        bool      `json:"oomKilled,omitempty"`
 	Message    string    `json:"message,omitempty"`
 	Restarts   int       `json:"restarts,omitempty"` // times the restart policy has started it again
+	Attempts   int       `json:"attempts,omitempty"` // of these, those in a row after which it did not run for long
 	Stopped    bool      `json:"stopped,omitempty"`  // a user asked for its end: unless-stopped does not start it at boot
 }
 
@@ -77,12 +80,14 @@ func NewID() spec.ContainerID {
 
 // Create takes the lock of a new container, makes its directory and claims its name. Until
 // Save has written its spec it is not complete, and Sweep removes it if we die.
-func Create(dirs Dirs, c *spec.Container, groups []string) (*Container, error) {
-	l, err := lock(dirs, c.ID, recordOf(c, groups))
+func Create(dirs Dirs, c *spec.Container, groups []string, kept bool) (*Container, error) {
+	r := recordOf(c, groups)
+	r.Kept = kept
+	l, err := lock(dirs, c.ID, r)
 	if err != nil {
 		return nil, err
 	}
-	x := &Container{Spec: c, dirs: dirs, lock: l}
+	x := &Container{Spec: c, dirs: dirs, lock: l, groups: groups}
 	if err := makeDirs(x.Dir()); err != nil {
 		_ = x.Remove()
 		return nil, errs.Wrap("create container", c.Name, err)

@@ -66,6 +66,9 @@ func release(path string, id spec.ContainerID) (bool, error) {
 	return err == nil, errs.Wrap("release ids of container", id.Short(), err)
 }
 
+// ReleaseAllIDs frees the range of a container that has ended.
+func ReleaseAllIDs(dirs Dirs, id spec.ContainerID) error { return releaseAll(dirs, id) }
+
 // releaseAll frees a range whose number is not known. Nearly always it is the first that the
 // container would have tried.
 func releaseAll(dirs Dirs, id spec.ContainerID) error {

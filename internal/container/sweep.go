@@ -29,9 +29,16 @@ func Sweep(dirs Dirs, undo Undo) error {
 		return errs.Wrap("look for dead containers in", folder, err)
 	}
 	for _, e := range entries {
-		if l, r := orphan(filepath.Join(folder, e.Name())); l != nil {
-			all = append(all, l.bury(dirs, spec.ContainerID(e.Name()), r, undo, killed))
+		l, r := orphan(filepath.Join(folder, e.Name()))
+		if l == nil {
+			continue
 		}
+		id := spec.ContainerID(e.Name())
+		if r.Kept && begun(dirs, id) {
+			all = append(all, l.pass(undo.Adopt, id))
+			continue
+		}
+		all = append(all, l.bury(dirs, id, r, undo, killed))
 	}
 	return errors.Join(all...)
 }
@@ -90,6 +97,18 @@ func torn(dirs Dirs, id spec.ContainerID) bool {
 	return err == nil && len(bytes.Trim(b, "\x00")) == 0
 }
 
+// begun reports whether the start of a kept container was acknowledged, or might have been.
+func begun(dirs Dirs, id spec.ContainerID) bool {
+	_, err := os.Stat(filepath.Join(KeepDir(dirs, id), "orders"))
+	return err == nil
+}
+
+// pass has somebody else take the lock over. It is ours until that one has it.
+func (l *Lock) pass(adopt func(spec.ContainerID, *os.File) error, id spec.ContainerID) error {
+	defer l.file.Close()
+	return errs.Wrap("adopt container", id.Short(), adopt(id, l.file))
+}
+
 // bury undoes what the lock's dead owner held, and releases the lock if all of it is
 // undone.
 func (l *Lock) bury(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) error {
@@ -100,6 +119,12 @@ func (l *Lock) bury(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why str
 	return l.release()
 }
 
+// waiting reports whether a container has been created and never started.
+func waiting(dirs Dirs, id spec.ContainerID) bool {
+	st, err := ReadState(dirs, id)
+	return err == nil && st.Status == Created
+}
+
 func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) error {
 	if err := undo.KillGroups(r.Groups); err != nil {
 		return err
@@ -107,18 +132,21 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) er
 	if err := releaseAll(dirs, id); err != nil {
 		return err
 	}
+	if err := os.RemoveAll(KeepDir(dirs, id)); err != nil {
+		return err
+	}
 	_, err := os.Stat(filepath.Join(Dir(dirs, id), "spec.json"))
-	if r.Remove || err != nil { // without a spec it died before it was complete
+	if r.Remove && !waiting(dirs, id) || err != nil { // without a spec it died before it was complete
 		if err := undo.RemoveVolumes(id, r.Volumes); err != nil {
 			return err
 		}
 		return remove(dirs, id, r.Name)
 	}
 	st, err := ReadState(dirs, id)
-	if err != nil || st.Status != Running {
+	if err != nil || !st.Alive() {
 		return nil
 	}
-	st.Status, st.PID, st.ExitCode = Exited, 0, 137
+	st.Status, st.PID, st.StartTicks, st.Groups, st.ExitCode = Exited, 0, 0, nil, 137
 	st.Message = why
 	x := &Container{Spec: &spec.Container{ID: id, Name: r.Name}, dirs: dirs}
 	return x.SetState(st)

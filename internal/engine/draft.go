@@ -26,7 +26,9 @@ type draft struct {
 	base    base
 	host    cgroup.Host
 	groups  cgroup.Plan
-	grouped bool // the groups may be there
+	grouped bool          // the groups may be there
+	kept    bool          // it will have a keeper
+	guards  []plan.Handle // what its PID 1 holds for the keeper
 	box     *container.Container
 	claim   uint32 // first host id of its range; 0: none
 	volumes []*volume.Volume
@@ -36,20 +38,13 @@ type draft struct {
 // draft completes the request and, unless dry, makes the container's directory and claims
 // what it needs. A dry draft leaves no trace.
 func (e *Engine) draft(ctx context.Context, req RunRequest, dry bool) (*draft, error) {
-	d := &draft{e: e, c: req.Spec}
-	var err error
-	if d.base, err = e.base(ctx, req, dry); err != nil {
-		return nil, err
-	}
-	d.complete()
-	d.host = cgroup.Detect()
-	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.c.Resources, ID: string(d.c.ID), Account: d.host.V1 == nil})
+	d, err := e.outline(ctx, req, dry)
 	if err != nil {
 		return nil, err
 	}
 	if dry {
 		err = d.pretend(ctx)
-	} else {
+	} else if err = d.makeBox(); err == nil {
 		err = d.claimAll(ctx)
 	}
 	if err != nil {
@@ -57,6 +52,24 @@ func (e *Engine) draft(ctx context.Context, req RunRequest, dry bool) (*draft, e
 		return nil, err
 	}
 	return d, nil
+}
+
+// outline completes the request from its image.
+func (e *Engine) outline(ctx context.Context, req RunRequest, dry bool) (*draft, error) {
+	d := &draft{e: e, c: req.Spec}
+	var err error
+	if d.base, err = e.base(ctx, req, dry); err != nil {
+		return nil, err
+	}
+	d.complete()
+	return d, d.planGroups()
+}
+
+// planGroups decides on the cgroups.
+func (d *draft) planGroups() (err error) {
+	d.host = cgroup.Detect()
+	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.c.Resources, ID: string(d.c.ID), Account: d.host.V1 == nil})
+	return err
 }
 
 // complete fills in identity and what the image says.
@@ -92,17 +105,19 @@ func deviceRules(c *spec.Container) []spec.DeviceRule {
 
 func fresh(ns spec.Namespace) bool { return ns.Mode == spec.Private || ns.Mode == spec.Shareable }
 
-// claimAll makes the directory and claims a range of ids.
-func (d *draft) claimAll(ctx context.Context) error {
-	box, err := container.Create(d.e.dirs(), d.c, d.groups.Group)
+// makeBox makes the container's directory and takes its lock and name.
+func (d *draft) makeBox() error {
+	box, err := container.Create(d.e.dirs(), d.c, d.groups.Group, d.kept)
 	if errs.Is(err, errs.Exists) { // whoever has the name may be dead
 		_ = d.e.sweep()
-		box, err = container.Create(d.e.dirs(), d.c, d.groups.Group)
-	}
-	if err != nil {
-		return err
+		box, err = container.Create(d.e.dirs(), d.c, d.groups.Group, d.kept)
 	}
 	d.box = box
+	return err
+}
+
+// claimAll claims a range of ids and finds what is mounted.
+func (d *draft) claimAll(ctx context.Context) (err error) {
 	if d.c.Namespaces.User.Mode == spec.UserAuto {
 		if d.claim, err = container.ClaimIDs(d.e.dirs(), d.c.ID); err != nil {
 			return err
@@ -213,7 +228,7 @@ func (d *draft) plan() (plan.Plan, error) {
 
 // facts asks the host only what this container depends on.
 func (d *draft) facts() (plan.Facts, error) {
-	f := plan.Facts{Tied: true}
+	f := plan.Facts{Tied: !d.kept}
 	var err error
 	if !d.c.Life.NoInit {
 		if f.Init, err = helper("corten-init"); err != nil {

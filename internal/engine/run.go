@@ -117,7 +117,8 @@ func (r *Running) save() error {
 }
 
 func (r *Running) setRunning() error {
-	return r.box.SetState(container.State{Status: container.Running, PID: r.proc.PID, Started: r.started})
+	return r.box.SetState(container.State{Status: container.Running, PID: r.proc.PID, StartTicks: container.Ticks(r.proc.PID),
+		Groups: r.group, Started: r.started})
 }
 
 // sweep undoes what containers left whose owner was killed.
@@ -131,6 +132,7 @@ func (e *Engine) sweep() error {
 		RemoveVolumes: func(maker spec.ContainerID, names []string) error {
 			return errors.Join(volume.Forget(e.cfg.Root, string(maker)), removeVolumes(e.cfg.Root, names))
 		},
+		Adopt: e.adopt,
 	})
 }
 
@@ -146,10 +148,8 @@ func destroyGroup(ctx context.Context, g cgroup.Group) error {
 
 // start launches the draft and says how the first exec went.
 func (d *draft) start() (*Running, error) {
-	if d.base.hold != nil {
-		if err := d.base.hold(d.c); err != nil {
-			return nil, err
-		}
+	if err := d.holdBase(); err != nil {
+		return nil, err
 	}
 	p, err := d.plan()
 	if err != nil {
@@ -242,15 +242,14 @@ func (r *Running) Wait() (Exit, error) {
 	if st.Signal != 0 {
 		exit.Code = 128 + int(st.Signal)
 	}
-	exit.Message = r.why(exit)
+	exit.Message = whyEnded(r.box.Spec.Resources, r.group, exit)
 	return exit, advise(r.end(exit))
 }
 
-// why explains an end that a limit caused.
-func (r *Running) why(exit Exit) string {
-	limits := r.box.Spec.Resources
+// whyEnded explains an end that a limit caused.
+func whyEnded(limits spec.Resources, group cgroup.Group, exit Exit) string {
 	if exit.Code == 128+int(unix.SIGKILL) || exit.Code == 1 || exit.Code > 128 {
-		if r.group.OOMKills() > 0 {
+		if group.OOMKills() > 0 {
 			if limits.Memory.Limit > 0 {
 				return "out of memory: limit " + sizeWords(limits.Memory.Limit)
 			}
@@ -258,7 +257,7 @@ func (r *Running) why(exit Exit) string {
 		}
 	}
 	if exit.Code != 0 && limits.Pids.Limit != nil {
-		if r.group.PidsRefused() > 0 {
+		if group.PidsRefused() > 0 {
 			return "process limit met: limit " + countWords(*limits.Pids.Limit)
 		}
 	}
@@ -267,15 +266,18 @@ func (r *Running) why(exit Exit) string {
 
 // leaveGroup removes the cgroups. A pid namespace has ended all its processes with its PID
 // 1: then there is nobody to kill, as a rule.
-func (r *Running) leaveGroup(ctx context.Context) error {
-	if fresh(r.box.Spec.Namespaces.PID) {
+func leaveGroup(ctx context.Context, c *spec.Container, g cgroup.Group) error {
+	if len(g) == 0 {
+		return nil
+	}
+	if fresh(c.Namespaces.PID) {
 		brief, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 		defer cancel()
-		if r.group.Remove(brief) == nil {
+		if g.Remove(brief) == nil {
 			return nil
 		}
 	}
-	return destroyGroup(ctx, r.group)
+	return destroyGroup(ctx, g)
 }
 
 // end gives back what the container held, and removes or records it. What does not succeed
@@ -302,7 +304,7 @@ func (r *Running) end(exit Exit) error {
 func (r *Running) giveBack() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := r.leaveGroup(ctx); err != nil {
+	if err := leaveGroup(ctx, r.box.Spec, r.group); err != nil {
 		return err
 	}
 	return giveBack(r.box, r.claim, r.box.Spec.Life.Remove)

@@ -172,6 +172,9 @@ func (p *Process) Signal(sig unix.Signal) error {
 	return unix.PidfdSendSignal(int(p.pidfd.Fd()), sig, nil, 0)
 }
 
+// PIDFD is the descriptor that refers to the process, for another program to inherit.
+func (p *Process) PIDFD() *os.File { return p.pidfd }
+
 // Status is how a process ended.
 type Status struct {
 	Code   int         // exit code, if Signal is 0

@@ -1,0 +1,167 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/keeper"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// KeepEnd is the process of a kept container once that has ended and its log is complete: it
+// records the end, gives back what the container held, and lets go of it or has it started
+// again. Everything here may be done twice, for it may have been killed half-way.
+func (e *Engine) KeepEnd(id spec.ContainerID) error {
+	box, err := container.Inherit(e.dirs(), id, os.NewFile(lockFD, "lock"))
+	if err != nil {
+		return err
+	}
+	dir := container.KeepDir(e.dirs(), id)
+	st, err := container.ReadState(e.dirs(), id)
+	if err == nil && st.Status == container.Running {
+		err = e.recordEnd(box, dir, &st)
+	}
+	if err != nil {
+		box.Abandon()
+		return err
+	}
+	if st.Status == container.Restarting && !asked(dir) {
+		return e.rest(box, dir, st)
+	}
+	return e.finish(box, dir, st)
+}
+
+// asked reports whether a user has asked for the container's end.
+func asked(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "stop"))
+	return err == nil
+}
+
+// recordEnd gives back what the container held and writes down how it ended.
+func (e *Engine) recordEnd(box *container.Container, dir string, st *container.State) error {
+	ended, err := keeper.ReadEnded(dir)
+	if err != nil {
+		return err
+	}
+	exit := Exit{Code: ended.Status, Signal: unix.Signal(ended.Signal)}
+	group := cgroup.Group(box.Groups())
+	exit.Message = whyEnded(box.Spec.Resources, group, exit)
+	st.OOM = exit.Message != "" && exit.Code == 128+int(unix.SIGKILL)
+	if ended.Unknown {
+		exit.Message = "how it ended is not known: its keeper was killed, and this kernel tells nobody else"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := leaveGroup(ctx, box.Spec, group); err != nil {
+		return err
+	}
+	if err := container.ReleaseAllIDs(e.dirs(), box.Spec.ID); err != nil {
+		return err
+	}
+	ran := ended.Time.Sub(st.Started)
+	st.PID, st.StartTicks, st.Groups = 0, 0, nil
+	st.Finished, st.ExitCode, st.Message, st.Stopped = ended.Time, exit.Code, exit.Message, asked(dir)
+	st.Status = container.Exited
+	if again(box.Spec.Life.Restart, *st) {
+		st.Status = container.Restarting
+		if ran > steady {
+			st.Attempts = 0
+		}
+		st.Attempts++
+		st.Restarts++
+	}
+	if err := box.SetState(*st); err != nil {
+		return err
+	}
+	if st.OOM {
+		e.tell(box.Spec, "oom", nil)
+	}
+	e.tell(box.Spec, "die", map[string]string{"exitCode": strconv.Itoa(exit.Code)})
+	return nil
+}
+
+// steady is how long a container runs before it counts as started: the next restart then
+// comes soon again. Docker's is the same.
+const steady = 10 * time.Second
+
+// again is whether the policy has a container started again that has just ended.
+func again(r spec.Restart, st container.State) bool {
+	switch {
+	case st.Stopped:
+		return false
+	case r.Policy == spec.RestartAlways, r.Policy == spec.RestartUnlessStopped:
+		return true
+	case r.Policy == spec.RestartOnFailure:
+		return st.ExitCode != 0 && (r.Max == 0 || st.Restarts < r.Max)
+	}
+	return false
+}
+
+// backOff is the pause before a start: 100 ms, doubled each time that the container did not
+// run for long, at most a minute.
+func backOff(attempts int) time.Duration {
+	return min(100*time.Millisecond<<min(attempts-1, 20), time.Minute)
+}
+
+// rest becomes the process that waits for the next start.
+func (e *Engine) rest(box *container.Container, dir string, st container.State) error {
+	if err := keeper.WriteRest(dir, st.Finished.Add(backOff(st.Attempts))); err != nil {
+		box.Abandon()
+		return err
+	}
+	for _, name := range []string{"orders", "ended"} { // in this order: with orders it is ended or runs
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			box.Abandon()
+			return errs.Wrap("clear folder of keeper", dir, err)
+		}
+	}
+	program, err := helper("corten-keeper")
+	if err != nil {
+		return err
+	}
+	return become(program, []string{"rest", e.cfg.Root, e.cfg.Run, string(box.Spec.ID)}, box.Lock())
+}
+
+// finish lets go of a container that will not be started again by itself.
+func (e *Engine) finish(box *container.Container, dir string, st container.State) error {
+	var err error
+	if st.Status != container.Exited { // stopped while it waited for its next start
+		st.Status, st.Stopped = container.Exited, true
+		err = box.SetState(st)
+	}
+	if err == nil {
+		err = os.RemoveAll(dir)
+	}
+	if err != nil {
+		box.Abandon()
+		return err
+	}
+	if !box.Spec.Life.Remove {
+		return box.Unlock()
+	}
+	return e.destroy(box, true)
+}
+
+// destroy removes a container whose lock we have.
+func (e *Engine) destroy(box *container.Container, volumes bool) error {
+	if volumes {
+		if err := removeVolumes(e.cfg.Root, box.Spec.AnonymousVolumes()); err != nil {
+			box.Abandon()
+			return err
+		}
+	}
+	if err := box.Discard(); err != nil {
+		return err
+	}
+	e.tell(box.Spec, "destroy", nil)
+	return releaseImage(e.dirs(), box.Spec)
+}

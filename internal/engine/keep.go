@@ -1,0 +1,397 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/keeper"
+	"github.com/cortenhq/corten/internal/launch"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// A kept container is started by a process of its own, which executes one program after the
+// other until the container has ended: LIFECYCLE.md, "Containers that live on". Here is the
+// part of it that needs an engine.
+
+// What the process of a kept container inherits.
+const (
+	lockFD  = 3
+	readyFD = 4 // of keep start: where it says how the start went; closed in a restart
+)
+
+// Origin is who asks for a start.
+type Origin string
+
+// Origins of a start, as keep start is told.
+const (
+	ByRun     Origin = "run"     // the container was made for it, and goes with it if it does not succeed
+	ByStart   Origin = "start"   // start, restart, boot
+	ByRestart Origin = "restart" // its restart policy: nobody is waiting
+)
+
+// startKept starts a container whose lock we have, and waits until it runs. The lock then
+// belongs to its keeper.
+func (e *Engine) startKept(ctx context.Context, box *container.Container, by Origin) error {
+	dir := container.KeepDir(e.dirs(), box.Spec.ID)
+	if err := freshDir(dir); err != nil {
+		box.Abandon()
+		return errs.Wrap("make folder of keeper", dir, err)
+	}
+	rd, wr, err := os.Pipe()
+	if err != nil {
+		box.Abandon()
+		return errs.Wrap("make pipe", "", err)
+	}
+	defer rd.Close()
+	err = e.spawn(dir, box.Lock(), []*os.File{wr}, e.self(), "keep", "start", string(box.Spec.ID), string(by))
+	wr.Close()
+	if err != nil {
+		box.Abandon()
+		return err
+	}
+	box.Disown()
+	stop := context.AfterFunc(ctx, func() { _ = rd.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	b, err := io.ReadAll(rd)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return errs.Wrap("wait for start of container", box.Spec.Name, err)
+	}
+	return readReply(b, box.Spec.Name)
+}
+
+// freshDir makes an empty directory for us alone.
+func freshDir(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	return os.MkdirAll(dir, 0o700)
+}
+
+// reply is what keep start says about a start that did not succeed.
+type reply struct {
+	Kind   errs.Kind `json:"kind"`
+	Op     string    `json:"op,omitempty"`
+	Object string    `json:"object,omitempty"`
+	Text   string    `json:"text"`
+	Hint   string    `json:"hint,omitempty"`
+}
+
+const started = "ok"
+
+func readReply(b []byte, name string) error {
+	if string(b) == started {
+		return nil
+	}
+	var r reply
+	if err := json.Unmarshal(b, &r); err != nil {
+		return errs.Newf(errs.Other, "start container", name, "the process that started it was killed").WithHint("start it again")
+	}
+	return errs.Newf(r.Kind, r.Op, r.Object, r.Text).WithHint(r.Hint)
+}
+
+// sayReply tells how the start went. That a command could not be executed is told as such: a
+// face has exit codes for it.
+func sayReply(w io.Writer, err error) {
+	if err == nil {
+		_, _ = io.WriteString(w, started)
+		return
+	}
+	r := reply{Kind: errs.KindOf(err), Text: err.Error(), Hint: errs.HintOf(err)}
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if x, ok := e.(*errs.Error); ok && x.Op == "execute" && x.Err != nil {
+			r.Op, r.Object, r.Text = x.Op, x.Object, x.Err.Error()
+		}
+	}
+	b, _ := json.Marshal(r)
+	_, _ = w.Write(b)
+}
+
+// self is this program. An upgrade has put a new one in its place.
+func (e *Engine) self() string {
+	path, _ := os.Readlink("/proc/self/exe")
+	return strings.TrimSuffix(path, " (deleted)")
+}
+
+// spawn starts a program that looks after a container: in a session of its own, without
+// anything of ours but the lock and what else is given, from descriptor 4 on.
+func (e *Engine) spawn(dir string, lock *os.File, more []*os.File, program string, args ...string) error {
+	if filepath.Base(program) != "corten-keeper" {
+		args = append([]string{"--root", e.cfg.Root, "--run", e.cfg.Run}, args...)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.ExtraFiles = append([]*os.File{lock}, more...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return errs.Wrap("start", program, err)
+	}
+	_ = os.WriteFile(filepath.Join(dir, "keeper"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
+	return cmd.Process.Release()
+}
+
+// become executes a program in place of this one. Descriptors from 3 on are those given.
+func become(program string, args []string, files ...*os.File) error {
+	fds := make([]int, len(files))
+	for i, f := range files { // first out of the way of those that are placed before them
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, lockFD+len(files))
+		if err != nil {
+			return errs.Wrap("pass descriptors to", program, err)
+		}
+		fds[i] = fd
+	}
+	for i, fd := range fds {
+		if err := unix.Dup3(fd, lockFD+i, 0); err != nil {
+			return errs.Wrap("pass descriptors to", program, err)
+		}
+	}
+	err := unix.Exec(program, append([]string{filepath.Base(program)}, args...), os.Environ())
+	return errs.Wrap("execute", program, err)
+}
+
+// KeepStart is the process of a kept container from its beginning to the launch; then it is
+// the keeper. It returns only if that did not come about.
+func (e *Engine) KeepStart(ctx context.Context, id spec.ContainerID, by Origin) error {
+	box, err := container.Inherit(e.dirs(), id, os.NewFile(lockFD, "lock"))
+	if err != nil {
+		return err
+	}
+	var ready *os.File
+	if by != ByRestart {
+		ready = os.NewFile(readyFD, "ready")
+		unix.CloseOnExec(readyFD)
+	}
+	k, err := e.launchKept(ctx, box)
+	if ready != nil {
+		sayReply(ready, advise(err))
+		ready.Close()
+	}
+	if err != nil {
+		return e.notStarted(box, by, err)
+	}
+	return k.hand()
+}
+
+// notStarted settles the state of a container that could not be started.
+func (e *Engine) notStarted(box *container.Container, by Origin, cause error) error {
+	if by == ByRun {
+		return errors.Join(box.Discard(), releaseImage(box.Dirs(), box.Spec), removeVolumes(e.cfg.Root, box.Spec.AnonymousVolumes()))
+	}
+	st, err := container.ReadState(e.dirs(), box.Spec.ID)
+	if err != nil {
+		box.Abandon()
+		return err
+	}
+	st.ExitCode, st.Message = codeOf(cause), cause.Error()
+	if by == ByRestart {
+		st.Status = container.Exited
+	}
+	if err := errors.Join(box.SetState(st), os.RemoveAll(container.KeepDir(e.dirs(), box.Spec.ID))); err != nil {
+		box.Abandon()
+		return err
+	}
+	return box.Unlock()
+}
+
+// codeOf is the exit status of a container that could not be started, in Docker's terms.
+func codeOf(err error) int {
+	switch errs.KindOf(err) {
+	case errs.NotFound:
+		return 127
+	case errs.Denied:
+		return 126
+	}
+	return 125
+}
+
+// kept is a container that has just been launched for a keeper.
+type kept struct {
+	e    *Engine
+	d    *draft
+	proc *launch.Process
+	dir  string // KeepDir
+	std  *stdio
+}
+
+// launchKept launches a container from what is on disk, and writes down all that its keeper
+// has to know. What was begun is undone on an error.
+func (e *Engine) launchKept(ctx context.Context, box *container.Container) (*kept, error) {
+	// A restart may find what a killed one left.
+	stale, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := destroyGroup(stale, box.Groups()); err != nil {
+		return nil, err
+	}
+	d, err := e.again(ctx, box)
+	if err == nil {
+		k := &kept{e: e, d: d, dir: container.KeepDir(e.dirs(), box.Spec.ID)}
+		if err = k.launch(); err == nil {
+			return k, nil
+		}
+	}
+	if d != nil {
+		d.retreat()
+	}
+	return nil, err
+}
+
+// retreat gives back what a start has claimed, but not the container.
+func (d *draft) retreat() {
+	for _, v := range d.volumes {
+		_ = v.Close()
+	}
+	if d.grouped {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = destroyGroup(ctx, d.groups.Group)
+	}
+	if d.claim != 0 {
+		_ = container.ReleaseIDs(d.e.dirs(), d.c.ID, d.claim)
+	}
+}
+
+func (k *kept) launch() error {
+	std, err := k.openIO()
+	if err != nil {
+		return err
+	}
+	k.std = std
+	k.d.guards = std.guards
+	p, err := k.d.plan()
+	if err != nil {
+		return err
+	}
+	std.use(&p)
+	if err := k.d.settleVolumes(); err != nil {
+		return err
+	}
+	begun := time.Now()
+	k.proc, err = launch.Start(p, launch.Env{Files: std.files, MakeGroups: k.d.makeGroups, Seeded: k.d.seeded})
+	if err != nil {
+		return err
+	}
+	if err := k.record(begun); err != nil {
+		_ = k.proc.Signal(unix.SIGKILL)
+		_, _ = k.proc.Wait()
+		return err
+	}
+	k.e.tell(k.d.c, "start", nil)
+	return nil
+}
+
+// record says that the container runs, and what its keeper has to know. Once the orders are
+// there it is adopted rather than killed if we are.
+func (k *kept) record(begun time.Time) error {
+	id := k.d.c.ID
+	old, err := container.ReadState(k.e.dirs(), id)
+	if err != nil {
+		return err
+	}
+	ticks := container.Ticks(k.proc.PID)
+	err = k.d.box.SetState(container.State{Status: container.Running, PID: k.proc.PID, StartTicks: ticks, Groups: k.d.groups.Group,
+		Kept: true, Started: begun, Restarts: old.Restarts})
+	if err != nil {
+		return err
+	}
+	o := k.e.ordersOf(k.d.c)
+	o.PID, o.Start = k.proc.PID, ticks
+	if err := o.Write(k.dir); err != nil {
+		return err
+	}
+	return errs.Wrap("begin container", k.d.c.Name, os.RemoveAll(filepath.Join(k.dir, "rest")))
+}
+
+// ordersOf is what a container's keeper has to know of its description.
+func (e *Engine) ordersOf(c *spec.Container) keeper.Orders {
+	l := c.Life.Log
+	o := keeper.Orders{ID: string(c.ID), Root: e.cfg.Root, Run: e.cfg.Run, Corten: e.self(),
+		Terminal: c.Process.Terminal, Init: !c.Life.NoInit, Guard: lockFD + 1}
+	o.Log = keeper.LogOrders{Size: l.MaxSize, Files: l.MaxFiles, Compress: !l.Uncompressed, NonBlocking: l.NonBlocking, Buffer: l.Buffer, Off: l.Off}
+	if l.MaxSize == 0 {
+		o.Log.Size = spec.DefaultLogSize
+	}
+	o.Log.Size = max(o.Log.Size, 0)
+	if l.MaxFiles == 0 {
+		o.Log.Files = spec.DefaultLogFiles
+	}
+	if l.Buffer == 0 {
+		o.Log.Buffer = 1 << 20
+	}
+	if h := c.Life.Health; h != nil && !h.Off {
+		o.Health = keeper.HealthOrders{Interval: orElse(h.Interval, 30*time.Second), StartPeriod: h.StartPeriod,
+			StartInterval: orElse(h.StartInterval, 5*time.Second)}
+	}
+	return o
+}
+
+func orElse(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
+}
+
+// hand makes this process the keeper.
+func (k *kept) hand() error {
+	files := []*os.File{k.d.box.Lock(), k.proc.PIDFD()}
+	switch {
+	case k.proc.Terminal != nil:
+		files = append(files, k.proc.Terminal)
+	case k.std.files["stdin-hold"] != nil:
+		files = append(files, k.std.files["stdin-hold"])
+	}
+	program, err := helper("corten-keeper")
+	if err != nil {
+		return err
+	}
+	return become(program, []string{k.e.cfg.Root, k.e.cfg.Run, string(k.d.c.ID)}, files...)
+}
+
+// adopt starts a process for a container whose keeper was killed, or whatever the keeper
+// had become. The lock is still that one's.
+func (e *Engine) adopt(id spec.ContainerID, lock *os.File) error {
+	dir := container.KeepDir(e.dirs(), id)
+	there := func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	}
+	program, err := helper("corten-keeper")
+	if err != nil {
+		return err
+	}
+	switch {
+	case there("orders") && there("ended"):
+		return e.spawn(dir, lock, nil, e.self(), "keep", "end", string(id))
+	case there("orders"):
+		return e.spawn(dir, lock, nil, program, e.cfg.Root, e.cfg.Run, string(id))
+	default:
+		return e.spawn(dir, lock, nil, program, "rest", e.cfg.Root, e.cfg.Run, string(id))
+	}
+}
+
+// keeperOf is the pid of the process that looks after a kept container; 0 if it is not known.
+func (e *Engine) keeperOf(id spec.ContainerID) int {
+	b, err := os.ReadFile(filepath.Join(container.KeepDir(e.dirs(), id), "keeper"))
+	if err != nil {
+		return 0
+	}
+	pid, _ := strconv.Atoi(string(bytes.TrimSpace(b)))
+	return pid
+}

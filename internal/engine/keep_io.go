@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
+)
+
+// stdio is the container's ends of its FIFOs, and what its PID 1 holds of the other ends so
+// that a keeper may die: LIFECYCLE.md.
+type stdio struct {
+	dir    string
+	files  map[plan.Handle]*os.File
+	std    plan.Stdio
+	guards []plan.Handle
+}
+
+func (s *stdio) close() {
+	for _, f := range s.files {
+		_ = f.Close()
+	}
+}
+
+// openIO makes what a kept container reads from and writes to.
+func (k *kept) openIO() (*stdio, error) {
+	s := &stdio{dir: k.dir, files: map[plan.Handle]*os.File{}}
+	if err := s.open(k.d.c.Process.Terminal, k.d.c.Process.Stdin, !k.d.c.Life.NoInit); err != nil {
+		s.close()
+		return nil, errs.Wrap("open stdio of container", k.d.c.Name, err)
+	}
+	return s, nil
+}
+
+func (s *stdio) open(terminal, stdin, init bool) error {
+	if init {
+		// Its status is in a file that outlives whoever would read a pipe.
+		f, err := os.OpenFile(filepath.Join(s.dir, "exit"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return err
+		}
+		s.files[plan.Report] = f
+	}
+	if terminal {
+		if init {
+			s.guards = append(s.guards, plan.Terminal)
+		}
+		return nil
+	}
+	s.std = plan.Stdio{NoStdin: !stdin, Out: "stdout", Err: "stderr"}
+	for _, name := range []plan.Handle{"stdout", "stderr"} {
+		if err := s.output(name, init); err != nil {
+			return err
+		}
+	}
+	if stdin {
+		s.std.In = "stdin"
+		return s.input()
+	}
+	return nil
+}
+
+// output makes a FIFO to write to. There has to be a reader at all times, else a writer gets
+// SIGPIPE: PID 1, if that is ours; else the container's own descriptor is open both ways.
+func (s *stdio) output(name plan.Handle, init bool) error {
+	path := filepath.Join(s.dir, string(name))
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return err
+	}
+	if !init {
+		f, err := openFIFO(path, unix.O_RDWR)
+		s.files[name] = f
+		return err
+	}
+	guard, err := openFIFO(path, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	s.files["guard-"+name] = guard
+	s.guards = append(s.guards, "guard-"+name)
+	s.files[name], err = openFIFO(path, unix.O_WRONLY)
+	return err
+}
+
+// input makes the FIFO that stdin is. It ends when nobody has it open to write any more;
+// until the keeper has, the container's own descriptor keeps it from ending.
+func (s *stdio) input() error {
+	path := filepath.Join(s.dir, "stdin")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return err
+	}
+	hold, err := openFIFO(path, unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	s.files["stdin-hold"] = hold // of no handle in the plan: it lives until our next program has its own
+	s.files["stdin"], err = openFIFO(path, unix.O_RDONLY)
+	return err
+}
+
+func openFIFO(path string, mode int) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, mode|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return os.NewFile(uintptr(fd), path), nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return nil, err
+		}
+	}
+}
+
+// use has a plan's container take these for its own.
+func (s *stdio) use(p *plan.Plan) {
+	for i, step := range p.Child {
+		if std, ok := step.(plan.Stdio); ok && !std.Terminal {
+			p.Child[i] = s.std
+		}
+	}
+}

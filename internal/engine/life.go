@@ -1,0 +1,403 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// find reads the container that a user means. Those whose owner was killed are looked after
+// first, so that what is read is true.
+func (e *Engine) find(ref string) (container.Snapshot, error) {
+	id, err := container.Find(e.dirs(), ref)
+	if err != nil {
+		return container.Snapshot{}, err
+	}
+	return container.Load(e.dirs(), id)
+}
+
+// Tidy takes care of what the owners of containers left that were killed. Every command that
+// looks at containers begins with it.
+func (e *Engine) Tidy() error { return e.sweep() }
+
+// StartContainer starts a container that is not running. It is no error if it runs.
+func (e *Engine) StartContainer(ctx context.Context, ref string) error {
+	s, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	return e.startFound(ctx, s)
+}
+
+func (e *Engine) startFound(ctx context.Context, s container.Snapshot) error {
+	if s.State.Status == container.Restarting {
+		return e.wake(s)
+	}
+	if s.State.Alive() {
+		return nil
+	}
+	d := &draft{e: e, c: s.Spec}
+	if err := d.planGroups(); err != nil {
+		return err
+	}
+	box, err := container.Open(e.dirs(), s.Spec, d.groups.Group, true)
+	if errs.Is(err, errs.Busy) { // it is ending, or somebody else starts it
+		brief, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if err := container.AwaitUnlocked(brief, e.dirs(), s.Spec.ID); err != nil {
+			if now, lerr := container.Load(e.dirs(), s.Spec.ID); lerr == nil && now.State.Alive() {
+				return nil
+			}
+			return errs.Newf(errs.Busy, "start container", s.Spec.Name, "another command is busy with it")
+		}
+		box, err = container.Open(e.dirs(), s.Spec, d.groups.Group, true)
+	}
+	if err != nil {
+		return err
+	}
+	return advise(e.startKept(ctx, box, ByStart))
+}
+
+// wake ends the pause before a restart.
+func (e *Engine) wake(s container.Snapshot) error {
+	if pid := e.keeperOf(s.Spec.ID); pid != 0 {
+		_ = unix.Kill(pid, unix.SIGTERM)
+	}
+	return nil
+}
+
+// Signal sends a signal to a container's main process.
+func (e *Engine) Signal(ref string, sig unix.Signal) error {
+	s, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	if err := signalFound(s, sig); err != nil {
+		return errs.Wrap("kill", "", err)
+	}
+	e.tell(s.Spec, "kill", map[string]string{"signal": strconv.Itoa(int(sig))})
+	return nil
+}
+
+func signalFound(s container.Snapshot, sig unix.Signal) error {
+	p, err := s.Process()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return errs.Wrap("signal container", s.Spec.Name, unix.PidfdSendSignal(int(p.Fd()), sig, nil, 0))
+}
+
+// StopRequest is how a container is to be stopped.
+type StopRequest struct {
+	Signal  unix.Signal    // 0: the container's own stop signal
+	Timeout *time.Duration // before SIGKILL; nil: the container's own, negative: for ever
+}
+
+// StopContainer asks a container to end, and ends it if it does not. It is no error if it is
+// not running.
+func (e *Engine) StopContainer(ctx context.Context, ref string, req StopRequest) error {
+	s, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	if !s.State.Alive() {
+		return nil
+	}
+	if err := e.stopFound(ctx, s, req); err != nil {
+		return err
+	}
+	e.tell(s.Spec, "stop", nil)
+	return nil
+}
+
+func (e *Engine) stopFound(ctx context.Context, s container.Snapshot, req StopRequest) error {
+	if err := e.askEnd(s); err != nil {
+		return err
+	}
+	if s.State.Status == container.Restarting {
+		if err := e.wake(s); err != nil {
+			return err
+		}
+		return e.awaitEnd(ctx, s)
+	}
+	sig, patience := stopOf(s.Spec, req)
+	if frozen(s) { // it could not react
+		_ = cgroup.Group(s.State.Groups).Thaw()
+	}
+	if err := signalFound(s, sig); err != nil {
+		if errs.Is(err, errs.NotFound) { // it has just ended
+			return e.awaitEnd(ctx, s)
+		}
+		return err
+	}
+	if patience >= 0 {
+		brief, cancel := context.WithTimeout(ctx, patience)
+		err := e.awaitEnd(brief, s)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if err := signalFound(s, unix.SIGKILL); err != nil && !errs.Is(err, errs.NotFound) {
+			return err
+		}
+	}
+	return e.awaitEnd(ctx, s)
+}
+
+// askEnd leaves word that a user wants the container to end, so that it is not started again.
+func (e *Engine) askEnd(s container.Snapshot) error {
+	if !s.State.Kept {
+		return nil
+	}
+	f, err := os.OpenFile(filepath.Join(container.KeepDir(e.dirs(), s.Spec.ID), "stop"), os.O_CREATE|os.O_WRONLY, 0o600)
+	if container.Gone(err) {
+		return nil // it has ended
+	}
+	if err != nil {
+		return errs.Wrap("stop container", s.Spec.Name, err)
+	}
+	return f.Close()
+}
+
+func frozen(s container.Snapshot) bool {
+	yes, err := cgroup.Group(s.State.Groups).Frozen()
+	return err == nil && yes
+}
+
+// stopOf is the signal and the patience that a request, the container and Docker's defaults
+// come to.
+func stopOf(c *spec.Container, req StopRequest) (unix.Signal, time.Duration) {
+	sig, patience := req.Signal, 10*time.Second
+	if sig == 0 {
+		sig = signalOf(c.Life.StopSignal)
+	}
+	if t := c.Life.StopTimeout; t != nil {
+		patience = time.Duration(*t) * time.Second
+	}
+	if req.Timeout != nil {
+		patience = *req.Timeout
+	}
+	return sig, patience
+}
+
+// signalOf reads the stop signal of a container: SIGTERM if it has none.
+func signalOf(name string) unix.Signal {
+	if n, err := strconv.Atoi(name); err == nil && n > 0 && n < 65 {
+		return unix.Signal(n)
+	}
+	if s := unix.SignalNum(name); s != 0 {
+		return s
+	}
+	return unix.SIGTERM
+}
+
+// awaitEnd waits until a container that runs has ended for good and nobody looks after it
+// any more.
+func (e *Engine) awaitEnd(ctx context.Context, s container.Snapshot) error {
+	err := container.Await(ctx, e.dirs(), s.Spec.ID, func(st *container.State) bool {
+		return st == nil || !st.Alive() && (st.Status != container.Created || s.State.Status == container.Created)
+	})
+	if err != nil {
+		return err
+	}
+	return container.AwaitUnlocked(ctx, e.dirs(), s.Spec.ID)
+}
+
+// RestartContainer stops a container if it runs, and starts it.
+func (e *Engine) RestartContainer(ctx context.Context, ref string, req StopRequest) error {
+	s, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	if s.State.Alive() {
+		if !s.State.Kept {
+			return errs.Newf(errs.Invalid, "restart container", s.Spec.Name, "it runs in the foreground of another command").
+				WithHint("stop it, and have that command start it again")
+		}
+		if s.Spec.Life.Remove {
+			return errs.Newf(errs.Invalid, "restart container", s.Spec.Name, "it is removed when it ends (--rm)").
+				WithHint("run it again")
+		}
+		if err := e.stopFound(ctx, s, req); err != nil {
+			return err
+		}
+	}
+	if s, err = container.Load(e.dirs(), s.Spec.ID); err != nil {
+		return err
+	}
+	if err := e.startFound(ctx, s); err != nil {
+		return err
+	}
+	e.tell(s.Spec, "restart", nil)
+	return nil
+}
+
+// Pause freezes every process of a container; Unpause lets them go on.
+func (e *Engine) Pause(ctx context.Context, ref string) error { return e.freeze(ctx, ref, true) }
+
+// Unpause lets a frozen container go on.
+func (e *Engine) Unpause(ctx context.Context, ref string) error { return e.freeze(ctx, ref, false) }
+
+func (e *Engine) freeze(ctx context.Context, ref string, on bool) error {
+	op, event := "pause container", "pause"
+	if !on {
+		op, event = "unpause container", "unpause"
+	}
+	s, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	if s.State.Status != container.Running {
+		return errs.Newf(errs.Invalid, op, s.Spec.Name, "it is not running").WithHint("corten start starts it")
+	}
+	group := cgroup.Group(s.State.Groups)
+	is, err := group.Frozen()
+	switch {
+	case err != nil:
+		return errs.Wrap(op, s.Spec.Name, err)
+	case is && on:
+		return errs.Newf(errs.Invalid, op, s.Spec.Name, "it is paused already").WithHint("corten unpause lets it go on")
+	case !is && !on:
+		return errs.Newf(errs.Invalid, op, s.Spec.Name, "it is not paused")
+	case on:
+		err = group.Freeze(ctx)
+	default:
+		err = group.Thaw()
+	}
+	if err != nil {
+		return errs.Wrap(op, s.Spec.Name, err)
+	}
+	e.tell(s.Spec, event, nil)
+	return nil
+}
+
+// RemoveRequest is how a container is to be removed.
+type RemoveRequest struct {
+	Force   bool // end it first
+	Volumes bool // with its anonymous volumes
+	Ignore  bool // one that is not there is no error
+}
+
+// RemoveContainer removes a container and its writable layer.
+func (e *Engine) RemoveContainer(ctx context.Context, ref string, req RemoveRequest) error {
+	s, err := e.find(ref)
+	if err != nil {
+		if req.Ignore && errs.Is(err, errs.NotFound) {
+			return nil
+		}
+		return err
+	}
+	if s.State.Alive() {
+		if !req.Force {
+			return errs.Newf(errs.Busy, "remove container", s.Spec.Name, "it is "+string(s.State.Status)).
+				WithHint("stop it first (corten stop " + s.Spec.Name + "), or remove it with --force")
+		}
+		now := time.Duration(0)
+		if err := e.stopFound(ctx, s, StopRequest{Signal: unix.SIGKILL, Timeout: &now}); err != nil {
+			return err
+		}
+	}
+	return e.removeFound(ctx, s, req.Volumes)
+}
+
+func (e *Engine) removeFound(ctx context.Context, s container.Snapshot, volumes bool) error {
+	box, err := container.Open(e.dirs(), s.Spec, nil, false)
+	if errs.Is(err, errs.Busy) { // it is just ending, or starting
+		brief, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if container.AwaitUnlocked(brief, e.dirs(), s.Spec.ID) == nil {
+			box, err = container.Open(e.dirs(), s.Spec, nil, false)
+		}
+	}
+	if container.Gone(err) { // --rm, or somebody else
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st, err := container.ReadState(e.dirs(), s.Spec.ID); err == nil && st.Alive() {
+		box.Abandon()
+		return errs.Newf(errs.Busy, "remove container", s.Spec.Name, "it was started meanwhile")
+	}
+	return e.destroy(box, volumes)
+}
+
+// RenameContainer gives a container another name.
+func (e *Engine) RenameContainer(ref, name string) error {
+	s, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	if err := container.Rename(e.dirs(), s.Spec.ID, name); err != nil {
+		return err
+	}
+	old := s.Spec.Name
+	s.Spec.Name = name
+	e.tell(s.Spec, "rename", map[string]string{"oldName": "/" + old})
+	return nil
+}
+
+// WaitContainer waits until a container does not run, and returns its exit status.
+func (e *Engine) WaitContainer(ctx context.Context, ref string, until WaitFor) (int, error) {
+	s, err := e.find(ref)
+	if err != nil {
+		return 0, err
+	}
+	code, gone := 0, false
+	err = container.Await(ctx, e.dirs(), s.Spec.ID, func(st *container.State) bool {
+		if gone = st == nil; gone {
+			return true
+		}
+		code = st.ExitCode
+		return until.met(st)
+	})
+	if err == nil && gone && until != UntilRemoved {
+		code, err = e.lastExit(s.Spec.ID, s.State.Started)
+	}
+	return code, err
+}
+
+// WaitFor is what Wait waits for.
+type WaitFor string
+
+// Conditions of wait, in Docker's words.
+const (
+	UntilStopped WaitFor = "not-running"
+	UntilExit    WaitFor = "next-exit"
+	UntilRemoved WaitFor = "removed"
+)
+
+func (w WaitFor) met(st *container.State) bool {
+	return w != UntilRemoved && st.Status != container.Running
+}
+
+// Boot starts the containers that are to run whenever the machine does.
+func (e *Engine) Boot(ctx context.Context, told func(name string, err error)) error {
+	if err := e.sweep(); err != nil {
+		return err
+	}
+	list, err := container.List(e.dirs())
+	for i := len(list) - 1; i >= 0; i-- { // the oldest first: others may need it
+		s := list[i]
+		r := s.Spec.Life.Restart.Policy
+		wanted := r == spec.RestartAlways || r == spec.RestartUnlessStopped && !s.State.Stopped
+		if !wanted || s.State.Alive() || s.State.Status == container.Created {
+			continue
+		}
+		serr := e.startFound(ctx, s)
+		told(s.Spec.Name, serr)
+		err = errors.Join(err, serr)
+	}
+	return err
+}
