@@ -43,16 +43,15 @@ cannot be executed, 127 if it does not exist, 128 and the number of the signal t
 	flags := runflags.Bind(fs, runflags.Run)
 	fs.Bool("help", false, "Show this help") // its -h is --hostname
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		command := args[1:]
-		if args[0] == "host" && len(command) > 0 && command[0] == "--" {
-			command = command[1:] // an image may have an entry point that wants it
-		}
-		req, opts, err := flags.Request(args[0], command, runflags.Caller{LookupEnv: a.env.LookupEnv})
+		req, opts, err := flags.Request(args[0], commandOf(args), runflags.Caller{LookupEnv: a.env.LookupEnv})
 		if err != nil {
 			return runExit(err)
 		}
 		if opts.Plan != runflags.NoPlan {
 			return runExit(a.printPlan(cmd.Context(), req, opts.Plan))
+		}
+		if opts.Detach {
+			return runExit(a.makeContainer(cmd.Context(), req, opts, (*engine.Engine).RunDetached))
 		}
 		return runExit(a.runContainer(cmd.Context(), req, opts))
 	}

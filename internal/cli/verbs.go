@@ -34,6 +34,16 @@ func groups() []*cobra.Group {
 func verbs() []verb {
 	return []verb{
 		{"run", "Run a command in a new container", containers, newRun},
+		{"create", "Make a container and do not start it", containers, newCreate},
+		{"start", "Start containers", containers, newStart},
+		{"stop", "Stop containers", containers, newStop},
+		{"restart", "Stop and start containers", containers, newRestart},
+		{"kill", "Send a signal to containers", containers, newKill},
+		{"pause", "Freeze containers", containers, newPause},
+		{"unpause", "Let frozen containers go on", containers, newUnpause},
+		{"wait", "Wait until containers do not run", containers, newWait},
+		{"rename", "Give a container another name", containers, newRename},
+		{"rm", "Remove containers", containers, newRm},
 
 		{"pull", "Bring an image from its registry", images, newPull},
 		{"images", "List images", images, newImages},
@@ -43,6 +53,7 @@ func verbs() []verb {
 		{"rmi", "Remove images", images, newRmi},
 		{"image", "Manage images", images, newImage},
 
+		{"boot", "Start what is to run whenever the machine does", tools, newBoot},
 		{"doctor", "Tell what this host can do for containers", tools, newDoctor},
 		{"info", "Show this host and what Corten keeps on it", tools, newInfo},
 		{"version", "Show the version", tools, newVersion},
@@ -62,6 +73,10 @@ func (a *app) addVerb(root *cobra.Command, name string) error {
 	if name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd {
 		a.addAll(root)
 		dressForShell(root)
+		return nil
+	}
+	if name == "keep" {
+		root.AddCommand(newKeep(a))
 		return nil
 	}
 	for _, v := range verbs() {

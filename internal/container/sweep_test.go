@@ -16,7 +16,7 @@ import (
 // dead makes what a container leaves whose owner is killed at some point.
 func dead(t testing.TB, dirs container.Dirs, c *spec.Container, then func(*container.Container)) {
 	t.Helper()
-	x, err := container.Create(dirs, c, []string{"/group/of/" + c.Name})
+	x, err := container.Create(dirs, c, []string{"/group/of/" + c.Name}, false)
 	ok(t, err)
 	if then != nil {
 		then(x)

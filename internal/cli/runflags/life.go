@@ -36,7 +36,7 @@ func (f *life) fill(c *spec.Container, set *pflag.FlagSet) error {
 	}
 	l.Remove, l.NoInit = f.rm, f.noInit || !f.init
 	var err error
-	if l.StopSignal, err = stopSignal(f.stopSignal); err != nil {
+	if l.StopSignal, err = Signal(f.stopSignal); err != nil {
 		return err
 	}
 	if f.stopTimeout != "" {
@@ -101,9 +101,9 @@ func ParseRestart(s string) (spec.Restart, error) {
 	return r, err
 }
 
-// stopSignal brings a signal to the form SIGTERM. As for Docker it may be written without
+// Signal brings a signal to the form SIGTERM. As for Docker it may be written without
 // SIG, in small letters, or as a number.
-func stopSignal(s string) (string, error) {
+func Signal(s string) (string, error) {
 	if s == "" {
 		return "", nil
 	}

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cortenhq/corten/internal/cli/runflags"
+	"github.com/cortenhq/corten/internal/engine"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+func newCreate(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "create [flags] IMAGE|host [COMMAND [ARGUMENT...]]",
+		Long:    "Make a container and do not start it. Its id is printed; corten start starts it.",
+		Example: "  corten create --name web -v data:/data web:1\n  corten start web",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := wantArgs(1, -1)(cmd, args); err != nil {
+				return usage(err)
+			}
+			return nil
+		},
+	}
+	fs := cmd.Flags()
+	fs.SetInterspersed(false)
+	flags := runflags.Bind(fs, runflags.Create)
+	fs.Bool("help", false, "Show this help") // its -h is --hostname
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		req, opts, err := flags.Request(args[0], commandOf(args), runflags.Caller{LookupEnv: a.env.LookupEnv})
+		if err != nil {
+			return runExit(err)
+		}
+		return runExit(a.makeContainer(cmd.Context(), req, opts, (*engine.Engine).Create))
+	}
+	return cmd
+}
+
+// commandOf is the container's command line. Before it there may be "--" for the host
+// platform; an image may have an entry point that wants it.
+func commandOf(args []string) []string {
+	command := args[1:]
+	if args[0] == "host" && len(command) > 0 && command[0] == "--" {
+		command = command[1:]
+	}
+	return command
+}
+
+// makeContainer makes a container that nobody waits for and prints its id.
+func (a *app) makeContainer(ctx context.Context, req engine.RunRequest, opts runflags.Options,
+	make func(*engine.Engine, context.Context, engine.RunRequest) (spec.ContainerID, error)) error {
+	eng, err := a.engine()
+	if err != nil {
+		return err
+	}
+	cid, err := makeCIDFile(opts.CIDFile)
+	if err != nil {
+		return err
+	}
+	bars := a.progress("Pulling", opts.Quiet)
+	req.Progress, req.Quiet = bars.Tell, opts.Quiet
+	id, err := make(eng, ctx, req)
+	for tries := 0; opts.Unnamed && tries < 3 && errs.Is(err, errs.Exists); tries++ {
+		req.Spec.Name = runflags.OtherName()
+		id, err = make(eng, ctx, req)
+	}
+	bars.Close()
+	if err != nil {
+		cid.remove()
+		return err
+	}
+	fmt.Fprintln(a.env.Stdout, id)
+	return cid.write(id)
+}
