@@ -8,9 +8,10 @@
 // with verbs of its own ("image inspect") is one line too: its constructor returns
 // a.family(name, verbs...).
 //
-// RunE returns an error of package errs; Main says it in the voice of say.go and ends with
-// Docker's exit code (exit.go). What a verb needs is in app: the engine, opened at first use,
-// and the streams. Output that a user may want in another form goes through app.format.
+// RunE returns an error of package errs; Main says it in the voice of shell/say.go and ends with
+// Docker's exit code (exit.go). What a verb needs is in a shell.Shell: the engine, opened at first
+// use, and the streams. Output that a user may want in another form goes through its Format.
+// Verbs that look at containers are in package look, those about volumes in package volumes.
 package cli
 
 import (
@@ -20,17 +21,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/cortenhq/corten/internal/engine"
+	"github.com/cortenhq/corten/internal/cli/shell"
 )
 
 // Env is the process that a command line is carried out in.
-type Env struct {
-	Stdin, Stdout, Stderr *os.File
-	LookupEnv             func(name string) (string, bool)
-	UID                   int
-
-	Supplier engine.Supplier // brings images; nil: corten-image is started for that
-}
+type Env = shell.Env
 
 // Process is the environment of this process.
 func Process() Env {
@@ -42,9 +37,7 @@ type app struct {
 	env    Env
 	args   []string       // as they were typed
 	global *pflag.FlagSet // flags that stand before the verb or among its own
-	root   string
-	run    string
-	debug  bool
+	shell  *shell.Shell
 }
 
 // Main carries out a command line, without the program's name, and returns the exit code.
@@ -63,12 +56,12 @@ func Main(ctx context.Context, args []string, env Env) int {
 }
 
 func newApp(env Env) *app {
-	a := &app{env: env, global: pflag.NewFlagSet("corten", pflag.ContinueOnError)}
+	a := &app{env: env, shell: &shell.Shell{Env: env}, global: pflag.NewFlagSet("corten", pflag.ContinueOnError)}
 	g := a.global
 	g.SortFlags = false
-	g.StringVar(&a.root, "root", "", "Keep lasting state in `FOLDER` (default $CORTEN_ROOT or /var/lib/corten)")
-	g.StringVar(&a.run, "run", "", "Keep what a reboot forgets in `FOLDER` (default $CORTEN_RUN or /run/corten)")
-	g.BoolVar(&a.debug, "debug", false, "Show where in Corten an error arose")
+	g.StringVar(&a.shell.Root, "root", "", "Keep lasting state in `FOLDER` (default $CORTEN_ROOT or /var/lib/corten)")
+	g.StringVar(&a.shell.Run, "run", "", "Keep what a reboot forgets in `FOLDER` (default $CORTEN_RUN or /run/corten)")
+	g.BoolVar(&a.shell.Debug, "debug", false, "Show where in Corten an error arose")
 	return a
 }
 

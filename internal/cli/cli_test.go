@@ -281,7 +281,7 @@ func TestFolders(t *testing.T) {
 		if err := a.global.Parse(x.args); err != nil {
 			t.Fatal(err)
 		}
-		cfg, err := a.folders()
+		cfg, err := a.shell.Folders()
 		if x.run == "" {
 			if errs.HintOf(err) == "" {
 				t.Errorf("%+v: %+v %v", x, cfg, err)

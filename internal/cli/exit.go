@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -42,6 +43,9 @@ func exitOf(err error) (int, error) {
 	}
 	if said := (*engine.Said)(nil); errors.As(err, &said) {
 		return said.Code, nil
+	}
+	if misuse := (*shell.Misuse)(nil); errors.As(err, &misuse) {
+		return exitUsage, err
 	}
 	return exitError, err
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -41,28 +40,4 @@ func newImageInspect(a *app) *cobra.Command {
 		return a.sayButLast(errors.Join(append(all, err)...))
 	}
 	return cmd
-}
-
-// printJSON prints a list for people.
-func (a *app) printJSON(list []any) error {
-	if list == nil {
-		list = []any{}
-	}
-	enc := json.NewEncoder(a.env.Stdout)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "    ")
-	return enc.Encode(list)
-}
-
-// sayButLast says all of several errors but the last one, which is left to be returned.
-func (a *app) sayButLast(err error) error {
-	several, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return err
-	}
-	list := several.Unwrap()
-	for _, e := range list[:len(list)-1] {
-		a.sayError(e)
-	}
-	return list[len(list)-1]
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -48,12 +47,4 @@ space of whatever nothing needs any more.`,
 		return a.sayButLast(err)
 	}
 	return cmd
-}
-
-// confirm asks the user; no answer is no.
-func (a *app) confirm(what string) bool {
-	fmt.Fprint(a.env.Stderr, what+"\nAre you sure you want to continue? [y/N] ")
-	answer := ""
-	_, _ = fmt.Fscanln(a.env.Stdin, &answer)
-	return strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes")
 }

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"strconv"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/cortenhq/corten/internal/cli/runflags"
+	"github.com/cortenhq/corten/internal/cli/refused"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
@@ -46,7 +45,7 @@ func unknownFlag(path string, set *pflag.FlagSet, e *pflag.NotExistError) error 
 		name, dashes = name[:1], "-"
 	}
 	if path == "corten run" || path == "corten create" {
-		if err := runflags.Refusal(name); err != nil {
+		if err := refused.Flag(name); err != nil {
 			return err
 		}
 	}
@@ -57,20 +56,4 @@ func unknownFlag(path string, set *pflag.FlagSet, e *pflag.NotExistError) error 
 		hint = "did you mean --" + near + "? " + hint
 	}
 	return errs.Newf(errs.Invalid, "", "unknown flag", dashes+name).WithHint(hint)
-}
-
-// wantArgs checks the number of arguments; most may be -1 for any number.
-func wantArgs(least, most int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		why := ""
-		switch n := len(args); {
-		case n < least:
-			why = "too few arguments"
-		case most >= 0 && n > most:
-			why = "too many arguments"
-		default:
-			return nil
-		}
-		return errs.Newf(errs.Invalid, "", cmd.CommandPath(), why).WithHint("write " + cmd.UseLine())
-	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/cortenhq/corten/internal/cli/runflags"
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
@@ -43,6 +43,7 @@ func verbs() []verb {
 		{"unpause", "Let frozen containers go on", containers, newUnpause},
 		{"wait", "Wait until containers do not run", containers, newWait},
 		{"rename", "Give a container another name", containers, newRename},
+		{"update", "Change limits of containers", containers, newUpdate},
 		{"rm", "Remove containers", containers, newRm},
 
 		{"pull", "Bring an image from its registry", images, newPull},
@@ -93,12 +94,12 @@ func (a *app) addVerb(root *cobra.Command, name string) error {
 func dressForShell(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		_, f.Usage = pflag.UnquoteUsage(f)
-		if values := runflags.Values(f.Name); values != nil && (cmd.Name() == "run" || cmd.Name() == "create") {
+		if words := values.Words(f.Name); words != nil && (cmd.Name() == "run" || cmd.Name() == "create") {
 			follow := cobra.ShellCompDirectiveNoFileComp
-			if strings.HasSuffix(values[0], "=") {
+			if strings.HasSuffix(words[0], "=") {
 				follow = cobra.ShellCompDirectiveNoSpace
 			}
-			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values, follow))
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words, follow))
 		}
 	})
 	for _, c := range cmd.Commands() {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -61,9 +62,9 @@ func (f *blockIO) fill(c *spec.Container) error {
 			if err != nil {
 				return err
 			}
-			n, err := readInt(l.flag, value, 0, math.MaxInt64)
+			n, err := values.Int(l.flag, value, 0, math.MaxInt64)
 			if l.size {
-				n, err = readSize(l.flag, value)
+				n, err = values.Size(l.flag, value)
 			}
 			if err != nil {
 				return err
@@ -79,7 +80,7 @@ func readWeight(flag, s string) (uint16, error) {
 	if s == "0" {
 		return 0, nil
 	}
-	n, err := readInt(flag, s, 10, 1000)
+	n, err := values.Int(flag, s, 10, 1000)
 	return uint16(n), err
 }
 
@@ -87,14 +88,14 @@ func readWeight(flag, s string) (uint16, error) {
 func diskOf(flag, s string) (spec.ThrottleDevice, string, error) {
 	device, value, ok := strings.Cut(s, ":")
 	if !ok || value == "" || !strings.HasPrefix(device, "/") {
-		return spec.ThrottleDevice{}, "", bad(flag, s, "not a device and a value", "write /dev/sda:VALUE")
+		return spec.ThrottleDevice{}, "", values.Bad(flag, s, "not a device and a value", "write /dev/sda:VALUE")
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(device, &st); err != nil {
 		return spec.ThrottleDevice{}, "", errs.New(errs.KindOf(err), "--"+flag, strconv.Quote(s), err).WithHint("lsblk shows the disks of this machine")
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		return spec.ThrottleDevice{}, "", bad(flag, s, "not a block device", "lsblk shows the disks of this machine")
+		return spec.ThrottleDevice{}, "", values.Bad(flag, s, "not a block device", "lsblk shows the disks of this machine")
 	}
 	return spec.ThrottleDevice{Major: int64(unix.Major(uint64(st.Rdev))), Minor: int64(unix.Minor(uint64(st.Rdev)))}, value, nil
 }

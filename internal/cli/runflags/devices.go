@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -46,7 +47,7 @@ func (f *devices) fill(c *spec.Container) error {
 	for _, s := range f.rules {
 		r, ok := parseDeviceRule(s)
 		if !ok {
-			return bad("device-cgroup-rule", s, "not a rule", "write the type (c, b or a), the numbers or *, and the access: 'c 1:3 rwm'")
+			return values.Bad("device-cgroup-rule", s, "not a rule", "write the type (c, b or a), the numbers or *, and the access: 'c 1:3 rwm'")
 		}
 		c.Resources.Devices = append(c.Resources.Devices, r)
 	}
@@ -66,13 +67,13 @@ func parseDevice(s string) ([]spec.Device, error) {
 	case len(parts) == 3 && validAccess(parts[2]):
 		inside, access = parts[1], parts[2]
 	case len(parts) != 1:
-		return nil, bad("device", s, "not a device", hint)
+		return nil, values.Bad("device", s, "not a device", hint)
 	}
 	if !path.IsAbs(host) {
 		if strings.Contains(host, "=") {
-			return nil, notBuilt("--device "+s+" (a CDI device)", "name the nodes in /dev")
+			return nil, values.NotBuilt("--device "+s+" (a CDI device)", "name the nodes in /dev")
 		}
-		return nil, bad("device", s, "not an absolute path", hint)
+		return nil, values.Bad("device", s, "not an absolute path", hint)
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(host, &st); err != nil {
@@ -81,16 +82,16 @@ func parseDevice(s string) ([]spec.Device, error) {
 	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
 	d, ok := deviceOf(host, inside, access, &st)
 	if !ok && !isDir {
-		return nil, bad("device", s, "neither a device nor a folder of devices", "to mount a file use -v")
+		return nil, values.Bad("device", s, "neither a device nor a folder of devices", "to mount a file use -v")
 	}
 	d.Path = path.Clean(inside)
 	if !strings.HasPrefix(d.Path, "/dev/") {
-		return nil, bad("device", s, "the container's devices are in /dev", hint)
+		return nil, values.Bad("device", s, "the container's devices are in /dev", hint)
 	}
 	if isDir {
 		found, err := walkDevices(host, d.Path, access)
 		if err == nil && len(found) == 0 {
-			err = bad("device", s, "no devices in this folder", "to mount a folder use -v")
+			err = values.Bad("device", s, "no devices in this folder", "to mount a folder use -v")
 		}
 		return found, err
 	}

@@ -3,6 +3,7 @@ package runflags
 import (
 	"strings"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
 )
 
@@ -31,7 +32,7 @@ func (f *general) fill(req *engine.RunRequest) (Options, error) {
 	c := req.Spec
 	o := Options{Plan: PlanForm(f.plan), CIDFile: f.cidFile, Quiet: f.quiet, Unnamed: f.name == ""}
 	if o.Plan != NoPlan && o.Plan != PlanWords && o.Plan != PlanJSON {
-		return o, bad("plan", f.plan, "no such form", "write --plan for words, or --plan=json")
+		return o, values.Bad("plan", f.plan, "no such form", "write --plan for words, or --plan=json")
 	}
 	var err error
 	if c.Name, err = f.nameOf(); err != nil {
@@ -53,7 +54,7 @@ func (f *general) nameOf() (string, error) {
 	}
 	name := strings.TrimPrefix(f.name, "/") // Docker shows names with a slash, so people write it
 	if !ValidName(name) {
-		return "", bad("name", f.name, "not a container name",
+		return "", values.Bad("name", f.name, "not a container name",
 			`use two or more letters, digits, "_", "." and "-", beginning with a letter or digit`)
 	}
 	return name, nil
@@ -66,7 +67,7 @@ func pullPolicy(s string) (engine.PullPolicy, error) {
 	case engine.PullAlways, engine.PullMissing, engine.PullNever:
 		return p, nil
 	}
-	return "", bad("pull", s, "no such policy", "write always, missing or never")
+	return "", values.Bad("pull", s, "no such policy", "write always, missing or never")
 }
 
 func platformOf(s string) (string, error) {
@@ -81,7 +82,7 @@ func platformOf(s string) (string, error) {
 		}
 	}
 	if len(parts) < 1 || len(parts) > 3 {
-		return "", bad("platform", s, "not a platform", "write OS/ARCH or OS/ARCH/VARIANT: linux/arm64")
+		return "", values.Bad("platform", s, "not a platform", "write OS/ARCH or OS/ARCH/VARIANT: linux/arm64")
 	}
 	return s, nil
 }
@@ -103,7 +104,7 @@ func labelsOf(flags, files []string) (map[string]string, error) {
 	for _, l := range lines {
 		key, value, _ := strings.Cut(l, "=")
 		if key == "" {
-			return nil, bad("label", l, "the key is empty", "write --label KEY=VALUE")
+			return nil, values.Bad("label", l, "the key is empty", "write --label KEY=VALUE")
 		}
 		labels[key] = value
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -38,7 +39,7 @@ func (f *health) fill(c *spec.Container, set *pflag.FlagSet) error {
 	}
 	switch {
 	case f.off && given != "":
-		return conflict("--no-healthcheck", given, "they say the opposite")
+		return values.Conflict("--no-healthcheck", given, "they say the opposite")
 	case f.off:
 		c.Life.Health = &spec.Health{Off: true}
 		return nil
@@ -60,11 +61,11 @@ func (f *health) fill(c *spec.Container, set *pflag.FlagSet) error {
 		{"health-start-interval", f.startInterval, &h.StartInterval},
 	} {
 		var err error
-		if *l.to, err = readTime(l.flag, l.text); err != nil {
+		if *l.to, err = values.Time(l.flag, l.text); err != nil {
 			return err
 		}
 	}
-	n, err := readInt("health-retries", f.retries, 0, math.MaxInt32)
+	n, err := values.Int("health-retries", f.retries, 0, math.MaxInt32)
 	if err != nil {
 		return err
 	}
@@ -74,19 +75,7 @@ func (f *health) fill(c *spec.Container, set *pflag.FlagSet) error {
 	case "kill", "restart", "stop":
 		h.OnFailure = f.onFailure
 	default:
-		return bad("health-on-failure", f.onFailure, "no such action", "write none, kill, restart or stop")
+		return values.Bad("health-on-failure", f.onFailure, "no such action", "write none, kill, restart or stop")
 	}
 	return nil
-}
-
-// readTime reads a span of time; an empty one is 0. As for Docker none is shorter than 1 ms.
-func readTime(flag, s string) (time.Duration, error) {
-	if s == "" {
-		return 0, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d != 0 && d < time.Millisecond {
-		return 0, bad(flag, s, "not a span of time of at least 1ms", "write a number with a unit: 500ms, 30s, 5m or 1h30m")
-	}
-	return d, nil
 }

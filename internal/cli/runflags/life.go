@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -32,7 +33,7 @@ func (f *life) bind(g group) {
 func (f *life) fill(c *spec.Container, set *pflag.FlagSet) error {
 	l := &c.Life
 	if f.noInit && f.init && set.Changed("init") {
-		return conflict("--init", "--no-init", "they say the opposite")
+		return values.Conflict("--init", "--no-init", "they say the opposite")
 	}
 	l.Remove, l.NoInit = f.rm, f.noInit || !f.init
 	var err error
@@ -40,7 +41,7 @@ func (f *life) fill(c *spec.Container, set *pflag.FlagSet) error {
 		return err
 	}
 	if f.stopTimeout != "" {
-		n, err := readInt("stop-timeout", f.stopTimeout, -1, math.MaxInt32)
+		n, err := values.Int("stop-timeout", f.stopTimeout, -1, math.MaxInt32)
 		if err != nil {
 			return err
 		}
@@ -51,7 +52,7 @@ func (f *life) fill(c *spec.Container, set *pflag.FlagSet) error {
 		return err
 	}
 	if l.Remove && l.Restart.Policy != spec.RestartNo {
-		return conflict("--rm", "--restart", "a container that is removed cannot be started again")
+		return values.Conflict("--rm", "--restart", "a container that is removed cannot be started again")
 	}
 	switch f.systemd {
 	case "", "auto", "true":
@@ -60,7 +61,7 @@ func (f *life) fill(c *spec.Container, set *pflag.FlagSet) error {
 	case "false":
 		l.Systemd = spec.SystemdNever
 	default:
-		return bad("systemd", f.systemd, "no such choice", "write auto, always or false")
+		return values.Bad("systemd", f.systemd, "no such choice", "write auto, always or false")
 	}
 	switch f.notify {
 	case "", "ignore":
@@ -69,9 +70,9 @@ func (f *life) fill(c *spec.Container, set *pflag.FlagSet) error {
 	case "keeper", "conmon": // Podman's word for its keeper
 		l.Notify = spec.NotifyKeeper
 	case "healthy":
-		return notBuilt("--sdnotify healthy", "the choices are container, keeper and ignore")
+		return values.NotBuilt("--sdnotify healthy", "the choices are container, keeper and ignore")
 	default:
-		return bad("sdnotify", f.notify, "no such choice", "write container, keeper or ignore")
+		return values.Bad("sdnotify", f.notify, "no such choice", "write container, keeper or ignore")
 	}
 	return nil
 }
@@ -85,18 +86,18 @@ func ParseRestart(s string) (spec.Restart, error) {
 	case p == spec.RestartOnFailure, p == spec.RestartAlways, p == spec.RestartUnlessStopped:
 		r.Policy = p
 	default:
-		return r, bad("restart", s, "no such policy", "write no, on-failure, on-failure:5, always or unless-stopped")
+		return r, values.Bad("restart", s, "no such policy", "write no, on-failure, on-failure:5, always or unless-stopped")
 	}
 	if !counted {
 		return r, nil
 	}
 	if r.Policy != spec.RestartOnFailure {
-		return r, bad("restart", s, "only on-failure counts how often", "write "+name+", or on-failure:"+times)
+		return r, values.Bad("restart", s, "only on-failure counts how often", "write "+name+", or on-failure:"+times)
 	}
 	if times == "" {
-		return r, bad("restart", s, "the number is missing", "write on-failure:5, or on-failure to go on without end")
+		return r, values.Bad("restart", s, "the number is missing", "write on-failure:5, or on-failure to go on without end")
 	}
-	n, err := readInt("restart", times, 0, math.MaxInt32)
+	n, err := values.Int("restart", times, 0, math.MaxInt32)
 	r.Max = int(n)
 	return r, err
 }
@@ -107,7 +108,7 @@ func Signal(s string) (string, error) {
 	if s == "" {
 		return "", nil
 	}
-	if n, err := readInt("stop-signal", s, 1, 64); err == nil {
+	if n, err := values.Int("stop-signal", s, 1, 64); err == nil {
 		if name := unix.SignalName(unix.Signal(n)); name != "" {
 			return name, nil
 		}
@@ -118,7 +119,7 @@ func Signal(s string) (string, error) {
 		name = "SIG" + name
 	}
 	if unix.SignalNum(name) == 0 {
-		return "", bad("stop-signal", s, "no such signal", "kill -l lists them; a number from 1 to 64 works too")
+		return "", values.Bad("stop-signal", s, "no such signal", "kill -l lists them; a number from 1 to 64 works too")
 	}
 	return name, nil
 }

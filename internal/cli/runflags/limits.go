@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -43,7 +44,7 @@ func (f *limits) fill(c *spec.Container) error {
 		return err
 	}
 	if f.pids != "" {
-		n, err := readInt("pids-limit", f.pids, -1, math.MaxInt64)
+		n, err := values.Int("pids-limit", f.pids, -1, math.MaxInt64)
 		if err != nil {
 			return err
 		}
@@ -58,17 +59,17 @@ func (f *limits) fill(c *spec.Container) error {
 func (f *limits) fillMemory(m *spec.Memory) error {
 	const least = 6 << 20 // Docker's bound: below it the start of most programs fails
 	var err error
-	if m.Limit, err = readSize("memory", f.memory); err != nil {
+	if m.Limit, err = values.Size("memory", f.memory); err != nil {
 		return err
 	}
 	if m.Limit > 0 && m.Limit < least {
-		return bad("memory", f.memory, "less than 6 MiB, in which no container starts", "give it at least 6m")
+		return values.Bad("memory", f.memory, "less than 6 MiB, in which no container starts", "give it at least 6m")
 	}
-	if m.Reservation, err = readSize("memory-reservation", f.reservation); err != nil {
+	if m.Reservation, err = values.Size("memory-reservation", f.reservation); err != nil {
 		return err
 	}
 	if m.Limit > 0 && m.Reservation > m.Limit {
-		return bad("memory-reservation", f.reservation, "more than --memory "+f.memory, "reserve less than the limit")
+		return values.Bad("memory-reservation", f.reservation, "more than --memory "+f.memory, "reserve less than the limit")
 	}
 	if err := f.fillSwap(m); err != nil {
 		return err
@@ -77,7 +78,7 @@ func (f *limits) fillMemory(m *spec.Memory) error {
 	if f.swappiness == "" || f.swappiness == "-1" {
 		return nil
 	}
-	n, err := readInt("memory-swappiness", f.swappiness, 0, 100)
+	n, err := values.Int("memory-swappiness", f.swappiness, 0, 100)
 	value := uint64(n)
 	m.Swappiness = &value
 	return err
@@ -89,7 +90,7 @@ func (f *limits) fillSwap(m *spec.Memory) error {
 		m.Swap = -1
 		return nil
 	}
-	swap, err := readSize("memory-swap", f.memorySwap)
+	swap, err := values.Size("memory-swap", f.memorySwap)
 	switch {
 	case err != nil:
 		return err
@@ -101,7 +102,7 @@ func (f *limits) fillSwap(m *spec.Memory) error {
 		return errs.Newf(errs.Invalid, "", "--memory-swap without --memory", "it counts memory and swap together").
 			WithHint("add --memory; equal sizes mean no swap")
 	case swap < m.Limit:
-		return bad("memory-swap", f.memorySwap, "less than --memory "+f.memory, "it counts memory and swap together; equal sizes mean no swap")
+		return values.Bad("memory-swap", f.memorySwap, "less than --memory "+f.memory, "it counts memory and swap together; equal sizes mean no swap")
 	default:
 		m.Swap = swap
 	}
@@ -119,7 +120,7 @@ func (f *limits) fillCPU(c *spec.CPU) error {
 	}
 	if f.cpus != "" {
 		if c.Period != 0 || c.Quota != 0 {
-			return conflict("--cpus", "--cpu-period and --cpu-quota", "it stands for both")
+			return values.Conflict("--cpus", "--cpu-period and --cpu-quota", "it stands for both")
 		}
 		if c.Quota, c.Period, err = parseCPUs(f.cpus); err != nil {
 			return err
@@ -142,8 +143,8 @@ func (f *limits) fillCPU(c *spec.CPU) error {
 		flag, text string
 		to         *string
 	}{{"cpuset-cpus", f.cpuset, &c.Cpus}, {"cpuset-mems", f.mems, &c.Mems}} {
-		if l.text != "" && !validList(l.text) {
-			return bad(l.flag, l.text, "not a list", "write numbers and ranges: 0-3,7")
+		if l.text != "" && !values.IsList(l.text) {
+			return values.Bad(l.flag, l.text, "not a list", "write numbers and ranges: 0-3,7")
 		}
 		*l.to = l.text
 	}
@@ -155,7 +156,7 @@ func readAmount(flag, s string, lo, hi int64) (int64, error) {
 	if s == "0" || s == "-1" && flag == "cpu-quota" {
 		return 0, nil
 	}
-	return readInt(flag, s, lo, hi)
+	return values.Int(flag, s, lo, hi)
 }
 
 // parseCPUs turns a number of CPUs into time in each 100 ms. The kernel wants at least 1 ms,
@@ -164,13 +165,13 @@ func parseCPUs(s string) (quota int64, period uint64, err error) {
 	const hint = "write a number of at least 0.01, such as 1.5"
 	n, err := strconv.ParseFloat(s, 64)
 	if err != nil || strings.ContainsAny(s, "xXpPiInN_") {
-		return 0, 0, bad("cpus", s, "not a number", hint)
+		return 0, 0, values.Bad("cpus", s, "not a number", hint)
 	}
 	if n == 0 {
 		return 0, 0, nil
 	}
 	if n < 0.01 || n > 1<<20 {
-		return 0, 0, bad("cpus", s, "out of range", hint)
+		return 0, 0, values.Bad("cpus", s, "out of range", hint)
 	}
 	return int64(math.Round(n * 100000)), 100000, nil
 }

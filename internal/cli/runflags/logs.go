@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -27,13 +28,13 @@ func (f *logs) fill(c *spec.Container) error {
 	case "", "cri", "k8s-file": // Podman's name of the same format
 	case "none":
 		if len(f.options) > 0 {
-			return conflict("--log-driver none", "--log-opt", "there is no log")
+			return values.Conflict("--log-driver none", "--log-opt", "there is no log")
 		}
 		c.Life.Log.Off = true
 	case "json-file", "local", "journald", "syslog", "gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs", "passthrough":
-		return notBuilt("--log-driver "+f.driver, hint)
+		return values.NotBuilt("--log-driver "+f.driver, hint)
 	default:
-		return bad("log-driver", f.driver, "no such format", "write cri or none")
+		return values.Bad("log-driver", f.driver, "no such format", "write cri or none")
 	}
 	for _, s := range f.options {
 		if err := logOption(&c.Life.Log, s); err != nil {
@@ -42,10 +43,10 @@ func (f *logs) fill(c *spec.Container) error {
 	}
 	l := c.Life.Log
 	if l.Buffer != 0 && !l.NonBlocking {
-		return conflict("--log-opt max-buffer-size", "mode=blocking", "only non-blocking has a buffer")
+		return values.Conflict("--log-opt max-buffer-size", "mode=blocking", "only non-blocking has a buffer")
 	}
 	if l.MaxSize < 0 && l.MaxFiles > 1 {
-		return conflict("--log-opt max-size=-1", "max-file", "a file without a limit is never followed by another")
+		return values.Conflict("--log-opt max-size=-1", "max-file", "a file without a limit is never followed by another")
 	}
 	return nil
 }
@@ -53,7 +54,7 @@ func (f *logs) fill(c *spec.Container) error {
 func logOption(l *spec.Log, s string) error {
 	name, value, ok := strings.Cut(s, "=")
 	if !ok || value == "" {
-		return bad("log-opt", s, "no value", logHint)
+		return values.Bad("log-opt", s, "no value", logHint)
 	}
 	var err error
 	switch name {
@@ -67,31 +68,31 @@ func logOption(l *spec.Log, s string) error {
 		l.Buffer, err = logSize(s, value)
 	case "max-file":
 		var n int64
-		n, err = readInt("log-opt max-file", value, 1, math.MaxInt32)
+		n, err = values.Int("log-opt max-file", value, 1, math.MaxInt32)
 		l.MaxFiles = int(n)
 	case "compress":
-		on, ok := cutBool(value, true)
+		on, ok := values.Bool(value, true)
 		if !ok {
-			return bad("log-opt", s, "neither true nor false", "write compress=true or compress=false")
+			return values.Bad("log-opt", s, "neither true nor false", "write compress=true or compress=false")
 		}
 		l.Uncompressed = !on
 	case "mode":
 		if value != "blocking" && value != "non-blocking" {
-			return bad("log-opt", s, "no such mode", "write mode=blocking, or mode=non-blocking to lose lines rather than wait")
+			return values.Bad("log-opt", s, "no such mode", "write mode=blocking, or mode=non-blocking to lose lines rather than wait")
 		}
 		l.NonBlocking = value == "non-blocking"
 	case "tag", "labels", "labels-regex", "env", "env-regex", "path":
-		return notBuilt("--log-opt "+name, logHint)
+		return values.NotBuilt("--log-opt "+name, logHint)
 	default:
-		return bad("log-opt", s, "no such option", logHint)
+		return values.Bad("log-opt", s, "no such option", logHint)
 	}
 	return err
 }
 
 func logSize(option, value string) (int64, error) {
-	n, ok := parseSize(value)
+	n, ok := values.ParseSize(value)
 	if !ok || n <= 0 {
-		return 0, bad("log-opt", option, "not a size", sizeHint)
+		return 0, values.Bad("log-opt", option, "not a size", values.SizeHint)
 	}
 	return n, nil
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -14,7 +15,7 @@ import (
 func parseMount(s string) (spec.Mount, error) {
 	fields, err := csv.NewReader(strings.NewReader(s)).Read()
 	if err != nil {
-		return spec.Mount{}, bad("mount", s, "not a list of KEY=VALUE", `put quotes around a whole pair that has a comma in it: "source=/a,b"`)
+		return spec.Mount{}, values.Bad("mount", s, "not a list of KEY=VALUE", `put quotes around a whole pair that has a comma in it: "source=/a,b"`)
 	}
 	// The meaning of a key depends on the type, wherever that is written.
 	m := spec.Mount{Type: spec.Volume}
@@ -62,7 +63,7 @@ func (p *pairs) apply(field string) error {
 	}
 	key = strings.ToLower(key)
 	if flag := p.flagOf(key); flag != nil {
-		on, ok := cutBool(value, given)
+		on, ok := values.Bool(value, given)
 		if !ok {
 			return refuseOption(errs.Invalid, field, "neither true nor false", "write "+key+" or "+key+"=false")
 		}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -146,9 +147,9 @@ func (l optionList) applyTmpfs(o string) error {
 }
 
 func tmpfsSize(m *spec.Mount, key, value string) error {
-	n, ok := parseSize(value)
+	n, ok := values.ParseSize(value)
 	if !ok || n == 0 {
-		return refuseOption(errs.Invalid, key+"="+value, "not a size", sizeHint)
+		return refuseOption(errs.Invalid, key+"="+value, "not a size", values.SizeHint)
 	}
 	m.Size = n
 	return nil

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -28,11 +29,11 @@ func (f *mounts) bind(g group) {
 func (f *mounts) fill(c *spec.Container) error {
 	c.Root.ReadOnly = f.readOnly
 	var err error
-	if c.Root.ShmSize, err = readSize("shm-size", f.shmSize); err != nil {
+	if c.Root.ShmSize, err = values.Size("shm-size", f.shmSize); err != nil {
 		return err
 	}
 	if f.shmSize != "" && c.Root.ShmSize == 0 {
-		return bad("shm-size", f.shmSize, "no room at all", "leave the flag out for 64 MiB")
+		return values.Bad("shm-size", f.shmSize, "no room at all", "leave the flag out for 64 MiB")
 	}
 	for _, kind := range []struct {
 		flag  string
@@ -59,16 +60,16 @@ func (f *mounts) fill(c *spec.Container) error {
 // addMount checks the target, which has to be the only mount there.
 func addMount(list []spec.Mount, m spec.Mount, flag, text string) ([]spec.Mount, error) {
 	if !strings.HasPrefix(m.Target, "/") {
-		return nil, bad(flag, text, "the target "+strconv.Quote(m.Target)+" is not an absolute path",
+		return nil, values.Bad(flag, text, "the target "+strconv.Quote(m.Target)+" is not an absolute path",
 			"write it from the container's root: /"+m.Target)
 	}
 	m.Target = path.Clean(m.Target)
 	if m.Target == "/" {
-		return nil, bad(flag, text, "the target is the container's root", "to use a folder as the root, import it as an image")
+		return nil, values.Bad(flag, text, "the target is the container's root", "to use a folder as the root, import it as an image")
 	}
 	for _, o := range list {
 		if o.Target == m.Target {
-			return nil, bad(flag, text, "another mount has the target "+m.Target, "give each its own target")
+			return nil, values.Bad(flag, text, "another mount has the target "+m.Target, "give each its own target")
 		}
 	}
 	return append(list, m), nil
@@ -81,7 +82,7 @@ func parseVolume(s string) (spec.Mount, error) {
 	parts := strings.Split(s, ":")
 	for _, p := range parts {
 		if p == "" {
-			return spec.Mount{}, bad("volume", s, "a part is empty", "write SOURCE:TARGET or SOURCE:TARGET:OPTIONS")
+			return spec.Mount{}, values.Bad("volume", s, "a part is empty", "write SOURCE:TARGET or SOURCE:TARGET:OPTIONS")
 		}
 	}
 	var m spec.Mount
@@ -91,7 +92,7 @@ func parseVolume(s string) (spec.Mount, error) {
 	case 2, 3:
 		m.Target = parts[1]
 	default:
-		return m, bad("volume", s, "too many colons", "for a path with a colon in it use --mount type=bind,source=PATH,target=PATH")
+		return m, values.Bad("volume", s, "too many colons", "for a path with a colon in it use --mount type=bind,source=PATH,target=PATH")
 	}
 	if err := volumeSource(&m, s, parts[0]); err != nil {
 		return m, err
@@ -119,10 +120,10 @@ func volumeSource(m *spec.Mount, text, source string) error {
 	}
 	m.Type, m.Source = spec.Volume, source
 	if source[0] == '~' {
-		return bad("volume", text, "the shell left the ~ in", "write it without quotes, or write the path in full")
+		return values.Bad("volume", text, "the shell left the ~ in", "write it without quotes, or write the path in full")
 	}
 	if !ValidName(source) {
-		return bad("volume", text, strconv.Quote(source)+" is not a volume's name",
+		return values.Bad("volume", text, strconv.Quote(source)+" is not a volume's name",
 			"to mount a folder of the host write its absolute path, or begin with ./")
 	}
 	return nil

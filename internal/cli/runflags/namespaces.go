@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -79,9 +80,9 @@ func nsMode(flag, value string, also []string) (spec.NSMode, error) {
 	case slices.Contains(modes, value):
 		return spec.NSMode(value), nil
 	case strings.HasPrefix(value, "container:") || strings.HasPrefix(value, "ns:") || strings.HasPrefix(value, "pod:"):
-		return "", notBuilt("--"+flag+" "+value, hint)
+		return "", values.NotBuilt("--"+flag+" "+value, hint)
 	}
-	return "", bad(flag, value, "no such mode", hint)
+	return "", values.Bad(flag, value, "no such mode", hint)
 }
 
 func (f *namespaces) network() (spec.NSMode, error) {
@@ -92,7 +93,7 @@ func (f *namespaces) network() (spec.NSMode, error) {
 		return spec.None, nil
 	case 1:
 	default:
-		return "", notBuilt("more than one --network", hint)
+		return "", values.NotBuilt("more than one --network", hint)
 	}
 	switch name := names[0]; name {
 	case "none":
@@ -100,9 +101,9 @@ func (f *namespaces) network() (spec.NSMode, error) {
 	case "host":
 		return spec.Host, nil
 	case "":
-		return "", bad("network", name, "the name is empty", hint)
+		return "", values.Bad("network", name, "the name is empty", hint)
 	default:
-		return "", notBuilt("--network "+name, hint)
+		return "", values.NotBuilt("--network "+name, hint)
 	}
 }
 
@@ -119,13 +120,13 @@ func (f *namespaces) users(u *spec.UserNS) error {
 	case m == spec.UserMap:
 		u.Mode = m
 	case text != "" && (mode == "auto" || m == spec.UserKeepID):
-		return notBuilt("--userns "+f.userns, "leave the options out, or give the map with --uidmap and --gidmap")
+		return values.NotBuilt("--userns "+f.userns, "leave the options out, or give the map with --uidmap and --gidmap")
 	case mode == "container" || mode == "ns" || mode == "nomap":
-		return notBuilt("--userns "+f.userns, "the modes are auto, keep-id, map and host")
+		return values.NotBuilt("--userns "+f.userns, "the modes are auto, keep-id, map and host")
 	case text != "" || mode != "" && mode != "auto" && m != spec.UserHost && m != spec.UserKeepID:
-		return bad("userns", f.userns, "no such mode", "the modes are auto, keep-id, map:INSIDE:HOST:SIZE and host")
+		return values.Bad("userns", f.userns, "no such mode", "the modes are auto, keep-id, map:INSIDE:HOST:SIZE and host")
 	case len(uids)+len(gids) > 0:
-		return conflict("--userns "+mode, "--uidmap and --gidmap", "the mode makes the map itself")
+		return values.Conflict("--userns "+mode, "--uidmap and --gidmap", "the mode makes the map itself")
 	case mode != "auto":
 		u.Mode = m
 	}
@@ -134,12 +135,12 @@ func (f *namespaces) users(u *spec.UserNS) error {
 	}
 	if text != "" {
 		if len(uids)+len(gids) > 0 {
-			return conflict("--userns map:", "--uidmap and --gidmap", "both give the map")
+			return values.Conflict("--userns map:", "--uidmap and --gidmap", "both give the map")
 		}
 		uids = strings.Split(text, ",")
 	}
 	if len(uids)+len(gids) == 0 {
-		return bad("userns", f.userns, "no map given", "write --userns map:0:100000:65536, or add --uidmap and --gidmap")
+		return values.Bad("userns", f.userns, "no map given", "write --userns map:0:100000:65536, or add --uidmap and --gidmap")
 	}
 	if len(uids) == 0 {
 		uids = gids
@@ -160,25 +161,25 @@ func (f *namespaces) users(u *spec.UserNS) error {
 func idMaps(flag string, texts []string) ([]spec.IDMap, error) {
 	const most = 340 // lines in a map since Linux 4.15
 	if len(texts) > most {
-		return nil, bad(flag, "...", "more than 340 lines", "join ranges that follow one another")
+		return nil, values.Bad(flag, "...", "more than 340 lines", "join ranges that follow one another")
 	}
 	maps := make([]spec.IDMap, 0, len(texts))
 	root := false
 	for _, s := range texts {
 		m, ok := parseIDMap(s)
 		if !ok {
-			return nil, bad(flag, s, "not a map", mapHint)
+			return nil, values.Bad(flag, s, "not a map", mapHint)
 		}
 		for _, o := range maps {
 			if overlap(m.Container, o.Container, m.Size, o.Size) || overlap(m.Host, o.Host, m.Size, o.Size) {
-				return nil, bad(flag, s, "it overlaps another map", "each id may be mapped once, inside and on the host")
+				return nil, values.Bad(flag, s, "it overlaps another map", "each id may be mapped once, inside and on the host")
 			}
 		}
 		root = root || m.Container == 0
 		maps = append(maps, m)
 	}
 	if !root {
-		return nil, bad(flag, texts[0], "nothing is mapped to root, id 0 inside", "add a map that begins with 0: 0:100000:1")
+		return nil, values.Bad(flag, texts[0], "nothing is mapped to root, id 0 inside", "add a map that begins with 0: 0:100000:1")
 	}
 	return maps, nil
 }
@@ -214,17 +215,17 @@ func timeOffsets(texts []string) (map[string]int64, error) {
 	for _, s := range texts {
 		clock, value, _ := strings.Cut(s, "=")
 		if clock != "monotonic" && clock != "boottime" {
-			return nil, bad("time-offset", s, "only the clocks monotonic and boottime can be shifted", hint)
+			return nil, values.Bad("time-offset", s, "only the clocks monotonic and boottime can be shifted", hint)
 		}
 		if _, twice := out[clock]; twice {
-			return nil, bad("time-offset", s, "the clock is shifted twice", "leave one of them out")
+			return nil, values.Bad("time-offset", s, "the clock is shifted twice", "leave one of them out")
 		}
 		if last := len(value) - 1; last >= 0 && value[last] >= '0' && value[last] <= '9' {
 			value += "s"
 		}
 		d, err := time.ParseDuration(value)
 		if err != nil {
-			return nil, bad("time-offset", s, "not a duration", hint)
+			return nil, values.Bad("time-offset", s, "not a duration", hint)
 		}
 		out[clock] = int64(d)
 	}
@@ -235,14 +236,14 @@ func timeOffsets(texts []string) (map[string]int64, error) {
 func hostname(flag, s string) (string, error) {
 	const hint = `use up to 64 letters, digits, "-" and ".", as in web-1.example.org`
 	if len(s) > 64 {
-		return "", bad(flag, s, "longer than 64 characters", hint)
+		return "", values.Bad(flag, s, "longer than 64 characters", hint)
 	}
 	if s == "" {
 		return "", nil
 	}
 	for label := range strings.SplitSeq(s, ".") {
 		if label == "" || label[0] == '-' || label[len(label)-1] == '-' || strings.ContainsFunc(label, notInLabel) {
-			return "", bad(flag, s, "not a host name", hint)
+			return "", values.Bad(flag, s, "not a host name", hint)
 		}
 	}
 	return s, nil
@@ -262,16 +263,16 @@ func sysctlsOf(texts []string) (map[string]string, error) {
 	for _, s := range texts {
 		name, value, ok := strings.Cut(s, "=")
 		if !ok || name == "" {
-			return nil, bad("sysctl", s, "no value", "write --sysctl NAME=VALUE: net.ipv4.ip_forward=1")
+			return nil, values.Bad("sysctl", s, "no value", "write --sysctl NAME=VALUE: net.ipv4.ip_forward=1")
 		}
 		if !strings.Contains(name, ".") { // sysctl(8) takes both ways of writing
 			name = strings.ReplaceAll(name, "/", ".")
 		}
 		switch {
 		case name == "kernel.hostname" || name == "kernel.domainname":
-			return nil, bad("sysctl", s, "there is a flag for it", "use --"+strings.TrimPrefix(name, "kernel."))
+			return nil, values.Bad("sysctl", s, "there is a flag for it", "use --"+strings.TrimPrefix(name, "kernel."))
 		case strings.Contains(name, "..") || !strings.HasPrefix(name, "net.") && !isIPCSysctl(name):
-			return nil, bad("sysctl", s, "not a setting of a namespace: it would change the host",
+			return nil, values.Bad("sysctl", s, "not a setting of a namespace: it would change the host",
 				"settings that containers have are net.*, fs.mqueue.*, kernel.msg*, kernel.sem and kernel.shm*")
 		}
 		out[name] = value

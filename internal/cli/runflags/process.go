@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
@@ -41,12 +42,12 @@ func (f *process) fill(c *spec.Container, set *pflag.FlagSet, who Caller) error 
 	p := &c.Process
 	p.Terminal, p.Stdin, p.User = f.tty, f.stdin, f.user
 	if f.cwd != "" && !strings.HasPrefix(f.cwd, "/") {
-		return bad("workdir", f.cwd, "not an absolute path", "write it from the container's root: /"+f.cwd)
+		return values.Bad("workdir", f.cwd, "not an absolute path", "write it from the container's root: /"+f.cwd)
 	}
 	p.Cwd = f.cwd
 	for _, g := range f.groups {
 		if g == "" {
-			return bad("group-add", g, "the group is empty", "write a name or a number")
+			return values.Bad("group-add", g, "the group is empty", "write a name or a number")
 		}
 	}
 	p.Groups = f.groups
@@ -58,13 +59,13 @@ func (f *process) fill(c *spec.Container, set *pflag.FlagSet, who Caller) error 
 	if f.umaskOct != "" {
 		n, err := strconv.ParseUint(f.umaskOct, 8, 32)
 		if err != nil || n > 0o777 {
-			return bad("umask", f.umaskOct, "not a mask", "write an octal number from 0 to 0777")
+			return values.Bad("umask", f.umaskOct, "not a mask", "write an octal number from 0 to 0777")
 		}
 		mask := uint32(n)
 		p.Umask = &mask
 	}
 	if f.oom != "" {
-		n, err := readInt("oom-score-adj", f.oom, -1000, 1000)
+		n, err := values.Int("oom-score-adj", f.oom, -1000, 1000)
 		if err != nil {
 			return err
 		}
@@ -106,7 +107,7 @@ func (f *process) environment(who Caller) ([]string, error) {
 	}
 	for _, e := range f.env {
 		if e == "" || e[0] == '=' || strings.IndexByte(e, 0) >= 0 {
-			return nil, bad("env", e, "not a variable", "write --env NAME=VALUE, or --env NAME for corten's own value")
+			return nil, values.Bad("env", e, "not a variable", "write --env NAME=VALUE, or --env NAME for corten's own value")
 		}
 		e, _ = withValue(e, who)
 		add(e)
@@ -132,7 +133,7 @@ func readLines(flag, file string) ([]string, error) {
 		return nil, errs.New(errs.KindOf(err), "--"+flag, "", err).WithHint("name a file with one NAME=VALUE a line")
 	}
 	at := func(i int, why, hint string) error {
-		return bad(flag, file, "line "+strconv.Itoa(i+1)+": "+why, hint)
+		return values.Bad(flag, file, "line "+strconv.Itoa(i+1)+": "+why, hint)
 	}
 	var out []string
 	text := strings.TrimPrefix(string(data), "\ufeff")
@@ -163,11 +164,11 @@ func rlimitsOf(flags []string) ([]spec.Rlimit, error) {
 	for _, s := range flags {
 		name, value, ok := strings.Cut(s, "=")
 		if !ok {
-			return nil, bad("ulimit", s, "no value", ulimitHint)
+			return nil, values.Bad("ulimit", s, "no value", ulimitHint)
 		}
 		name = strings.ToLower(name)
 		if _, ok := plan.RlimitNumber(name); !ok {
-			return nil, bad("ulimit", s, "no such resource limit", "setrlimit(2) lists them; write nofile, not RLIMIT_NOFILE")
+			return nil, values.Bad("ulimit", s, "no such resource limit", "setrlimit(2) lists them; write nofile, not RLIMIT_NOFILE")
 		}
 		softText, hardText, both := strings.Cut(value, ":")
 		if !both {
@@ -176,10 +177,10 @@ func rlimitsOf(flags []string) ([]spec.Rlimit, error) {
 		soft, ok1 := rlimitValue(softText)
 		hard, ok2 := rlimitValue(hardText)
 		if !ok1 || !ok2 {
-			return nil, bad("ulimit", s, "not a number", ulimitHint+"; -1 is no limit")
+			return nil, values.Bad("ulimit", s, "not a number", ulimitHint+"; -1 is no limit")
 		}
 		if soft > hard {
-			return nil, bad("ulimit", s, "the soft limit is above the hard limit", ulimitHint)
+			return nil, values.Bad("ulimit", s, "the soft limit is above the hard limit", ulimitHint)
 		}
 		out = slices.DeleteFunc(out, func(r spec.Rlimit) bool { return r.Name == name })
 		out = append(out, spec.Rlimit{Name: name, Soft: soft, Hard: hard})

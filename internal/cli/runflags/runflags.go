@@ -4,17 +4,17 @@
 // Bind adds the flags to a set, the set is parsed, Request reads what was written into a
 // spec.Container and the few options that concern only the command itself. Nothing here acts:
 // the translation asks the host only what a flag is about (a device's numbers, the text of an
-// --env-file). A flag that Docker has and Corten does not is in the table of refused.go, so
+// --env-file). A flag that Docker has and Corten does not is in the table of package refused, so
 // that it is refused by name. The groups of flags are a file each: streams, life, health, logs,
 // process, mounts, limits, blockio, devices, security, namespaces.
 package runflags
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
@@ -143,17 +143,17 @@ func imageOf(i *spec.Image, name string) error {
 func crossCheck(c *spec.Container) error {
 	ns := c.Namespaces
 	if ns.UTS.Mode == spec.Host && ns.Hostname+ns.Domainname != "" {
-		return conflict("--uts host", "--hostname and --domainname", "they would rename the host")
+		return values.Conflict("--uts host", "--hostname and --domainname", "they would rename the host")
 	}
 	if c.Root.ShmSize != 0 && (ns.IPC.Mode == spec.Host || ns.IPC.Mode == spec.None) {
-		return conflict("--ipc "+string(ns.IPC.Mode), "--shm-size", "the container gets no /dev/shm of its own")
+		return values.Conflict("--ipc "+string(ns.IPC.Mode), "--shm-size", "the container gets no /dev/shm of its own")
 	}
 	for name := range c.Sysctls {
 		if strings.HasPrefix(name, "net.") && ns.Net.Mode == spec.Host {
-			return conflict("--network host", "--sysctl "+name, "it would change the host")
+			return values.Conflict("--network host", "--sysctl "+name, "it would change the host")
 		}
 		if isIPCSysctl(name) && ns.IPC.Mode == spec.Host {
-			return conflict("--ipc host", "--sysctl "+name, "it would change the host")
+			return values.Conflict("--ipc host", "--sysctl "+name, "it would change the host")
 		}
 	}
 	return nil
@@ -184,19 +184,4 @@ func (g group) yesNo(p *bool, name, short string, value bool, usage string) {
 
 func (g group) mark(name string) {
 	g.set.Lookup(name).Annotations = map[string][]string{GroupKey: {g.name}}
-}
-
-// bad is a refusal of a flag's value.
-func bad(flag, value, why, hint string) error {
-	return errs.Newf(errs.Invalid, "--"+flag, strconv.Quote(value), why).WithHint(hint)
-}
-
-// conflict is a refusal of two flags that cannot both be meant.
-func conflict(a, b, why string) error {
-	return errs.Newf(errs.Invalid, "", a+" with "+b, why).WithHint("leave one of them out")
-}
-
-// notBuilt is a refusal of something that Docker or Podman can do.
-func notBuilt(what, hint string) error {
-	return errs.Newf(errs.Unsupported, "", what, "not built yet").WithHint(hint)
 }

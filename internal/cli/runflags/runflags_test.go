@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/refused"
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
@@ -205,22 +207,22 @@ func describe(t *testing.T, args []string) []byte {
 func TestRefusals(t *testing.T) {
 	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
 	Bind(fs, Run)
-	for _, r := range refusals() {
-		if fs.Lookup(r.name) != nil || r.short != "" && fs.ShorthandLookup(r.short) != nil {
-			t.Errorf("--%s is built and refused", r.name)
+	for _, r := range refused.Flags() {
+		if fs.Lookup(r.Name) != nil || r.Short != "" && fs.ShorthandLookup(r.Short) != nil {
+			t.Errorf("--%s is built and refused", r.Name)
 		}
-		err := Refusal(r.name)
-		if err == nil || errs.HintOf(err) == "" || !strings.Contains(err.Error(), r.name) {
-			t.Errorf("--%s: %v", r.name, err)
+		err := refused.Flag(r.Name)
+		if err == nil || errs.HintOf(err) == "" || !strings.Contains(err.Error(), r.Name) {
+			t.Errorf("--%s: %v", r.Name, err)
 		}
-		if r.short != "" && Refusal(r.short).Error() != err.Error() {
-			t.Errorf("-%s is not --%s", r.short, r.name)
+		if r.Short != "" && refused.Flag(r.Short).Error() != err.Error() {
+			t.Errorf("-%s is not --%s", r.Short, r.Name)
 		}
 	}
-	if err := Refusal("volume"); err != nil {
+	if err := refused.Flag("volume"); err != nil {
 		t.Error(err)
 	}
-	if err := Refusal(""); err != nil {
+	if err := refused.Flag(""); err != nil {
 		t.Error(err)
 	}
 }
@@ -245,11 +247,11 @@ ulimit use-api-socket user userns uts volume volume-driver volumes-from workdir`
 	for _, name := range strings.Fields(docker) {
 		f := fs.Lookup(name)
 		switch {
-		case f == nil && Refusal(name) == nil:
+		case f == nil && refused.Flag(name) == nil:
 			t.Errorf("--%s is neither built nor refused", name)
 		case f != nil && f.Shorthand != letters[name]:
 			t.Errorf("--%s has the letter %q, Docker's is %q", name, f.Shorthand, letters[name])
-		case f == nil && letters[name] != "" && Refusal(letters[name]) == nil:
+		case f == nil && letters[name] != "" && refused.Flag(letters[name]) == nil:
 			t.Errorf("-%s is not refused", letters[name])
 		}
 	}
@@ -603,7 +605,7 @@ func TestValues(t *testing.T) {
 	Bind(fs, Run)
 	found := 0
 	fs.VisitAll(func(f *pflag.Flag) {
-		for _, v := range Values(f.Name) {
+		for _, v := range values.Words(f.Name) {
 			found++
 			if strings.HasSuffix(v, "=") || strings.HasSuffix(v, ":") {
 				continue

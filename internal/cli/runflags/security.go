@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
@@ -57,7 +58,7 @@ func (f *security) option(s *spec.Security, l *selinux, text string) error {
 		key, value, given = strings.Cut(text, ":")
 	}
 	if key == "no-new-privileges" {
-		on, ok := cutBool(value, given)
+		on, ok := values.Bool(value, given)
 		if !ok {
 			return refuseOption(errs.Invalid, text, "neither true nor false", "no-new-privileges is on by default; turn it off with no-new-privileges=false")
 		}
@@ -101,11 +102,11 @@ func capabilities(add, drop []string, privileged bool) ([]string, error) {
 		return nil, err
 	}
 	if addAll && dropAll {
-		return nil, conflict("--cap-add ALL", "--cap-drop ALL", "they say the opposite")
+		return nil, values.Conflict("--cap-add ALL", "--cap-drop ALL", "they say the opposite")
 	}
 	for _, c := range added {
 		if slices.Contains(dropped, c) {
-			return nil, conflict("--cap-add "+c, "--cap-drop "+c, "they say the opposite")
+			return nil, values.Conflict("--cap-add "+c, "--cap-drop "+c, "they say the opposite")
 		}
 	}
 	base := plan.DefaultCaps()
@@ -137,7 +138,7 @@ func capNames(flag string, texts []string) (names []string, all bool, err error)
 				name = "CAP_" + name
 			}
 			if _, ok := plan.CapNumber(name); !ok {
-				return nil, false, bad(flag, s, "no such capability", "capabilities(7) lists them; CAP_NET_ADMIN, net_admin and ALL are ways to write one")
+				return nil, false, values.Bad(flag, s, "no such capability", "capabilities(7) lists them; CAP_NET_ADMIN, net_admin and ALL are ways to write one")
 			}
 			names = append(names, name)
 		}
@@ -227,7 +228,7 @@ func (l *selinux) fill(s *spec.Security) error {
 		return nil
 	}
 	if l.disable {
-		return conflict("label=disable", "another label", "it turns labels off")
+		return values.Conflict("label=disable", "another label", "it turns labels off")
 	}
 	or := func(v, otherwise string) string {
 		if v == "" {

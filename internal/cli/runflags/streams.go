@@ -3,6 +3,7 @@ package runflags
 import (
 	"strings"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -42,11 +43,11 @@ func (f *streams) fill(o *Options, c *spec.Container) error {
 		case "stderr":
 			o.Attach.Stderr = true
 		default:
-			return bad("attach", s, "no such stream", "write STDIN, STDOUT or STDERR")
+			return values.Bad("attach", s, "no such stream", "write STDIN, STDOUT or STDERR")
 		}
 	}
 	if f.detach && len(f.attach) > 0 {
-		return conflict("--detach", "--attach", "they say the opposite")
+		return values.Conflict("--detach", "--attach", "they say the opposite")
 	}
 	if o.Attach.Stdin && !c.Process.Stdin {
 		return errs.Newf(errs.Invalid, "", "--attach stdin without --interactive", "the container has no standard input").WithHint("add -i")
@@ -72,7 +73,7 @@ func ParseKeys(s string) (string, error) {
 		case len(k) == 1 && k[0] > ' ' && k[0] < 0x7f:
 			keys.WriteByte(k[0])
 		default:
-			return "", bad("detach-keys", s, "not keys", `write letters and ctrl- with a letter or one of @ [ \ ] ^ _, with commas between: ctrl-p,ctrl-q`)
+			return "", values.Bad("detach-keys", s, "not keys", `write letters and ctrl- with a letter or one of @ [ \ ] ^ _, with commas between: ctrl-p,ctrl-q`)
 		}
 	}
 	return keys.String(), nil

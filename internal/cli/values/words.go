@@ -1,4 +1,4 @@
-package runflags
+package values
 
 import (
 	"strings"
@@ -6,12 +6,12 @@ import (
 	"github.com/cortenhq/corten/internal/plan"
 )
 
-// Values is what may follow a flag if that is one of a few words, for a shell to complete;
+// Words is what may follow a flag if that is one of a few words, for a shell to complete;
 // one that ends in "=" or ":" goes on.
-func Values(flag string) []string {
+func Words(flag string) []string {
 	switch flag {
 	case "plan":
-		return []string{string(PlanWords), string(PlanJSON)}
+		return []string{"words", "json"}
 	case "pull":
 		return []string{"always", "missing", "never"}
 	case "attach":

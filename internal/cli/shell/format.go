@@ -1,4 +1,4 @@
-package cli
+package shell
 
 import (
 	"bytes"
@@ -14,34 +14,45 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-// format prints values as a user's --format says: "json", one value a line, or a Go template
+// Format prints values as a user's --format says: "json", one value a line, or a Go template
 // that is executed for each value. A template sees a value as its JSON has it: {{.Os}} is
 // the member "Os".
 //
 // Templates are the business of corten-format. Package text/template calls methods by name,
 // so a binary that links it keeps every method of every type: 2 MB that each start of corten
 // would pay for.
-func (a *app) format(format string, values ...any) error {
-	return formatTo(a.env.Stdout, format, values...)
+func (s *Shell) Format(format string, values ...any) error {
+	return formatTo(s.Stdout, format, values...)
 }
 
-// formatTable is format for lists, which can also be "table TEMPLATE": then the columns,
+// FormatTable is Format for lists, which can also be "table TEMPLATE": then the columns,
 // which tabs separate, are aligned below the names that heads has for the values' members.
-func (a *app) formatTable(format string, heads any, values ...any) error {
+func (s *Shell) FormatTable(format string, heads any, values ...any) error {
 	format = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format) // as Docker reads them
 	columns, table := strings.CutPrefix(format, "table ")
 	if !table {
-		return a.format(format, values...)
+		return s.Format(format, values...)
 	}
-	w := newTable(a.env.Stdout)
+	w := NewTable(s.Stdout)
 	if err := formatTo(w, columns, append([]any{heads}, values...)...); err != nil {
 		return err
 	}
 	return w.Flush()
 }
 
-// newTable aligns columns that tabs separate, as Docker does.
-func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) }
+// NewTable aligns columns that tabs separate, as Docker does.
+func NewTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) }
+
+// PrintJSON prints a list for people.
+func (s *Shell) PrintJSON(list []any) error {
+	if list == nil {
+		list = []any{}
+	}
+	enc := json.NewEncoder(s.Stdout)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "    ")
+	return enc.Encode(list)
+}
 
 func formatTo(w io.Writer, format string, values ...any) error {
 	var b bytes.Buffer
@@ -56,7 +67,7 @@ func formatTo(w io.Writer, format string, values ...any) error {
 		_, err := w.Write(b.Bytes())
 		return err
 	}
-	tool, err := findTool("corten-format")
+	tool, err := FindTool("corten-format")
 	if err != nil {
 		return err
 	}
@@ -68,13 +79,13 @@ func formatTo(w io.Writer, format string, values ...any) error {
 		if said.Len() > 0 {
 			err = errors.New(string(bytes.TrimSpace(said.Bytes())))
 		}
-		return usage(errs.New(errs.Invalid, "", "--format", err).WithHint("write json, or a Go template such as {{.Name}}; --format json shows the names"))
+		return Misused(errs.New(errs.Invalid, "", "--format", err).WithHint("write json, or a Go template such as {{.Name}}; --format json shows the names"))
 	}
 	return nil
 }
 
-// findTool finds another program of Corten: beside this one, or where make install puts it.
-func findTool(name string) (string, error) {
+// FindTool finds another program of Corten: beside this one, or where make install puts it.
+func FindTool(name string) (string, error) {
 	self, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return "", errs.Wrap("find", name, err)

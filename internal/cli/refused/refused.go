@@ -1,10 +1,12 @@
-package runflags
+// Package refused knows the flags of Docker's and Podman's run that Corten does not have, so
+// that each is refused by name, with something else to do.
+package refused
 
 import "github.com/cortenhq/corten/internal/errs"
 
-// refusal is a flag of Docker's run that Corten has not built, or never will.
-type refusal struct {
-	name, short string
+// Refusal is a flag of Docker's run that Corten has not built, or never will.
+type Refusal struct {
+	Name, Short string
 	why         string // empty: not built yet
 	hint        string
 }
@@ -14,8 +16,9 @@ const (
 	windows   = "only for Windows"
 )
 
-func refusals() []refusal {
-	return []refusal{
+// Flags is all of them.
+func Flags() []Refusal {
+	return []Refusal{
 		{"add-host", "", "", "mount a hosts file: -v ./hosts:/etc/hosts:ro"},
 		{"annotation", "", "", "use --label"},
 		{"cgroup-parent", "", "", "all containers are in the control group corten"},
@@ -57,20 +60,20 @@ func refusals() []refusal {
 	}
 }
 
-// Refusal is the error for a flag of Docker's that Corten does not have, by its name or
+// Flag is the error for a flag of Docker's that Corten does not have, by its name or
 // its letter; nil if it is no such flag.
-func Refusal(name string) error {
-	for _, r := range refusals() {
-		if r.name != name && r.short != name || name == "" {
+func Flag(name string) error {
+	for _, r := range Flags() {
+		if r.Name != name && r.Short != name || name == "" {
 			continue
 		}
 		why := r.why
 		if why == "" {
 			why = "not built yet"
 		}
-		flag := "--" + r.name
-		if r.short != "" {
-			flag = "-" + r.short + ", " + flag
+		flag := "--" + r.Name
+		if r.Short != "" {
+			flag = "-" + r.Short + ", " + flag
 		}
 		return errs.Newf(errs.Unsupported, "", flag, why).WithHint(r.hint)
 	}
