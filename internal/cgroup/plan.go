@@ -18,6 +18,7 @@ type Request struct {
 	Parent    string // absolute: below the mount; relative: below the hierarchy's base; empty: DefaultParent
 	ID        string // the group's own name
 	Account   bool   // count memory even where it is not limited, for stats and to name an OOM kill
+	Ready     bool   // be able to limit memory, CPU time and processes later (Update)
 }
 
 // Plan is what will be done, in this order: make the groups, hand controllers down to the v2
@@ -52,8 +53,12 @@ func New(host Host, r Request) (Plan, error) {
 	}
 	b := &builder{host: host, parent: parent, id: r.ID}
 	b.track()
-	if r.Account {
+	if r.Account || r.Ready {
 		b.account()
+	}
+	if r.Ready {
+		_, _ = b.use("", "cpu", "cpu")
+		_, _ = b.use("", "pids", "pids")
 	}
 	if err := b.resources(r.Resources); err != nil {
 		return Plan{}, err

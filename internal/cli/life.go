@@ -259,3 +259,34 @@ nothing to containers that run.`,
 		},
 	}
 }
+
+func newUpdate(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "update [flags] CONTAINER...",
+		Long: `Change limits and restart policy of containers, which may be running.
+
+A limit holds at once, and for later starts. The kernel refuses a memory limit below what cannot be
+taken away from the container's processes.`,
+		Example:           "  corten update --memory 1g --cpus 2 web\n  corten update --restart always web db",
+		Args:              wantArgs(1, -1),
+		ValidArgsFunction: a.completeContainers(-1),
+	}
+	flags := runflags.BindUpdate(cmd.Flags())
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		if flags.Empty() {
+			return usage(errs.Newf(errs.Invalid, "update", "", "nothing is to be changed").WithHint("corten update --help lists what can be"))
+		}
+		change, err := flags.Change()
+		if err != nil {
+			return usage(err)
+		}
+		return a.each(args, func(eng *engine.Engine, ref string) error {
+			warnings, err := eng.UpdateContainer(ref, change)
+			for _, w := range warnings {
+				a.say("warning: " + w)
+			}
+			return err
+		})
+	}
+	return cmd
+}

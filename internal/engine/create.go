@@ -32,11 +32,10 @@ func (e *Engine) RunDetached(ctx context.Context, req RunRequest) (spec.Containe
 
 // create makes a container on disk; the lock is ours.
 func (e *Engine) create(ctx context.Context, req RunRequest) (*draft, error) {
-	d, err := e.outline(ctx, req, false)
+	d, err := e.outline(ctx, req, false, true)
 	if err != nil {
 		return nil, err
 	}
-	d.kept = true
 	if err := d.check(ctx); err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ type draft struct {
 // draft completes the request and, unless dry, makes the container's directory and claims
 // what it needs. A dry draft leaves no trace.
 func (e *Engine) draft(ctx context.Context, req RunRequest, dry bool) (*draft, error) {
-	d, err := e.outline(ctx, req, dry)
+	d, err := e.outline(ctx, req, dry, false)
 	if err != nil {
 		return nil, err
 	}
@@ -55,8 +55,8 @@ func (e *Engine) draft(ctx context.Context, req RunRequest, dry bool) (*draft, e
 }
 
 // outline completes the request from its image.
-func (e *Engine) outline(ctx context.Context, req RunRequest, dry bool) (*draft, error) {
-	d := &draft{e: e, c: req.Spec}
+func (e *Engine) outline(ctx context.Context, req RunRequest, dry, kept bool) (*draft, error) {
+	d := &draft{e: e, c: req.Spec, kept: kept}
 	var err error
 	if d.base, err = e.base(ctx, req, dry); err != nil {
 		return nil, err
@@ -68,7 +68,8 @@ func (e *Engine) outline(ctx context.Context, req RunRequest, dry bool) (*draft,
 // planGroups decides on the cgroups.
 func (d *draft) planGroups() (err error) {
 	d.host = cgroup.Detect()
-	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.c.Resources, ID: string(d.c.ID), Account: d.host.V1 == nil})
+	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.c.Resources, ID: string(d.c.ID),
+		Account: d.host.V1 == nil, Ready: d.kept})
 	return err
 }
 

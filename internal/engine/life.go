@@ -46,7 +46,7 @@ func (e *Engine) startFound(ctx context.Context, s container.Snapshot) error {
 	if s.State.Alive() {
 		return nil
 	}
-	d := &draft{e: e, c: s.Spec}
+	d := &draft{e: e, c: s.Spec, kept: true}
 	if err := d.planGroups(); err != nil {
 		return err
 	}

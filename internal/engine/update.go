@@ -1,0 +1,39 @@
+package engine
+
+import (
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// UpdateContainer changes limits and restart policy of a container, which may be running: the
+// kernel is asked first, and what it refuses is not written down.
+func (e *Engine) UpdateContainer(ref string, change func(*spec.Container) error) ([]string, error) {
+	s, err := e.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	var warnings []string
+	err = container.Edit(e.dirs(), s.Spec.ID, func(c *spec.Container) error {
+		if err := change(c); err != nil {
+			return err
+		}
+		if s.State.Status != container.Running {
+			return nil
+		}
+		limits := c.Resources
+		limits.Devices = nil // they stay as they are
+		p, err := cgroup.Update(cgroup.Detect(), s.State.Groups, limits)
+		if err != nil {
+			return err
+		}
+		warnings = p.Warnings
+		return p.Apply()
+	})
+	if err != nil {
+		return nil, errs.Wrap("update container", s.Spec.Name, err)
+	}
+	e.tell(s.Spec, "update", nil)
+	return warnings, nil
+}
