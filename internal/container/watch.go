@@ -6,15 +6,12 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/disk/watch"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
 // Await looks at a container each time something about it changes, until enough says so. A
 // container that is gone has no state; enough is then asked with nil, and Await returns.
-// inotify only wakes us: what counts is what is there.
 func Await(ctx context.Context, dirs Dirs, id spec.ContainerID, enough func(*State) bool) error {
 	look := func() bool {
 		st, err := ReadState(dirs, id)
@@ -30,41 +27,39 @@ func Await(ctx context.Context, dirs Dirs, id spec.ContainerID, enough func(*Sta
 	if look() {
 		return nil
 	}
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return errs.Wrap("watch container", id.Short(), err)
+	w, err := watch.New()
+	if err != nil { // other programs have all watchers: look now and then
+		return poll(ctx, look)
 	}
-	f := os.NewFile(uintptr(fd), "inotify") // of the poller: a deadline ends a read
-	defer f.Close()
-	_, err = unix.InotifyAddWatch(fd, Dir(dirs, id), unix.IN_MOVED_TO|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_ONLYDIR)
-	if err != nil && !Gone(err) {
-		return errs.Wrap("watch container", id.Short(), err)
+	defer w.Close()
+	if err := w.Add(Dir(dirs, id)); err != nil {
+		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	var buf [4096]byte
 	for !look() {
-		if _, err := f.Read(buf[:]); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return errs.Wrap("watch container", id.Short(), err)
+		if err := w.Wait(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// AwaitUnlocked waits until nobody looks after a container any more.
+// AwaitUnlocked waits until nobody looks after a container any more. That is a matter of
+// milliseconds once its state says that it has ended.
 func AwaitUnlocked(ctx context.Context, dirs Dirs, id spec.ContainerID) error {
 	path := filepath.Join(dirs.Run, "active", string(id))
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		if _, err := os.Stat(path); Gone(err) {
-			return nil
-		}
+	return poll(ctx, func() bool {
+		_, err := os.Stat(path)
+		return Gone(err)
+	})
+}
+
+func poll(ctx context.Context, look func() bool) error {
+	for pause := time.Millisecond; !look(); pause = min(2*pause, 50*time.Millisecond) {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(pause):
 		}
 	}
+	return nil
 }
