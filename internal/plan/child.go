@@ -38,7 +38,7 @@ type (
 	TimeOffset struct {
 		Clock string `json:"clock"` // "monotonic" or "boottime"
 		Nanos int64  `json:"nanos"`
-		FD    Handle `json:"fd"` // timens_offsets of the process
+		FD    Handle `json:"fd,omitempty"` // timens_offsets of the process; empty: it opens its own
 	}
 
 	// Join enters an existing namespace (setns(2)).
@@ -154,7 +154,8 @@ type (
 
 	// Chdir enters the working directory and makes it if it is missing.
 	Chdir struct {
-		Dir string `json:"dir"`
+		Dir    string `json:"dir"`
+		Exists bool   `json:"exists,omitempty"` // it is not made
 	}
 
 	// DropBounding removes every capability but these from the bounding set,

@@ -228,7 +228,10 @@ func (s MakeGroups) String() string {
 }
 
 func (s Clone) String() string {
-	words := "create the process in new namespaces: " + strings.Join(s.Namespaces, ", ")
+	words := "create the process"
+	if len(s.Namespaces) > 0 {
+		words += " in new namespaces: " + strings.Join(s.Namespaces, ", ")
+	}
 	if s.Group != "" {
 		words += ", in the control group " + s.Group
 	}

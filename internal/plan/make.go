@@ -255,14 +255,19 @@ func (m *maker) limits() error {
 			return errs.Newf(errs.Invalid, "plan limit", r.Name, "no such resource limit").
 				WithHint("setrlimit(2) lists them; write nofile, not RLIMIT_NOFILE")
 		}
-		now := r
-		if r.Name == "nofile" && r.Soft < roomForFDs {
-			now.Soft, now.Hard = roomForFDs, max(r.Hard, roomForFDs)
-			m.lower = append(m.lower, LowerLimit{r, n})
-		}
-		m.onHost(Limit{now, n})
+		m.onHost(Limit{m.early(r, n), n})
 	}
 	return nil
+}
+
+// early is what a limit is at first; the rest is left for lower.
+func (m *maker) early(r spec.Rlimit, n int) spec.Rlimit {
+	if r.Name != "nofile" || r.Soft >= roomForFDs {
+		return r
+	}
+	m.lower = append(m.lower, LowerLimit{r, n})
+	r.Soft, r.Hard = roomForFDs, max(r.Hard, roomForFDs)
+	return r
 }
 
 // hostGroup is the group of the container's user as the host numbers it.
@@ -300,14 +305,7 @@ func (m *maker) begin() {
 	if m.private() {
 		m.inChild(BecomeRoot{})
 	}
-	if offsets := m.c.Namespaces.TimeOffset; len(offsets) > 0 {
-		m.inChild(Unshare{"time"})
-		for _, clock := range []string{"monotonic", "boottime"} {
-			if v, ok := offsets[clock]; ok {
-				m.inChild(TimeOffset{clock, v, timeOffsets})
-			}
-		}
-	}
+	m.shiftClocks(timeOffsets)
 	if fresh(m.c.Namespaces.Net) {
 		m.inChild(LoopbackUp{})
 	}
@@ -315,6 +313,21 @@ func (m *maker) begin() {
 		m.inChild(Hostname{m.c.Namespaces.Hostname})
 		if m.c.Namespaces.Domainname != "" {
 			m.inChild(Domainname{m.c.Namespaces.Domainname})
+		}
+	}
+}
+
+// shiftClocks makes a time namespace if the container has one, through the open
+// timens_offsets of the process or, without that, by its name.
+func (m *maker) shiftClocks(fd Handle) {
+	offsets := m.c.Namespaces.TimeOffset
+	if len(offsets) == 0 {
+		return
+	}
+	m.inChild(Unshare{"time"})
+	for _, clock := range []string{"monotonic", "boottime"} {
+		if v, ok := offsets[clock]; ok {
+			m.inChild(TimeOffset{clock, v, fd})
 		}
 	}
 }
@@ -345,7 +358,7 @@ func (m *maker) identity(id Identity) error {
 	} else {
 		m.inChild(Umask{0o022})
 	}
-	m.inChild(Chdir{proc.Cwd})
+	m.inChild(Chdir{Dir: proc.Cwd})
 	m.inChild(DropBounding{sortCaps(sec.Capabilities)})
 	// Without no-new-privileges a filter may be installed only with CAP_SYS_ADMIN.
 	if sec.AllowNewPrivs {

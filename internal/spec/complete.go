@@ -24,7 +24,7 @@ func (c *Container) Complete(img oci.Config) {
 		p.Args = slices.Concat(img.Entrypoint, img.Cmd)
 	}
 	p.Entrypoint = nil
-	p.Env = mergeEnv(img.Env, p.Env)
+	p.Env = MergeEnv(img.Env, p.Env)
 	p.Cwd = first(p.Cwd, img.WorkingDir, "/")
 	if !strings.HasPrefix(p.Cwd, "/") {
 		p.Cwd = "/" + p.Cwd
@@ -92,9 +92,9 @@ func (c *Container) addVolumes(volumes map[string]struct{}) {
 	}
 }
 
-// mergeEnv puts over's variables over base's, each name once, in the order of their first
+// MergeEnv puts over's variables over base's, each name once, in the order of their first
 // appearance. A name without a value takes the variable away.
-func mergeEnv(base, over []string) []string {
+func MergeEnv(base, over []string) []string {
 	var out []string
 	at := map[string]int{}
 	for _, e := range slices.Concat(base, over) {
