@@ -40,6 +40,9 @@ func format(w io.Writer, text string, values io.Reader) error {
 		} else if err != nil {
 			return err
 		}
+		if members, ok := v.(map[string]any); ok {
+			v = listed(members)
+		}
 		if err := t.Execute(w, v); err != nil {
 			return err
 		}
@@ -47,6 +50,31 @@ func format(w io.Writer, text string, values io.Reader) error {
 			return err
 		}
 	}
+}
+
+// listed is a value of a list. Docker's have a method besides their members.
+type listed map[string]any
+
+// Label is the value of one label, of those that the member Labels has as "a=1,b=2". What
+// follows a comma and has no = belongs to the value before it.
+func (l listed) Label(name string) string {
+	text, _ := l["Labels"].(string)
+	value, found := "", false
+	for part := range strings.SplitSeq(text, ",") {
+		key, v, pair := strings.Cut(part, "=")
+		switch {
+		case pair && found:
+			return value
+		case pair:
+			value, found = v, key == name
+		default:
+			value += "," + part
+		}
+	}
+	if !found {
+		return ""
+	}
+	return value
 }
 
 // functions are Docker's, in name and meaning.

@@ -55,3 +55,16 @@ func TestWrongTemplates(t *testing.T) {
 		t.Error("half a value is no error")
 	}
 }
+
+func TestLabel(t *testing.T) {
+	const value = `{"Labels":"a=1,b=x,y,c="}`
+	for text, want := range map[string]string{
+		`{{.Label "a"}} {{.Label "b"}} {{.Label "c"}} {{.Label "d"}}.`: "1 x,y  .\n",
+		`{{.Labels}} {{json .}}`: "a=1,b=x,y,c= " + value + "\n",
+	} {
+		var b strings.Builder
+		if err := format(&b, text, strings.NewReader(value)); err != nil || b.String() != want {
+			t.Errorf("%s: %q %v, want %q", text, b.String(), err, want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/look"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -45,6 +46,8 @@ func verbs() []verb {
 		{"rename", "Give a container another name", containers, newRename},
 		{"update", "Change limits of containers", containers, newUpdate},
 		{"rm", "Remove containers", containers, newRm},
+		{"ps", "List containers", containers, of(look.PS)},
+		{"container", "Manage containers", containers, newContainer},
 
 		{"pull", "Bring an image from its registry", images, newPull},
 		{"images", "List images", images, newImages},

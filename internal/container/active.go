@@ -127,16 +127,23 @@ type Undo struct {
 
 // ReadSpec reads spec.json.
 func ReadSpec(dirs Dirs, id spec.ContainerID) (*spec.Container, error) {
-	c := new(spec.Container)
 	b, err := os.ReadFile(filepath.Join(Dir(dirs, id), "spec.json"))
-	if err == nil {
-		err = json.Unmarshal(b, c)
+	if err != nil {
+		return nil, errs.Wrap("read container", id.Short(), err)
 	}
-	if err == nil && c.Version > spec.Version {
+	return parseSpec(id, b)
+}
+
+func parseSpec(id spec.ContainerID, b []byte) (*spec.Container, error) {
+	c := new(spec.Container)
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, errs.Wrap("read container", id.Short(), err)
+	}
+	if c.Version > spec.Version {
 		return nil, errs.Newf(errs.Unsupported, "read container", id.Short(), "it was made by a newer Corten").
 			WithHint("use that version, or a newer one")
 	}
-	return c, errs.Wrap("read container", id.Short(), err)
+	return c, nil
 }
 
 // ReadState reads state.json.

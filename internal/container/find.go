@@ -92,16 +92,23 @@ func Load(dirs Dirs, id spec.ContainerID) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
+	st, err := stateOf(dirs, id)
+	return Snapshot{c, st}, err
+}
+
+func stateOf(dirs Dirs, id spec.ContainerID) (State, error) {
 	st, err := ReadState(dirs, id)
 	if errors.Is(err, fs.ErrNotExist) {
-		st, err = State{Status: Created}, nil
+		return State{Status: Created}, nil
 	}
-	return Snapshot{c, st}, err
+	return st, err
 }
 
 // List reads every container, the youngest first. One that goes while we read, or is only
 // being made, is left out; what cannot be read is told in the error, beside the others.
-func List(dirs Dirs) ([]Snapshot, error) {
+func List(dirs Dirs) ([]Snapshot, error) { return list(dirs, Load) }
+
+func list(dirs Dirs, load func(Dirs, spec.ContainerID) (Snapshot, error)) ([]Snapshot, error) {
 	ids, err := IDs(dirs)
 	if err != nil {
 		return nil, err
@@ -112,7 +119,7 @@ func List(dirs Dirs) ([]Snapshot, error) {
 	for w := range workers {
 		wait.Go(func() {
 			for i := w; i < len(ids); i += workers {
-				found[i], failed[i] = Load(dirs, ids[i])
+				found[i], failed[i] = load(dirs, ids[i])
 				if unready(failed[i]) {
 					failed[i] = nil
 				}

@@ -139,7 +139,7 @@ func (p *Progress) layer(id string) *line {
 
 // state changes a layer's state, which without a terminal is a line of its own.
 func (p *Progress) state(l *line, text string) {
-	l.state = printable(text)
+	l.state = Printable(text)
 	if !p.tty {
 		fmt.Fprintln(p.out, l.id+": "+l.state)
 	}
@@ -148,7 +148,7 @@ func (p *Progress) state(l *line, text string) {
 // note writes a line that stays, below the lines that were drawn so far.
 func (p *Progress) note(text string) {
 	p.settle()
-	fmt.Fprintln(p.out, printable(text))
+	fmt.Fprintln(p.out, Printable(text))
 }
 
 func (p *Progress) draw() {

@@ -47,9 +47,9 @@ func Age(d time.Duration) string {
 	return count(int(d/(365*day)), "1 year", "years")
 }
 
-// printable keeps control characters, which may be in a name or in what a registry said,
+// Printable keeps control characters, which may be in a name or in what a registry said,
 // from the terminal.
-func printable(s string) string {
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
 			return '?'

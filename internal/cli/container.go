@@ -1,0 +1,22 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/cortenhq/corten/internal/cli/look"
+)
+
+// newContainer is Docker's other spelling of the verbs about containers.
+func newContainer(a *app) *cobra.Command {
+	list := look.PS(a.shell)
+	list.Aliases = []string{"list", "ps"}
+	children := []*cobra.Command{respell("ls", "List containers", list)}
+	for _, v := range verbs() {
+		switch {
+		case v.group != containers, v.name == "container", v.name == "ps":
+		default:
+			children = append(children, respell(v.name, v.short, v.make(a)))
+		}
+	}
+	return a.family("container", children...)
+}
