@@ -227,7 +227,7 @@ type Request struct {
 
 // Read calls each with the entries that there are when it begins.
 func Read(ctx context.Context, dir string, req Request, each func(Entry) error) error {
-	end, err := endOf(dir)
+	end, err := End(dir)
 	if err != nil {
 		return err
 	}
@@ -282,11 +282,11 @@ func before(a, b logs.Position) bool {
 // endless is behind all that will ever be written.
 func endless() logs.Position { return logs.Position{File: math.MaxUint64} }
 
-// endOf is where the log ends for now.
-func endOf(dir string) (logs.Position, error) {
+// End is where the log ends for now: what is written from now on begins there.
+func End(dir string) (logs.Position, error) {
 	all, err := files(dir)
 	if err != nil || len(all) == 0 {
-		return logs.Position{}, err
+		return logs.Position{File: 1}, err
 	}
 	newest := all[len(all)-1].N
 	info, err := os.Stat(filepath.Join(dir, logs.Name(newest)))

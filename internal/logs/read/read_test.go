@@ -375,6 +375,35 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
+// TestEnd has more written after somebody asked for the end.
+func TestEnd(t *testing.T) {
+	b := newBook(t, filepath.Join(t.TempDir(), "log"), logs.Limits{})
+	defer b.w.Close()
+	for _, x := range []struct {
+		name string
+		do   func()
+	}{
+		{"of an empty folder", func() { ok(t, os.Remove(filepath.Join(b.dir, "1.log"))) }},
+		{"of an empty file", func() { b.w.Close(); b.w = newBook(t, b.dir, logs.Limits{}).w }},
+		{"of a file", func() {}},
+		{"of a new file", b.rotate},
+		{"of compressed files", b.compress},
+	} {
+		x.do()
+		end, err := End(b.dir)
+		ok(t, err)
+		from := b.n
+		if b.n == 0 && x.name == "of an empty folder" {
+			b.w.Close()
+			b.w = newBook(t, b.dir, logs.Limits{}).w
+		}
+		b.write(2)
+		if got := text(readAll(t, b.dir, Request{From: end})); got != numbers(from, from+2) {
+			t.Errorf("after the end %s: %s", x.name, got)
+		}
+	}
+}
+
 // FuzzFile reads a file of any bytes: each way through it gives the same records.
 func FuzzFile(f *testing.F) {
 	f.Add([]byte("1970-01-01T00:00:01.000000000Z stdout F a\n1970-01-01T00:00:02.000000000Z stderr P b\n"))
