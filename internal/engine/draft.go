@@ -217,6 +217,7 @@ func (d *draft) plan() (plan.Plan, error) {
 		Accounts:  d.accounts(),
 		Groups:    d.groupSteps(),
 		Host:      facts,
+		Guards:    d.guards,
 	}
 	in.Files, in.Made = d.ownFiles()
 	if in.Filter, err = d.filter(); err != nil {
@@ -235,6 +236,8 @@ func (d *draft) facts() (plan.Facts, error) {
 		if f.Init, err = helper("corten-init"); err != nil {
 			return f, err
 		}
+		var st unix.Stat_t
+		f.Hidden = unix.Stat(f.Init, &st) == nil && st.Uid == 0 && st.Gid == 0 && st.Mode&0o066 == 0
 	}
 	sec := d.c.Security
 	if sec.AppArmor != "" && sec.AppArmor != "unconfined" {

@@ -47,7 +47,7 @@ func (s *stdio) open(terminal, stdin, init bool) error {
 	}
 	if terminal {
 		if init {
-			s.guards = append(s.guards, plan.Terminal)
+			s.guards = append(s.guards, plan.Master)
 		}
 		return nil
 	}

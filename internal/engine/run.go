@@ -189,10 +189,6 @@ func (d *draft) start() (*Running, error) {
 	r.group, r.Terminal = d.groups.Group, r.proc.Terminal
 	if r.report != nil {
 		files[plan.Report].Close()
-		if errno, ok := r.heard(); ok && errno != 0 {
-			_, _ = r.proc.Wait()
-			return nil, launch.ExecError(d.c.Process.Args[0], unix.Errno(errno))
-		}
 	}
 	if d.c.Life.Remove {
 		return r, nil
@@ -205,12 +201,11 @@ func (d *draft) start() (*Running, error) {
 	return r, nil
 }
 
-// heard waits for the next byte of the report that init gives: first how the exec of the
-// command went, at the end its status.
-func (r *Running) heard() (byte, bool) {
+// heard waits for the report of init: the status of the command, when that has ended.
+func (r *Running) heard() bool {
 	var b [1]byte
 	n, _ := unix.Read(int(r.report.Fd()), b[:]) // Fd makes it block: no detour by the poller
-	return b[0], n == 1
+	return n == 1
 }
 
 // Signal sends a signal to the container's main process.
@@ -222,7 +217,7 @@ func (r *Running) Wait() (Exit, error) {
 		defer r.report.Close()
 		// The kernel takes a while to take the namespaces apart. Of our own part we do
 		// meanwhile what does not depend on it.
-		if _, ok := r.heard(); ok && r.box.Spec.Life.Remove {
+		if r.heard() && r.box.Spec.Life.Remove {
 			r.box.Hide()
 		}
 	}

@@ -18,6 +18,8 @@ type compiler struct {
 	await   [2]int               // eventfd to read and pidfd of the launcher to watch
 	tied    bool                 // the plan has DieWithParent
 	watch   int                  // where KeepFDs put the launcher's pidfd for it
+	owned   int                  // descriptors from 3 on that are the command's
+	inits   []slot               // those that are of corten-init
 	root    slot                 // the root mount, once EnterRoot is compiled
 	null    slot                 // /dev/null of the container, once a Mask needs it
 	empty   slot                 // an empty read-only file system, likewise
@@ -29,6 +31,9 @@ type compiler struct {
 // handle is the slot of h; a handle that nobody opened yet gets an empty slot.
 func (c *compiler) handle(h plan.Handle) slot {
 	s, ok := c.handles[h]
+	if !ok && h == plan.Master {
+		return c.ptm
+	}
 	if !ok {
 		s = c.unset(^uintptr(0))
 		c.handles[h] = s

@@ -40,6 +40,8 @@ func (c *compiler) becoming(s plan.Step) error {
 		c.call(unix.SYS_PRLIMIT64, zero, c.num(uintptr(s.Resource)), point(c.table, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}), zero)
 	case plan.DieWithParent:
 		c.dieWithParent()
+	case plan.Init:
+		c.init(s)
 	case plan.Exec:
 		c.exec(s)
 	default:
@@ -81,34 +83,52 @@ func (c *compiler) stdio(s plan.Stdio) {
 }
 
 // keepFDs first lifts the descriptors out of the way of one another, then puts them down
-// in order and closes the rest. Nothing else of the host is open from here on. What comes
-// after the kept ones is for us, and closes at the exec.
+// in order and closes the rest. Nothing else of the host is open from here on. What is not
+// the command's closes at the exec.
 func (c *compiler) keepFDs(s plan.KeepFDs) {
-	var keep []slot
-	add := func(h plan.Handle) {
-		c.kept[h] = c.num(uintptr(3 + len(keep)))
+	var keep []slot // zero: nothing
+	add := func(h plan.Handle) slot {
+		fd := c.num(uintptr(3 + len(keep)))
+		c.kept[h] = fd
 		keep = append(keep, c.handle(h))
+		return fd
 	}
-	for _, h := range s.FDs {
-		add(h)
+	for i, h := range s.Places() {
+		switch {
+		case h == "":
+			keep = append(keep, zero)
+		case i < len(s.FDs):
+			add(h)
+		default:
+			c.inits = append(c.inits, add(h))
+		}
 	}
-	if s.Exec != "" {
-		add(s.Exec)
+	for _, h := range []plan.Handle{s.Wait, s.Exec} {
+		if h != "" {
+			add(h)
+		}
 	}
 	if c.tied {
 		c.watch = 3 + len(keep)
 		keep = append(keep, c.num(uintptr(c.await[1])))
 	}
+	c.owned = len(s.FDs)
 	rest := c.num(uintptr(3 + len(keep)))
 	for i, fd := range keep {
-		keep[i] = c.result(c.call(unix.SYS_FCNTL, fd, c.num(unix.F_DUPFD_CLOEXEC), rest))
+		if fd != zero {
+			keep[i] = c.result(c.call(unix.SYS_FCNTL, fd, c.num(unix.F_DUPFD_CLOEXEC), rest))
+		}
 	}
 	for i, fd := range keep {
-		flags := zero
-		if i >= len(s.FDs) {
-			flags = c.num(unix.O_CLOEXEC)
+		at := c.num(uintptr(3 + i))
+		switch {
+		case fd == zero:
+			c.call(unix.SYS_CLOSE, at).allow(0, unix.EBADF)
+		case i < len(s.FDs):
+			c.call(unix.SYS_DUP3, fd, at, zero)
+		default:
+			c.call(unix.SYS_DUP3, fd, at, c.num(unix.O_CLOEXEC))
 		}
-		c.call(unix.SYS_DUP3, fd, c.num(uintptr(3+i)), flags)
 	}
 	c.call(unix.SYS_CLOSE_RANGE, rest, c.num(uintptr(^uint32(0))), zero)
 }
@@ -200,23 +220,68 @@ func (c *compiler) seccomp(s plan.Seccomp) {
 	c.call(unix.SYS_SECCOMP, c.num(unix.SECCOMP_SET_MODE_FILTER), c.num(uintptr(s.Flags)), point(c.table, prog))
 }
 
-// exec ends the table. Signals are unblocked last: all handlers are the default ones and
-// nothing of ours could run.
-func (c *compiler) exec(s plan.Exec) {
-	argv, envp := c.texts(s.Args), c.texts(s.Env)
-	// What our own caller ignored, as nohup(1) does, is still ignored: CLONE_CLEAR_SIGHAND
-	// leaves that alone.
+// init makes the second process and executes corten-init in the first. Both share our memory
+// until they have executed their programs, and nobody inside may trace them or look into
+// them (letGo); descriptors and signals each has of its own.
+//
+// Rows that the filter of the user's seccomp profile could refuse are the ones that any
+// program which starts another needs.
+func (c *compiler) init(s plan.Init) {
+	c.defaultSignals()
+	c.kin = &kin{alive: 1}
+	alive := point(c.table, &c.kin.alive)
+	// The address to clear is the fourth argument on arm64 and the fifth on amd64, and the
+	// other is not looked at.
+	fork := c.call(unix.SYS_CLONE, c.num(unix.CLONE_VM|unix.CLONE_PARENT_SETTID|unix.CLONE_CHILD_CLEARTID|uintptr(unix.SIGCHLD)),
+		zero, point(c.table, &c.kin.pid), alive, alive)
+	first := len(c.rows)
+	// Its signals stay blocked: corten-init waits for them, and none is lost on the way.
+	for i := range c.owned {
+		c.call(unix.SYS_FCNTL, c.num(uintptr(3+i)), c.num(unix.F_SETFD), c.num(unix.FD_CLOEXEC))
+	}
+	for _, fd := range c.inits {
+		c.call(unix.SYS_FCNTL, fd, c.num(unix.F_SETFD), zero)
+	}
+	c.call(unix.SYS_EXECVEAT, c.kept[s.FD], c.text(""), c.texts(s.Args), c.texts(nil), c.num(unix.AT_EMPTY_PATH))
+	fork.r.fork = uintptr(len(c.rows) - first)
+
+	// From here on the other one. A process group of its own, which has the terminal if the
+	// container has one: job control then works, and a signal to the group does not come back
+	// to PID 1.
+	c.call(unix.SYS_SETPGID).allow(0, unix.EPERM, unix.ENOSYS, unix.EACCES)
+	if c.ptm != zero {
+		c.call(unix.SYS_IOCTL, zero, c.num(unix.TIOCSPGRP), point(c.table, &c.kin.pid)).allow(0, unix.EPERM, unix.ENOSYS, unix.EACCES)
+	}
+	if s.Gated {
+		// The byte that is read is a zero, and the prctl takes no other argument: if PID 1 has
+		// gone without a word, it fails.
+		word := c.unset(1)
+		c.call(unix.SYS_CLOSE, c.kept[plan.InitGate])
+		c.call(unix.SYS_WRITE, c.kept[plan.CommandGate], point(c.table, &c.kin.pid), c.num(4))
+		c.call(unix.SYS_READ, c.kept[plan.CommandGate], c.unset(c.address(word)), c.num(1))
+		c.call(unix.SYS_PRCTL, c.num(unix.PR_GET_NO_NEW_PRIVS), word)
+	}
+}
+
+// defaultSignals: what our own caller ignored, as nohup(1) does, is still ignored, since
+// CLONE_CLEAR_SIGHAND leaves that alone.
+func (c *compiler) defaultSignals() {
 	byDefault := c.bytes(make([]byte, 32)) // struct sigaction of the kernel, SIG_DFL
 	for sig := uintptr(1); sig <= 64; sig++ {
 		if s := unix.Signal(sig); s != unix.SIGKILL && s != unix.SIGSTOP {
 			c.call(unix.SYS_RT_SIGACTION, c.num(sig), byDefault, zero, c.num(8))
 		}
 	}
-	c.call(unix.SYS_RT_SIGPROCMASK, c.num(unix.SIG_SETMASK), c.bytes(make([]byte, 8)), zero, c.num(8))
-	if s.FD != "" {
-		c.call(unix.SYS_EXECVEAT, c.kept[s.FD], c.text(""), argv, envp, c.num(unix.AT_EMPTY_PATH))
-		return
+}
+
+// exec ends the table. Signals are unblocked last: all handlers are the default ones and
+// nothing of ours could run.
+func (c *compiler) exec(s plan.Exec) {
+	argv, envp := c.texts(s.Args), c.texts(s.Env)
+	if c.kin == nil {
+		c.defaultSignals()
 	}
+	c.call(unix.SYS_RT_SIGPROCMASK, c.num(unix.SIG_SETMASK), c.bytes(make([]byte, 8)), zero, c.num(8))
 	for _, p := range s.Paths {
 		c.call(unix.SYS_EXECVE, c.text(p), argv, envp).
 			allow(0, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENAMETOOLONG)

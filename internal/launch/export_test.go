@@ -23,6 +23,7 @@ func StartAttached(p plan.Plan, env Env) (*Process, error) {
 		}
 	}
 	h.proc.apart()
+	h.c.kinApart()
 	proc := &Process{PID: h.proc.pid, pidfd: os.NewFile(uintptr(h.proc.pidfd), "pidfd")}
 	return proc, h.failure(p)
 }

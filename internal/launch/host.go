@@ -32,6 +32,13 @@ func (h *host) run(s plan.Step) error {
 		return h.open(s)
 	case plan.MakeGroups:
 		return h.env.MakeGroups()
+	case plan.MakeGate:
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		h.put(s.Init, pair[0])
+		h.put(s.Command, pair[1])
 	case plan.Clone:
 		return h.clone(s)
 	case plan.MapIDs:
@@ -50,8 +57,10 @@ func (h *host) run(s plan.Step) error {
 		return h.ownStdio(s.GID)
 	case plan.Release:
 		return h.letGo()
+	default:
+		return errs.Newf(errs.Internal, "execute step", s.Kind(), "not a host step")
 	}
-	return errs.Newf(errs.Internal, "execute step", s.Kind(), "not a host step")
+	return nil
 }
 
 // open executes the steps that open a descriptor.
@@ -118,6 +127,14 @@ func (h *host) fd(a plan.Handle) int {
 		return fd
 	}
 	return -1 // the kernel says EBADF; Plan.Check finds it before
+}
+
+// close closes the descriptor of a handle, if there is one.
+func (h *host) close(a plan.Handle) {
+	if fd, ok := h.fds[a]; ok {
+		_ = unix.Close(fd)
+		delete(h.fds, a)
+	}
 }
 
 func (h *host) closeAll() {

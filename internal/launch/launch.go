@@ -59,12 +59,15 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 		}
 	}
 	h.proc.apart()
+	h.close(plan.InitGate) // of which the command waits for the end, if PID 1 died
+	h.c.kinApart()
 	h.closeShared()
 	proc := &Process{PID: h.proc.pid, pidfd: os.NewFile(uintptr(h.proc.pidfd), "pidfd")}
 	if ptm := int(h.c.slots[h.c.ptm]); h.c.ptm != zero && ptm > 0 {
 		proc.Terminal = os.NewFile(uintptr(ptm), "terminal")
 	}
 	if err := h.failure(p); err != nil {
+		_ = proc.Signal(unix.SIGKILL) // what is PID 1 by now would end by itself, when it sees fit
 		_, _ = proc.Wait()
 		_ = proc.Close()
 		if proc.Terminal != nil {
@@ -129,9 +132,16 @@ func (h *host) abandon() {
 	}
 }
 
-// failure tells whether the child ended before its exec, in the words of the step.
+// failure tells whether the child, or the one that it made, ended before its exec, in the
+// words of the step.
 func (h *host) failure(p plan.Plan) error {
-	out := &h.c.out
+	if err := h.failed(p, &h.c.out); err != nil {
+		return err
+	}
+	return h.failed(p, &h.c.kinOut)
+}
+
+func (h *host) failed(p plan.Plan, out *outcome) error {
 	switch {
 	case out.errno != 0:
 		step := p.Child[h.c.steps[out.row]]

@@ -6,12 +6,14 @@
 #define row_out   56
 #define row_allow 64
 #define row_skip  72
-#define row_size  80
+#define row_fork  80
+#define row_size  88
 
 #define outcome_row   0
 #define outcome_errno 8
 #define outcome_last  16
 #define outcome_eacces 24
+#define outcome_size   32
 
 #define SYS_exit_group 231
 #define SYS_clone3     435
@@ -58,8 +60,18 @@ next:
 	JCC  failed
 	MOVQ row_out(R12), CX
 	TESTQ CX, CX
-	JZ   advance
+	JZ   born
 	MOVQ AX, (CX)
+
+born:
+	// A process that such a row makes goes on further down, with an outcome of its own.
+	TESTQ AX, AX
+	JNZ   advance
+	MOVQ  row_fork(R12), DX
+	TESTQ DX, DX
+	JZ    advance
+	ADDQ  $outcome_size, BX
+	JMP   leave
 
 advance:
 	ADDQ $row_size, R12
@@ -88,7 +100,9 @@ lane:
 	MOVQ $1, outcome_eacces(BX)
 
 forgive:
-	MOVQ row_skip(R12), DX // rows to leave out besides this one
+	MOVQ row_skip(R12), DX
+
+leave: // out DX rows besides this one
 	ADDQ DX, R15
 	IMULQ $row_size, DX
 	ADDQ DX, R12

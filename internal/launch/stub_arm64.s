@@ -6,12 +6,14 @@
 #define row_out   56
 #define row_allow 64
 #define row_skip  72
-#define row_size  80
+#define row_fork  80
+#define row_size  88
 
 #define outcome_row   0
 #define outcome_errno 8
 #define outcome_last  16
 #define outcome_eacces 24
+#define outcome_size   32
 
 #define SYS_exit_group 94
 #define SYS_clone3     435
@@ -57,8 +59,16 @@ next:
 	CMN  $4095, R0
 	BCS  failed
 	MOVD row_out(R19), R9
-	CBZ  R9, advance
+	CBZ  R9, born
 	MOVD R0, (R9)
+
+born:
+	// A process that such a row makes goes on further down, with an outcome of its own.
+	CBNZ R0, advance
+	MOVD row_fork(R19), R10
+	CBZ  R10, advance
+	ADD  $outcome_size, R21
+	B    leave
 
 advance:
 	ADD  $row_size, R19
@@ -86,7 +96,9 @@ lane:
 	MOVD R9, outcome_eacces(R21)
 
 forgive:
-	MOVD row_skip(R19), R10 // rows to leave out besides this one
+	MOVD row_skip(R19), R10
+
+leave: // out R10 rows besides this one
 	ADD  R10, R22
 	MOVD $row_size, R11
 	MADD R11, R19, R10, R19

@@ -23,12 +23,17 @@ func TestStubOffsets(t *testing.T) {
 		"row_out":        unsafe.Offsetof(row{}.out),
 		"row_allow":      unsafe.Offsetof(row{}.allow),
 		"row_skip":       unsafe.Offsetof(row{}.skip),
+		"row_fork":       unsafe.Offsetof(row{}.fork),
 		"row_size":       unsafe.Sizeof(row{}),
 		"outcome_row":    unsafe.Offsetof(outcome{}.row),
 		"outcome_errno":  unsafe.Offsetof(outcome{}.errno),
 		"outcome_last":   unsafe.Offsetof(outcome{}.last),
 		"outcome_eacces": unsafe.Offsetof(outcome{}.eacces),
+		"outcome_size":   unsafe.Sizeof(outcome{}),
 		"SYS_clone3":     435, // the same everywhere: it came late
+	}
+	if next := unsafe.Offsetof(table{}.kinOut) - unsafe.Offsetof(table{}.out); next != want["outcome_size"] {
+		t.Errorf("the second outcome is %d bytes after the first", next)
 	}
 	stubs, err := filepath.Glob("stub_*.s")
 	if err != nil || len(stubs) != 2 {
@@ -71,6 +76,7 @@ func (t *table) walk(tb testing.TB) Status {
 		tb.Fatal(err)
 	}
 	b.apart()
+	t.kinApart()
 	p := &Process{PID: b.pid, pidfd: os.NewFile(uintptr(b.pidfd), "pidfd")}
 	defer p.Close()
 	st, err := p.Wait()
@@ -333,5 +339,78 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	for range threads {
 		<-done
+	}
+}
+
+// TestFork has a process make another, which goes on further down the table: each has an
+// outcome of its own, and both are waited for.
+func TestFork(t *testing.T) {
+	for name, test := range map[string]struct {
+		fails []int // processes whose row fails, first and second
+		want  [2]unix.Errno
+	}{
+		"both end well":    {nil, [2]unix.Errno{}},
+		"the first fails":  {[]int{0}, [2]unix.Errno{unix.EBADF, 0}},
+		"the second fails": {[]int{1}, [2]unix.Errno{0, unix.EBADF}},
+		"both fail":        {[]int{0, 1}, [2]unix.Errno{unix.EBADF, unix.EBADF}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newTable(20)
+			x.kin = &kin{alive: 1}
+			alive := point(x, &x.kin.alive)
+			words := &[2]uint64{}
+			mark := func(who int) {
+				if slices.Contains(test.fails, who) {
+					x.call(unix.SYS_CLOSE, x.num(^uintptr(0)))
+				}
+				// The signal mask: a number that tells that it came here.
+				x.call(unix.SYS_RT_SIGPROCMASK, zero, zero, point(x, &words[who]), x.num(8))
+				x.quit(x.num(uintptr(who + 1)))
+			}
+			fork := x.call(unix.SYS_CLONE, x.num(unix.CLONE_VM|unix.CLONE_PARENT_SETTID|unix.CLONE_CHILD_CLEARTID|uintptr(unix.SIGCHLD)),
+				zero, point(x, &x.kin.pid), alive, alive)
+			first := len(x.rows)
+			// The first waits for the second, whose status is in the second byte.
+			status := x.unset(0)
+			x.call(unix.SYS_WAIT4, x.num(^uintptr(0)), x.unset(x.address(status)))
+			mark(0)
+			fork.r.fork = uintptr(len(x.rows) - first)
+			second := len(x.rows)
+			mark(1)
+			st := x.walk(t)
+			want := [2]int{1, 2}
+			for i := range want {
+				if test.want[i] != 0 {
+					want[i] = 127
+				}
+			}
+			if st.Code != want[0] || x.slots[status]>>8 != uintptr(want[1]) {
+				t.Errorf("status %+v and %#x, want %v", st, x.slots[status], want)
+			}
+			for i, out := range []*outcome{&x.out, &x.kinOut} {
+				if errno := unix.Errno(out.errno); errno != test.want[i] || (words[i] == 0) != (errno != 0) {
+					t.Errorf("process %d: row %d, %v, mask %#x", i, out.row, errno, words[i])
+				}
+			}
+			if x.out.row < uintptr(first) || x.out.row >= uintptr(second) || x.kinOut.row < uintptr(second) {
+				t.Errorf("they came to rows %d and %d", x.out.row, x.kinOut.row)
+			}
+			if x.kin.pid == 0 || x.kin.alive != 0 {
+				t.Errorf("the second: %+v", *x.kin)
+			}
+		})
+	}
+}
+
+// TestForkFails: the one that could not be made is not waited for.
+func TestForkFails(t *testing.T) {
+	x := newTable(20)
+	x.kin = &kin{alive: 1}
+	// A thread without the handlers of its maker (EINVAL, clone(2)).
+	x.call(unix.SYS_CLONE, x.num(unix.CLONE_THREAD)).r.fork = 1
+	x.quit(x.num(1))
+	x.quit(x.num(2))
+	if st := x.walk(t); st.Code != 127 || unix.Errno(x.out.errno) != unix.EINVAL || x.kin.alive != 1 {
+		t.Errorf("status %+v, %+v", st, x.out)
 	}
 }

@@ -77,13 +77,24 @@ func (t *table) start(flags uint64, cgroup int) (born, error) {
 }
 
 // apart waits until the process has executed its program or died.
-func (b born) apart() {
+func (b born) apart() { gone(b.alive) }
+
+// kinApart waits for the process that the first one made, if it came to that: apart from the
+// first one it makes none any more.
+func (t *table) kinApart() {
+	if t.kin != nil && atomic.LoadInt32(&t.kin.pid) != 0 {
+		gone(&t.kin.alive)
+	}
+}
+
+// gone waits until the kernel has zeroed a word.
+func gone(alive *int32) {
 	for {
-		v := atomic.LoadInt32(b.alive)
+		v := atomic.LoadInt32(alive)
 		if v == 0 {
 			return
 		}
 		// EAGAIN: the word changed meanwhile; EINTR: look again. Both end in another look.
-		_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(b.alive)), 0 /* FUTEX_WAIT */, uintptr(v), 0, 0, 0)
+		_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(alive)), 0 /* FUTEX_WAIT */, uintptr(v), 0, 0, 0)
 	}
 }

@@ -14,6 +14,7 @@ type row struct {
 	out   uintptr    // address of the slot that takes the result; 0: none
 	allow uint64     // up to four errno values, a 16 bit lane each, that are not fatal
 	skip  uintptr    // rows to leave out as well after a tolerated error
+	fork  uintptr    // of a row that makes a process: rows that the new one leaves out as well
 }
 
 // outcome is what a child leaves behind that dies before its exec.
@@ -22,6 +23,12 @@ type outcome struct {
 	errno  uintptr // 0 while all is well
 	last   uintptr // the last tolerated error
 	eacces uintptr // 1 if a tolerated error was EACCES: of several execs, one was there but might not be executed
+}
+
+// kin is what the kernel tells of the process that a row of the table makes.
+type kin struct {
+	pid   int32 // 0 until there is one; as its maker sees it
+	alive int32 // as born.alive
 }
 
 // slot is the index of a number in table.slots.
@@ -35,13 +42,15 @@ const (
 // table is the compiled child: rows, the step that each belongs to, and all the memory that
 // rows point at. Nothing in it moves once rows refer to it.
 type table struct {
-	rows  []row
-	steps []int // rows[i] belongs to child step steps[i]
-	step  int   // the step being compiled
-	slots []uintptr
-	keep  []any // strings and structures that slots point at
-	out   outcome
-	spent bool // a row or slot did not fit: the table is useless
+	rows   []row
+	steps  []int // rows[i] belongs to child step steps[i]
+	step   int   // the step being compiled
+	slots  []uintptr
+	keep   []any // strings and structures that slots point at
+	out    outcome
+	kinOut outcome // of the process that a row with fork makes; the stub looks for it after out
+	kin    *kin    // nil if there is no such row
+	spent  bool    // a row or slot did not fit: the table is useless
 }
 
 // newTable returns a table with room for this many rows.

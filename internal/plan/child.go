@@ -141,10 +141,15 @@ type (
 		In, Out, Err Handle // instead of the launcher's own
 	}
 
-	// KeepFDs moves handles to descriptors 3 and up and closes every other one.
+	// KeepFDs moves handles to descriptors 3 and up and closes every other one: first those of
+	// the command, then those of corten-init, at the places that it expects.
 	KeepFDs struct {
-		FDs  []Handle `json:"fds,omitempty"`
-		Exec Handle   `json:"exec,omitempty"` // comes last, and closes when it is executed
+		FDs    []Handle `json:"fds,omitempty"`
+		Report Handle   `json:"report,omitempty"` // where corten-init writes the command's status
+		Guards []Handle `json:"guards,omitempty"` // that it holds open, two at most
+		Gate   Handle   `json:"gate,omitempty"`   // its end of the way to the command's process
+		Wait   Handle   `json:"wait,omitempty"`   // the other end
+		Exec   Handle   `json:"exec,omitempty"`   // the program of PID 1
 	}
 
 	// Umask sets the file mode creation mask.
@@ -197,11 +202,20 @@ type (
 	// DieWithParent has the kernel kill the process when its launcher dies.
 	DieWithParent struct{}
 
-	// Exec runs the command: by descriptor if FD is set, else the first of Paths that is
-	// there and may be executed.
+	// Init makes the process that goes on to run the command, and executes corten-init in the
+	// one that has come here, PID 1.
+	Init struct {
+		FD   Handle   `json:"fd"`
+		Args []string `json:"args"`
+
+		// Gated: the command is not executed before PID 1 says that it cannot be traced, and
+		// PID 1 is told which process the command is.
+		Gated bool `json:"gated,omitempty"`
+	}
+
+	// Exec runs the command: the first of Paths that is there and may be executed.
 	Exec struct {
-		FD    Handle   `json:"fd,omitempty"`
-		Paths []string `json:"paths,omitempty"`
+		Paths []string `json:"paths"`
 		Args  []string `json:"args"`
 		Env   []string `json:"env"`
 	}
@@ -247,6 +261,7 @@ func (NoNewPrivs) Kind() string    { return "no-new-privs" }
 func (Seccomp) Kind() string       { return "seccomp" }
 func (LowerLimit) Kind() string    { return "lower-limit" }
 func (DieWithParent) Kind() string { return "die-with-parent" }
+func (Init) Kind() string          { return "init" }
 func (Exec) Kind() string          { return "exec" }
 
 func (Await) String() string        { return "wait to be let go" }
@@ -313,14 +328,33 @@ func (s Stdio) String() string {
 }
 
 func (s KeepFDs) String() string {
-	if len(s.FDs) == 0 {
+	var parts []string
+	for i, h := range s.Places() {
+		if h != "" {
+			parts = append(parts, fmt.Sprintf("%d (%s)", i+3, h))
+		}
+	}
+	if len(parts) == 0 {
 		return "close every other descriptor"
 	}
-	parts := make([]string, 0, len(s.FDs))
-	for i, h := range s.FDs {
-		parts = append(parts, fmt.Sprintf("%d (%s)", i+3, h))
-	}
 	return "close every other descriptor but " + strings.Join(parts, ", ")
+}
+
+// Places is what lies at descriptor 3 and up, up to the programs's own: first what is the
+// command's. Nothing has an empty handle.
+func (s KeepFDs) Places() []Handle {
+	p := append([]Handle(nil), s.FDs...)
+	if s.Report == "" {
+		return p
+	}
+	p = append(append(p, s.Report), s.Guards...)
+	if s.Gate != "" {
+		for len(p) < len(s.FDs)+1+MaxGuards {
+			p = append(p, "")
+		}
+		p = append(p, s.Gate)
+	}
+	return p
 }
 
 func (s Umask) String() string { return fmt.Sprintf("set the umask to %04o", s.Mask) }
@@ -363,10 +397,15 @@ func (s Seccomp) String() string {
 func (s LowerLimit) String() string  { return Limit(s).String() }
 func (DieWithParent) String() string { return "die when the launcher dies" }
 
-func (s Exec) String() string {
-	if s.FD != "" {
-		return fmt.Sprintf("execute %s as %s", s.FD, strings.Join(s.Args, " "))
+func (s Init) String() string {
+	words := fmt.Sprintf("make a process for the command and execute %s as PID 1", strings.Join(s.Args, " "))
+	if s.Gated {
+		words += ", which says when the command may begin"
 	}
+	return words
+}
+
+func (s Exec) String() string {
 	if len(s.Paths) > 1 {
 		return fmt.Sprintf("execute %s, found in PATH", strings.Join(s.Args, " "))
 	}
@@ -375,7 +414,7 @@ func (s Exec) String() string {
 
 func abs(v int64) int64 { return max(v, -v) }
 
-func (s OpenTerminal) opens() []Handle { return []Handle{s.As} }
+func (s OpenTerminal) opens() []Handle { return []Handle{s.As, Master} }
 func (s Join) uses() []Handle          { return []Handle{s.FD} }
 func (s Stdio) uses() []Handle {
 	if s.NoStdin {
@@ -389,5 +428,5 @@ func (s EnterGroup) uses() []Handle { return []Handle{s.FD} }
 func (s Stow) uses() []Handle       { return s.Mounts }
 func (s EnterRoot) uses() []Handle  { return []Handle{s.Mount} }
 func (s Attach) uses() []Handle     { return []Handle{s.Mount} }
-func (s KeepFDs) uses() []Handle    { return append([]Handle{s.Exec}, s.FDs...) }
-func (s Exec) uses() []Handle       { return []Handle{s.FD} }
+func (s KeepFDs) uses() []Handle    { return append(s.Places(), s.Wait, s.Exec) }
+func (s Init) uses() []Handle       { return []Handle{s.FD} }

@@ -80,6 +80,12 @@ type (
 		Writes []string `json:"writes,omitempty"` // in words
 	}
 
+	// MakeGate makes a socket between corten-init and the process of the command.
+	MakeGate struct {
+		Init    Handle `json:"init"`
+		Command Handle `json:"command"`
+	}
+
 	// Clone makes the new process in new namespaces (clone3(2), Linux 5.5 for
 	// CLONE_CLEAR_SIGHAND). It then waits for Release.
 	Clone struct {
@@ -160,6 +166,7 @@ func (MakeDev) Kind() string    { return "make-dev" }
 func (MakeFile) Kind() string   { return "make-file" }
 func (Overlay) Kind() string    { return "overlay" }
 func (MakeGroups) Kind() string { return "make-cgroups" }
+func (MakeGate) Kind() string   { return "make-gate" }
 func (Clone) Kind() string      { return "clone" }
 func (OpenProc) Kind() string   { return "open-proc" }
 func (MapIDs) Kind() string     { return "map-ids" }
@@ -225,6 +232,10 @@ func (s MakeGroups) String() string {
 		words += "\n        " + w
 	}
 	return words
+}
+
+func (MakeGate) String() string {
+	return "make a socket by which PID 1 and the command wait for each other"
 }
 
 func (s Clone) String() string {
@@ -308,6 +319,7 @@ func (s OpenFile) opens() []Handle   { return []Handle{s.As} }
 func (s MakeDev) opens() []Handle    { return []Handle{s.As} }
 func (s MakeFile) opens() []Handle   { return []Handle{s.As} }
 func (s Overlay) opens() []Handle    { return []Handle{s.As} }
+func (s MakeGate) opens() []Handle   { return []Handle{s.Init, s.Command} }
 func (s MakeFile) uses() []Handle    { return []Handle{s.In} }
 func (s IDMap) uses() []Handle       { return []Handle{s.Mount} }
 func (s Restrict) uses() []Handle    { return []Handle{s.Mount} }

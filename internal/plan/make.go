@@ -21,6 +21,9 @@ type Input struct {
 	Groups    Groups
 	Filter    *Filter // the compiled seccomp profile; nil: none
 	Host      Facts
+
+	FDs    []Handle // what the command gets as descriptors 3 and up; the launcher opens them
+	Guards []Handle // what corten-init holds open besides, up to MaxGuards; see cmd/corten-init
 }
 
 // Root is how the root file system comes about: steps that open its parts, and the overlay
@@ -78,6 +81,7 @@ type Filter struct {
 // Facts is what is known of the host.
 type Facts struct {
 	Init     string // the path of corten-init
+	Hidden   bool   // nobody but the host's root may read corten-init
 	AppArmor bool
 	SELinux  bool
 	Tied     bool // the container ends with its launcher (a foreground run)
@@ -90,9 +94,16 @@ const (
 	Terminal  Handle = "devpts"
 	InitFile  Handle = "corten-init"
 
+	Report Handle = "report" // where corten-init writes the command's status; the launcher opens it
+	Master Handle = "master" // the master of the container's terminal, as a guard
+
+	InitGate    Handle = "gate"
+	CommandGate Handle = "command's gate"
 	timeOffsets Handle = "timens_offsets"
-	Report      Handle = "report" // pipe on which init reports a failed exec; the launcher opens it
 )
+
+// MaxGuards is how many descriptors corten-init looks after.
+const MaxGuards = 2
 
 // maker collects the two lists.
 type maker struct {
@@ -112,6 +123,9 @@ func Make(in Input) (Plan, error) {
 	if ns := m.c.Namespaces.PID; ns.Mode == spec.Path {
 		return Plan{}, errs.Newf(errs.Unsupported, "plan pid namespace", ns.Path, "a container's first process cannot join a pid namespace").
 			WithHint("share the host's with --pid host, or enter the other container with exec")
+	}
+	if len(in.Guards) > MaxGuards {
+		return Plan{}, errs.Newf(errs.Internal, "plan guards", "", "corten-init looks after two at most")
 	}
 	if m.private() {
 		m.owner = Owner{hostID(m.c.Namespaces.User.UIDMap), hostID(m.c.Namespaces.User.GIDMap)}
@@ -167,6 +181,9 @@ func (m *maker) openAll() {
 	}
 	if !m.c.Life.NoInit {
 		m.onHost(OpenFile{Path: m.in.Host.Init, What: "the program that will be PID 1", As: InitFile})
+		if m.gated() {
+			m.onHost(MakeGate{InitGate, CommandGate})
+		}
 	}
 }
 
@@ -348,11 +365,7 @@ func (m *maker) label() {
 func (m *maker) identity(id Identity) error {
 	sec, proc := m.c.Security, m.c.Process
 	m.inChild(NewKeyring{}, Stdio{Terminal: proc.Terminal, NoStdin: !proc.Stdin && !proc.Terminal})
-	keep := KeepFDs{}
-	if !m.c.Life.NoInit {
-		keep = KeepFDs{FDs: []Handle{Report}, Exec: InitFile}
-	}
-	m.inChild(keep)
+	m.inChild(m.keep())
 	if proc.Umask != nil {
 		m.inChild(Umask{*proc.Umask})
 	} else {
@@ -381,6 +394,39 @@ func (m *maker) identity(id Identity) error {
 	return m.exec(id)
 }
 
+// keep is the descriptors that are left.
+func (m *maker) keep() KeepFDs {
+	k := KeepFDs{FDs: m.in.FDs}
+	if m.c.Life.NoInit {
+		return k
+	}
+	k.Report, k.Guards, k.Exec = Report, m.in.Guards, InitFile
+	if m.gated() {
+		k.Gate, k.Wait = InitGate, CommandGate
+	}
+	return k
+}
+
+// gated reports whether the command could trace or open PID 1 before that has made itself
+// undumpable: the kernel does it at the exec of a program that the process may not read, and
+// of which no capability in its user namespace makes it the master (would_dump and
+// bprm->mm->user_ns, fs/exec.c). And PID 1 knows the command as process 2 only in a pid
+// namespace of its own.
+func (m *maker) gated() bool {
+	u := m.c.Namespaces.User
+	return !m.in.Host.Hidden || !m.private() || maps(u.UIDMap, 0) || maps(u.GIDMap, 0) || !fresh(m.c.Namespaces.PID)
+}
+
+// maps reports whether an id of the host is in a map.
+func maps(list []spec.IDMap, host uint32) bool {
+	for _, m := range list {
+		if host >= m.Host && host-m.Host < m.Size {
+			return true
+		}
+	}
+	return false
+}
+
 func (m *maker) filter() {
 	if f := m.in.Filter; f != nil {
 		m.inChild(Seccomp{f.Name, f.Flags, f.Program})
@@ -394,8 +440,11 @@ func (m *maker) exec(id Identity) error {
 			WithHint("write the command after the image: corten run IMAGE COMMAND")
 	}
 	if !m.c.Life.NoInit {
-		m.inChild(Exec{FD: InitFile, Args: append([]string{"corten-init"}, args...), Env: env})
-		return nil
+		name := "corten-init"
+		if n := len(m.in.FDs); n > 0 {
+			name += ":" + strconv.Itoa(n)
+		}
+		m.inChild(Init{FD: InitFile, Args: []string{name}, Gated: m.gated()})
 	}
 	m.inChild(Exec{Paths: Lookup(args[0], env), Args: args, Env: env})
 	return nil

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,7 +45,7 @@ func imageInput() Input {
 		Groups: Groups{Make: MakeGroups{Dirs: []string{"/sys/fs/cgroup/corten/ID"}}, V2: "/sys/fs/cgroup/corten/ID",
 			Mount: []MountFS{{Type: "cgroup2", Target: "/sys/fs/cgroup", ReadOnly: true, NoSuid: true, NoDev: true, NoExec: true}}},
 		Filter: &Filter{Name: "default", Program: make([]Instruction, 3)},
-		Host:   Facts{Init: "/usr/libexec/corten/corten-init", Tied: true},
+		Host:   Facts{Init: "/usr/libexec/corten/corten-init", Hidden: true, Tied: true},
 	}
 }
 
@@ -67,7 +68,15 @@ func TestPlans(t *testing.T) {
 				Binds:     []File{{Source: Source{Path: "/usr"}, Target: "/usr", ReadOnly: true, Hide: []string{"/usr/home"}, What: "the host's /usr"}},
 			}
 		},
-		"terminal":    func(in *Input) { in.Container.Process.Terminal, in.Container.Process.Stdin = true, true },
+		"terminal": func(in *Input) { in.Container.Process.Terminal, in.Container.Process.Stdin = true, true },
+		"guards": func(in *Input) {
+			in.FDs, in.Guards = []Handle{"one", "two"}, []Handle{"stdout", "stderr"}
+			in.Root.Open = append(in.Root.Open, OpenFile{Path: "/1", As: "one"}, OpenFile{Path: "/2", As: "two"},
+				OpenFile{Path: "/3", As: "stdout"}, OpenFile{Path: "/4", As: "stderr"})
+		},
+		"terminal-guard": func(in *Input) {
+			in.Container.Process.Terminal, in.Guards = true, []Handle{Master}
+		},
 		"no-init":     func(in *Input) { in.Container.Life.NoInit = true },
 		"userns-host": func(in *Input) { in.Container.Namespaces.User = spec.UserNS{Mode: spec.UserHost} },
 		"read-only":   func(in *Input) { in.Container.Root.ReadOnly = true },
@@ -169,6 +178,45 @@ func TestPlanIsDeterministic(t *testing.T) {
 	}
 }
 
+// The command waits for corten-init wherever it could get at it.
+func TestGate(t *testing.T) {
+	user := func(container, host, size uint32) func(*Input) {
+		return func(in *Input) {
+			in.Container.Namespaces.User.UIDMap = append(in.Container.Namespaces.User.UIDMap, spec.IDMap{Container: container, Host: host, Size: size})
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*Input)
+		want   bool
+	}{
+		"default":           {func(*Input) {}, false},
+		"readable init":     {func(in *Input) { in.Host.Hidden = false }, true},
+		"the host's users":  {func(in *Input) { in.Container.Namespaces.User = spec.UserNS{Mode: spec.UserHost} }, true},
+		"the host's root":   {user(100000, 0, 1), true},
+		"another":           {user(100000, 1, 1), false},
+		"a group":           {func(in *Input) { in.Container.Namespaces.User.GIDMap = []spec.IDMap{{Host: 0, Size: 5}} }, true},
+		"the host's pids":   {func(in *Input) { in.Container.Namespaces.PID.Mode = spec.Host }, true},
+		"no init, no gate":  {func(in *Input) { in.Host.Hidden, in.Container.Life.NoInit = false, true }, false},
+		"the host's net":    {func(in *Input) { in.Container.Namespaces.Net.Mode = spec.Host }, false},
+		"no capability":     {func(in *Input) { in.Container.Security.Capabilities = nil }, false},
+		"all capabilities":  {func(in *Input) { in.Container.Security.Privileged = true }, false},
+		"an ordinary user":  {func(in *Input) { in.Container.Process.User = "web" }, false},
+		"no new privileges": {func(in *Input) { in.Container.Security.AllowNewPrivs = true }, false},
+	} {
+		in := imageInput()
+		c.change(&in)
+		p, err := Make(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := slices.ContainsFunc(p.Host, func(s Step) bool { return s.Kind() == "make-gate" })
+		waits := slices.ContainsFunc(p.Child, func(s Step) bool { i, ok := s.(Init); return ok && i.Gated })
+		if made != c.want || waits != c.want {
+			t.Errorf("%s: a gate: %v, waits: %v", name, made, waits)
+		}
+	}
+}
+
 // What is given up must be given up before what depends on it, and nothing may be given up
 // too early.
 func TestOrderOfPrivileges(t *testing.T) {
@@ -185,7 +233,7 @@ func TestOrderOfPrivileges(t *testing.T) {
 			at[s.Kind()] = i
 		}
 		before := [][2]string{{"label", "enter-root"}, {"become-root", "enter-root"}, {"enter-root", "pivot"}, {"pivot", "mask"}, {"stdio", "keep-fds"},
-			{"keep-fds", "chdir"}, {"drop-bounding", "set-user"}, {"set-user", "set-caps"}, {"set-user", "die-with-parent"}, {"seccomp", "exec"}}
+			{"keep-fds", "chdir"}, {"drop-bounding", "set-user"}, {"set-user", "set-caps"}, {"set-user", "die-with-parent"}, {"seccomp", "init"}, {"die-with-parent", "init"}, {"init", "exec"}}
 		if newPrivs {
 			before = append(before, [2]string{"seccomp", "set-user"})
 		} else {

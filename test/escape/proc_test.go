@@ -215,7 +215,7 @@ func initAttempts() []attempt {
 	return []attempt{
 		{"PID 1: read its memory", m, rootful, file("mem", unix.O_RDONLY)},
 		{"PID 1: write its memory", m, rootful, file("mem", unix.O_RDWR)},
-		{"PID 1: read its environment", m, rootful, reads("/proc/1/environ", "")},
+		{"PID 1: read its environment", m, rootful, file("environ", unix.O_RDONLY)},
 		{"PID 1: read its maps", m, rootful, reads("/proc/1/maps", "")},
 		{"PID 1: read its auxiliary vector", m, rootful, reads("/proc/1/auxv", "")},
 		{"PID 1: see its program", m, rootful, link("exe")},
