@@ -17,12 +17,25 @@ func main() {
 	out := bufio.NewWriter(os.Stdout)
 	err := errors.New("usage: corten-format TEMPLATE < JSON")
 	if len(os.Args) == 2 {
-		err = format(out, os.Args[1], os.Stdin)
+		err = format(out, os.Args[1], patient{os.Stdin, out})
 	}
 	if err = errors.Join(err, out.Flush()); err != nil {
 		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), "template: "))
 		os.Exit(1)
 	}
+}
+
+// patient writes what there is before it waits for more: values may be minutes apart.
+type patient struct {
+	io.Reader
+	out *bufio.Writer
+}
+
+func (p patient) Read(b []byte) (int, error) {
+	if err := p.out.Flush(); err != nil {
+		return 0, err
+	}
+	return p.Reader.Read(b)
 }
 
 // format ends the output of each value with a newline, as Docker does.

@@ -65,6 +65,7 @@ type Supplier interface {
 	Pull(ctx context.Context, lib *image.Library, req PullRequest) (Pulled, error)
 	Load(ctx context.Context, lib *image.Library, req LoadRequest) error
 	Import(ctx context.Context, lib *image.Library, req ImportRequest) (Image, error)
+	Commit(ctx context.Context, lib *image.Library, l NewLayer) (Image, error)
 }
 
 // Pull brings an image from its registry.
@@ -73,7 +74,13 @@ func (e *Engine) Pull(ctx context.Context, req PullRequest) (Pulled, error) {
 	if err != nil {
 		return Pulled{}, err
 	}
-	return e.cfg.Supplier.Pull(ctx, lib, req)
+	p, err := e.cfg.Supplier.Pull(ctx, lib, req)
+	if err == nil {
+		bare := p.Ref
+		bare.Tag, bare.Digest = "", ""
+		e.tellImage("pull", p.Ref.Familiar(), bare.Familiar(), p.Image.Config.Labels)
+	}
+	return p, err
 }
 
 // supplied is the library, if this program can bring images into it.
@@ -124,6 +131,14 @@ func (e *Engine) Load(ctx context.Context, req LoadRequest) error {
 	if err != nil {
 		return err
 	}
+	each := req.Each
+	req.Each = func(l LoadedImage) {
+		e.tellImage("load", string(l.Image.ID), string(l.Image.ID), l.Image.Config.Labels)
+		for _, ref := range l.Refs {
+			e.tellImage("tag", string(l.Image.ID), ref.Familiar(), l.Image.Config.Labels)
+		}
+		each(l)
+	}
 	return e.cfg.Supplier.Load(ctx, lib, req)
 }
 
@@ -143,7 +158,11 @@ func (e *Engine) Import(ctx context.Context, req ImportRequest) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	return e.cfg.Supplier.Import(ctx, lib, req)
+	x, err := e.cfg.Supplier.Import(ctx, lib, req)
+	if err == nil {
+		e.tellImage("import", string(x.ID), string(x.ID), x.Config.Labels)
+	}
+	return x, err
 }
 
 // Images lists images. With an error the list is of those that could be read.
@@ -181,7 +200,13 @@ func (e *Engine) TagImage(name, to string) error {
 	if err != nil {
 		return err
 	}
-	return lib.Tag(name, ref)
+	if err := lib.Tag(name, ref); err != nil {
+		return err
+	}
+	if x, err := lib.Find(to, nil); err == nil {
+		e.tellImage("tag", string(x.ID), ref.Familiar(), x.Config.Labels)
+	}
+	return nil
 }
 
 // RemoveImages removes names and images, all that it can, and then frees the space of what
@@ -199,6 +224,7 @@ func (e *Engine) RemoveImages(ctx context.Context, names []string, force bool, e
 			all = append(all, err)
 			continue
 		}
+		e.tellRemoved(r)
 		each(r)
 		deleted = deleted || len(r.Deleted) > 0
 	}
@@ -217,6 +243,7 @@ func (e *Engine) PruneImages(ctx context.Context, all bool, f ImageFilter) (Remo
 		return Removed{}, Freed{}, err
 	}
 	r, err := lib.Prune(ctx, all, f)
+	e.tellRemoved(r)
 	freed, cerr := lib.Collect(ctx)
 	return r, freed, errors.Join(err, cerr)
 }

@@ -76,12 +76,17 @@ func formatTo(w io.Writer, format string, values ...any) error {
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	if err := cmd.Run(); err != nil {
-		if said.Len() > 0 {
-			err = errors.New(string(bytes.TrimSpace(said.Bytes())))
-		}
-		return Misused(errs.New(errs.Invalid, "", "--format", err).WithHint("write json, or a Go template such as {{.Name}}; --format json shows the names"))
+		return badFormat(said.String(), err)
 	}
 	return nil
+}
+
+// badFormat is what corten-format said of a template, or else how it ended.
+func badFormat(said string, err error) error {
+	if said != "" {
+		err = errors.New(strings.TrimSpace(said))
+	}
+	return Misused(errs.New(errs.Invalid, "", "--format", err).WithHint("write json, or a Go template such as {{.Name}}; --format json shows the names"))
 }
 
 // FindTool finds another program of Corten: beside this one, or where make install puts it.
