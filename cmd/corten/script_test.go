@@ -32,6 +32,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -60,7 +61,7 @@ func TestMain(m *testing.M) {
 func build(dir string) error {
 	const module = "github.com/cortenhq/corten/cmd/"
 	for _, args := range [][]string{
-		{"-ldflags=-s -w", module + "corten", module + "corten-image", module + "corten-format"},
+		{"-ldflags=-s -w", module + "corten", module + "corten-image", module + "corten-format", module + "corten-keeper"},
 		{"-ldflags=-s -w -E=main.entry", module + "corten-init"},
 	} {
 		cmd := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir + "/"}, args...)...)
@@ -105,7 +106,25 @@ func setup(env *testscript.Env) error {
 		env.Setenv(name, filepath.Join(env.WorkDir, dir))
 	}
 	env.Setenv("PATH", os.Getenv(programs)+":"+env.Getenv("PATH"))
+	env.Defer(func() { removeAll(env) })
 	return nil
+}
+
+// removeAll ends the containers that a script has left: those in the background would outlive
+// the test.
+func removeAll(env *testscript.Env) {
+	corten := func(args ...string) ([]byte, error) {
+		cmd := exec.Command(filepath.Join(os.Getenv(programs), "corten"), args...)
+		cmd.Env = env.Vars
+		return cmd.CombinedOutput()
+	}
+	if _, err := os.Stat(env.Getenv("CORTEN_ROOT")); err != nil {
+		return
+	}
+	ids, err := corten("ps", "-aq")
+	if err == nil && len(ids) > 0 {
+		_, _ = corten(append([]string{"rm", "-fv"}, strings.Fields(string(ids))...)...)
+	}
 }
 
 // exits runs a command that has to end with the exit code that comes first.

@@ -33,6 +33,7 @@ func newCreate(a *app) *cobra.Command {
 		if err != nil {
 			return runExit(err)
 		}
+		req.Spec.Process.StdinOnce = req.Spec.Process.Stdin
 		return runExit(a.makeContainer(cmd.Context(), req, opts, (*engine.Engine).Create))
 	}
 	return cmd
@@ -48,16 +49,27 @@ func commandOf(args []string) []string {
 	return command
 }
 
-// makeContainer makes a container that nobody waits for and prints its id.
-func (a *app) makeContainer(ctx context.Context, req engine.RunRequest, opts runflags.Options,
-	make func(*engine.Engine, context.Context, engine.RunRequest) (spec.ContainerID, error)) error {
+// maker is a way to make a container that nobody waits for.
+type maker func(*engine.Engine, context.Context, engine.RunRequest) (spec.ContainerID, error)
+
+// makeContainer makes a container and prints its id.
+func (a *app) makeContainer(ctx context.Context, req engine.RunRequest, opts runflags.Options, make maker) error {
 	eng, err := a.engine()
 	if err != nil {
 		return err
 	}
-	cid, err := makeCIDFile(opts.CIDFile)
+	id, err := a.createContainer(ctx, eng, req, opts, make)
 	if err != nil {
 		return err
+	}
+	fmt.Fprintln(a.env.Stdout, id)
+	return nil
+}
+
+func (a *app) createContainer(ctx context.Context, eng *engine.Engine, req engine.RunRequest, opts runflags.Options, make maker) (spec.ContainerID, error) {
+	cid, err := makeCIDFile(opts.CIDFile)
+	if err != nil {
+		return "", err
 	}
 	bars := a.progress("Pulling", opts.Quiet)
 	req.Progress, req.Quiet = bars.Tell, opts.Quiet
@@ -69,8 +81,7 @@ func (a *app) makeContainer(ctx context.Context, req engine.RunRequest, opts run
 	bars.Close()
 	if err != nil {
 		cid.remove()
-		return err
+		return "", err
 	}
-	fmt.Fprintln(a.env.Stdout, id)
-	return cid.write(id)
+	return id, cid.write(id)
 }

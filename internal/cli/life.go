@@ -74,15 +74,26 @@ func parseSignal(s string) (unix.Signal, error) {
 }
 
 func newStart(a *app) *cobra.Command {
+	f := attachFlags{}
+	attach := false
 	cmd := &cobra.Command{
 		Use:               "start [flags] CONTAINER...",
 		Long:              "Start containers that are not running.",
-		Example:           "  corten start web db",
+		Example:           "  corten start web db\n  corten start -ai shell",
 		Args:              wantArgs(1, -1),
-		ValidArgsFunction: a.completeContainers(-1),
+		ValidArgsFunction: a.completeContainers(-1, "created", "exited"),
 	}
+	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "Show its output, pass signals on, and end as it ends")
+	cmd.Flags().BoolVarP(&f.stdin, "interactive", "i", false, "Attach, and send it input")
+	f.bind(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.each(args, func(eng *engine.Engine, ref string) error { return eng.StartContainer(cmd.Context(), ref) })
+		if !attach && !f.stdin {
+			return a.each(args, func(eng *engine.Engine, ref string) error { return eng.StartContainer(cmd.Context(), ref) })
+		}
+		if len(args) > 1 {
+			return usage(errs.Newf(errs.Invalid, "start", "", "only one container can be attached").WithHint("start them without --attach and --interactive"))
+		}
+		return runExit(a.startAttached(cmd.Context(), args[0], f))
 	}
 	return cmd
 }

@@ -53,6 +53,9 @@ cannot be executed, 127 if it does not exist, 128 and the number of the signal t
 		if opts.Detach {
 			return runExit(a.makeContainer(cmd.Context(), req, opts, (*engine.Engine).RunDetached))
 		}
+		if h := req.Spec.Life.Health; req.Spec.Life.Restart.Policy != "" || h != nil && !h.Off {
+			return runExit(a.runAttached(cmd.Context(), req, opts))
+		}
 		return runExit(a.runContainer(cmd.Context(), req, opts))
 	}
 	return cmd

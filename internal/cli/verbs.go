@@ -37,6 +37,8 @@ func verbs() []verb {
 		{"run", "Run a command in a new container", containers, newRun},
 		{"create", "Make a container and do not start it", containers, newCreate},
 		{"start", "Start containers", containers, newStart},
+		{"attach", "Show output of a container and send it input", containers, newAttach},
+		{"exec", "Run a further command in a container", containers, newExec},
 		{"stop", "Stop containers", containers, newStop},
 		{"restart", "Stop and start containers", containers, newRestart},
 		{"kill", "Send a signal to containers", containers, newKill},

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/disk"
 )
 
 // Removing the few empty directories of a container that wrote nothing takes a file system
@@ -34,11 +36,25 @@ func takeAway(dirs Dirs, dir string) error {
 	if missing(err) {
 		return nil
 	}
+	if err == nil && beingRead(filepath.Join(gone, filepath.Base(dir))) {
+		return nil // ForgetGone removes it
+	}
 	if err != nil { // such as a full disk, on which there is room for less and not for more
 		_ = os.Remove(filepath.Join(dir, "spec.json")) // without it the rest is a leftover
 		return os.RemoveAll(dir)
 	}
 	return os.RemoveAll(filepath.Join(gone, filepath.Base(dir)))
+}
+
+// beingRead reports whether somebody reads the log of a container that is gone, and so has
+// its folder locked.
+func beingRead(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, "log"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return disk.Flock(f, disk.TryExclusive) != nil
 }
 
 // missing reports whether an error says that there is no such file, nor a folder for it.
@@ -105,6 +121,9 @@ func ForgetGone(dirs Dirs) {
 	defer folder.Close()
 	names, _ := folder.Readdirnames(atOnce)
 	for _, name := range names {
+		if beingRead(filepath.Join(folder.Name(), name)) {
+			continue
+		}
 		_ = os.RemoveAll(filepath.Join(folder.Name(), name))
 	}
 }

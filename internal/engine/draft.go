@@ -220,7 +220,7 @@ func (d *draft) plan() (plan.Plan, error) {
 		Guards:    d.guards,
 	}
 	in.Files, in.Made = d.ownFiles()
-	if in.Filter, err = d.filter(); err != nil {
+	if in.Filter, err = d.e.filter(d.c.Security); err != nil {
 		return plan.Plan{}, err
 	}
 	p, err := plan.Make(in)
@@ -230,16 +230,18 @@ func (d *draft) plan() (plan.Plan, error) {
 
 // facts asks the host only what this container depends on.
 func (d *draft) facts() (plan.Facts, error) {
-	f := plan.Facts{Tied: !d.kept}
-	var err error
-	if !d.c.Life.NoInit {
-		if f.Init, err = helper("corten-init"); err != nil {
-			return f, err
-		}
+	f, err := modules(d.c.Security)
+	f.Tied = !d.kept
+	if err == nil && !d.c.Life.NoInit {
+		f.Init, err = helper("corten-init")
 		var st unix.Stat_t
-		f.Hidden = unix.Stat(f.Init, &st) == nil && st.Uid == 0 && st.Gid == 0 && st.Mode&0o066 == 0
+		f.Hidden = err == nil && unix.Stat(f.Init, &st) == nil && st.Uid == 0 && st.Gid == 0 && st.Mode&0o066 == 0
 	}
-	sec := d.c.Security
+	return f, err
+}
+
+// modules asks for the security modules that a container has labels for.
+func modules(sec spec.Security) (f plan.Facts, err error) {
 	if sec.AppArmor != "" && sec.AppArmor != "unconfined" {
 		b, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 		if f.AppArmor = strings.HasPrefix(string(b), "Y"); !f.AppArmor {
@@ -283,13 +285,12 @@ func (d *draft) makeGroups() error {
 	return d.groups.Make()
 }
 
-// filter compiles the container's seccomp profile, or finds it compiled.
-func (d *draft) filter() (*plan.Filter, error) {
-	sec := d.c.Security
+// filter compiles the seccomp profile of a container, or finds it compiled.
+func (e *Engine) filter(sec spec.Security) (*plan.Filter, error) {
 	if sec.Unconfined || sec.Privileged {
 		return nil, nil
 	}
-	dir := filepath.Join(d.e.cfg.Run, "seccomp")
+	dir := filepath.Join(e.cfg.Run, "seccomp")
 	name, prog, err := "default", seccomp.Program{}, error(nil)
 	if sec.Seccomp == nil {
 		prog, err = seccomp.DefaultCached(dir, sec.Capabilities, seccomp.Host)

@@ -67,9 +67,10 @@ func (e *Engine) recordEnd(box *container.Container, dir string, st *container.S
 	if err := container.ReleaseAllIDs(e.dirs(), box.Spec.ID); err != nil {
 		return err
 	}
-	ran := ended.Time.Sub(st.Started)
+	finished := time.Unix(0, ended.Time)
+	ran := finished.Sub(st.Started)
 	st.PID, st.StartTicks, st.Groups = 0, 0, nil
-	st.Finished, st.ExitCode, st.Message, st.Stopped = ended.Time, exit.Code, exit.Message, asked(dir)
+	st.Finished, st.ExitCode, st.Message, st.Stopped = finished, exit.Code, exit.Message, asked(dir)
 	st.Status = container.Exited
 	if again(box.Spec.Life.Restart, *st) {
 		st.Status = container.Restarting
@@ -114,7 +115,7 @@ func backOff(attempts int) time.Duration {
 
 // rest becomes the process that waits for the next start.
 func (e *Engine) rest(box *container.Container, dir string, st container.State) error {
-	if err := keeper.WriteRest(dir, st.Finished.Add(backOff(st.Attempts))); err != nil {
+	if err := keeper.WriteRest(dir, st.Finished.Add(backOff(st.Attempts)).UnixNano()); err != nil {
 		box.Abandon()
 		return err
 	}

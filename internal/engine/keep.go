@@ -323,29 +323,24 @@ func (e *Engine) ordersOf(c *spec.Container) keeper.Orders {
 	l := c.Life.Log
 	o := keeper.Orders{ID: string(c.ID), Root: e.cfg.Root, Run: e.cfg.Run, Corten: e.self(),
 		Terminal: c.Process.Terminal, Init: !c.Life.NoInit, Guard: lockFD + 1}
-	o.Log = keeper.LogOrders{Size: l.MaxSize, Files: l.MaxFiles, Compress: !l.Uncompressed, NonBlocking: l.NonBlocking, Buffer: l.Buffer, Off: l.Off}
-	if l.MaxSize == 0 {
-		o.Log.Size = spec.DefaultLogSize
-	}
-	o.Log.Size = max(o.Log.Size, 0)
-	if l.MaxFiles == 0 {
-		o.Log.Files = spec.DefaultLogFiles
-	}
+	o.Log = keeper.LogOrders{Compress: !l.Uncompressed, NonBlocking: l.NonBlocking, Buffer: l.Buffer, Off: l.Off}
+	o.Log.Size, o.Log.Files = logLimits(l)
 	if l.Buffer == 0 {
 		o.Log.Buffer = 1 << 20
 	}
 	if h := c.Life.Health; h != nil && !h.Off {
-		o.Health = keeper.HealthOrders{Interval: orElse(h.Interval, 30*time.Second), StartPeriod: h.StartPeriod,
+		o.Health = keeper.HealthOrders{Interval: orElse(h.Interval, 30*time.Second), StartPeriod: int64(h.StartPeriod),
 			StartInterval: orElse(h.StartInterval, 5*time.Second)}
 	}
 	return o
 }
 
-func orElse(d, otherwise time.Duration) time.Duration {
+// orElse is d, or what it is by default, in nanoseconds.
+func orElse(d, otherwise time.Duration) int64 {
 	if d == 0 {
-		return otherwise
+		d = otherwise
 	}
-	return d
+	return int64(d)
 }
 
 // hand makes this process the keeper.

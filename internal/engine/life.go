@@ -36,10 +36,10 @@ func (e *Engine) StartContainer(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	return e.startFound(ctx, s)
+	return e.startFound(ctx, s, ByStart)
 }
 
-func (e *Engine) startFound(ctx context.Context, s container.Snapshot) error {
+func (e *Engine) startFound(ctx context.Context, s container.Snapshot, by Origin) error {
 	if s.State.Status == container.Restarting {
 		return e.wake(s)
 	}
@@ -65,7 +65,7 @@ func (e *Engine) startFound(ctx context.Context, s container.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	return advise(e.startKept(ctx, box, ByStart))
+	return advise(e.startKept(ctx, box, by))
 }
 
 // wake ends the pause before a restart.
@@ -236,7 +236,7 @@ func (e *Engine) RestartContainer(ctx context.Context, ref string, req StopReque
 	if s, err = container.Load(e.dirs(), s.Spec.ID); err != nil {
 		return err
 	}
-	if err := e.startFound(ctx, s); err != nil {
+	if err := e.startFound(ctx, s, ByStart); err != nil {
 		return err
 	}
 	e.tell(s.Spec, "restart", nil)
@@ -395,7 +395,7 @@ func (e *Engine) Boot(ctx context.Context, told func(name string, err error)) er
 		if !wanted || s.State.Alive() || s.State.Status == container.Created {
 			continue
 		}
-		serr := e.startFound(ctx, s)
+		serr := e.startFound(ctx, s, ByStart)
 		told(s.Spec.Name, serr)
 		err = errors.Join(err, serr)
 	}

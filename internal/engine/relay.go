@@ -8,14 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/logs"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
 // relay stands between a container without a terminal of its own and the terminal of its
 // user. A descriptor of that terminal would let the container read what the user types and
-// change the terminal's modes, so it gets pipes and we copy. What is no terminal is handed
-// over as it is, and costs nothing.
+// change the terminal's modes, so it gets pipes and we copy; we do the same where the output
+// is logged. What is neither a terminal nor logged is handed over as it is, and costs nothing.
 type relay struct {
 	theirs  []*os.File // the container's ends
 	ours    []*os.File
@@ -24,7 +25,7 @@ type relay struct {
 }
 
 // newRelay makes pipes for those of our descriptors that are terminals, and tells the plan.
-func newRelay(p spec.Process, pl *plan.Plan, files map[plan.Handle]*os.File) (*relay, error) {
+func newRelay(p spec.Process, pl *plan.Plan, files map[plan.Handle]*os.File, log *transcript) (*relay, error) {
 	r := &relay{}
 	if p.Terminal {
 		return r, nil
@@ -40,14 +41,15 @@ func newRelay(p spec.Process, pl *plan.Plan, files map[plan.Handle]*os.File) (*r
 		f    *os.File
 		name plan.Handle
 		to   *plan.Handle
-	}{{os.Stdout, "stdout", &std.Out}, {os.Stderr, "stderr", &std.Err}} {
-		if !isTerminal(o.f) {
+		s    logs.Stream
+	}{{os.Stdout, "stdout", &std.Out, logs.Stdout}, {os.Stderr, "stderr", &std.Err, logs.Stderr}} {
+		if log == nil && !isTerminal(o.f) {
 			continue
 		}
 		r.outputs.Add(1)
 		err := r.pipe(files, o.name, false, func(rd, _ *os.File) {
 			defer r.outputs.Done()
-			_, _ = io.Copy(o.f, rd)
+			_, _ = io.Copy(log.tee(o.f, o.s), rd)
 		})
 		if err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/launch"
+	"github.com/cortenhq/corten/internal/logs"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/volume"
@@ -55,6 +57,7 @@ type Running struct {
 	claim   uint32 // first host id of its range; 0: none
 	started time.Time
 	relay   *relay
+	log     *transcript  // nil: none is kept
 	report  *os.File     // from init; nil without
 	sweep   func() error // clears up after others
 	later   *time.Timer  // starts meanwhile
@@ -177,7 +180,10 @@ func (d *draft) start() (*Running, error) {
 		defer pw.Close()
 		files[plan.Report], r.report = pw, pr
 	}
-	if r.relay, err = newRelay(d.c.Process, &p, files); err != nil {
+	if r.log, err = newTranscript(d.box.Dir(), d.c); err != nil {
+		return nil, err
+	}
+	if r.relay, err = newRelay(d.c.Process, &p, files, r.log); err != nil {
 		return nil, err
 	}
 	r.started = time.Now()
@@ -208,6 +214,12 @@ func (r *Running) heard() bool {
 	return n == 1
 }
 
+// Tee is to, with the output of the container's terminal logged as it passes.
+func (r *Running) Tee(to io.Writer) io.Writer { return r.log.tee(to, logs.Stdout) }
+
+// EndLog ends the log of a container with a terminal, when all of that has been copied.
+func (r *Running) EndLog() { r.log.close() }
+
 // Signal sends a signal to the container's main process.
 func (r *Running) Signal(sig unix.Signal) error { return r.proc.Signal(sig) }
 
@@ -232,6 +244,9 @@ func (r *Running) Wait() (Exit, error) {
 		_ = r.group.Kill(ctx)
 	}
 	r.relay.wait()
+	if r.Terminal == nil {
+		r.log.close()
+	}
 	r.settle()
 	exit := Exit{Code: st.Code, Signal: st.Signal}
 	if st.Signal != 0 {

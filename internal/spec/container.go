@@ -56,6 +56,7 @@ type Process struct {
 	Groups     []string `json:"groups,omitempty"`     // supplementary groups, by name or number
 	Terminal   bool     `json:"terminal,omitempty"`   // -t
 	Stdin      bool     `json:"stdin,omitempty"`      // -i
+	StdinOnce  bool     `json:"stdinOnce,omitempty"`  // it ends when the one who was attached has no more input
 	Rlimits    []Rlimit `json:"rlimits,omitempty"`
 	OOMScore   *int     `json:"oomScoreAdj,omitempty"` // -1000 to 1000
 	Umask      *uint32  `json:"umask,omitempty"`

@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"bytes"
+	"io"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cortenhq/corten/internal/logs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// transcript is the log of a container in the foreground, which its starter writes beside
+// showing the output. It ends with the starter, and the container with both; so there is
+// nothing to recover, as a keeper has. A log that cannot be written keeps nobody from
+// working: the output has been shown.
+type transcript struct {
+	mu     sync.Mutex
+	w      *logs.Writer
+	limits logs.Limits
+	lines  [2][]byte // what has come of a line, by stream
+	batch  []byte
+}
+
+// newTranscript begins the log of a container that is kept when it has ended; nil if none is
+// wanted.
+func newTranscript(dir string, c *spec.Container) (*transcript, error) {
+	if c.Life.Remove || c.Life.Log.Off {
+		return nil, nil
+	}
+	size, files := logLimits(c.Life.Log)
+	t := &transcript{limits: logs.Limits{Size: size, Files: files}}
+	var err error
+	t.w, err = logs.OpenWriter(filepath.Join(dir, "log"), t.limits)
+	return t, err
+}
+
+// logLimits is a container's limits, or the defaults.
+func logLimits(l spec.Log) (size int64, files int) {
+	size, files = l.MaxSize, l.MaxFiles
+	if size == 0 {
+		size = spec.DefaultLogSize
+	}
+	if files == 0 {
+		files = spec.DefaultLogFiles
+	}
+	return max(size, 0), files
+}
+
+// tee returns a writer that shows what it gets on to, and then logs it.
+func (t *transcript) tee(to io.Writer, s logs.Stream) io.Writer {
+	if t == nil {
+		return to
+	}
+	return teeWriter{t, to, s}
+}
+
+type teeWriter struct {
+	t  *transcript
+	to io.Writer
+	s  logs.Stream
+}
+
+func (w teeWriter) Write(b []byte) (int, error) {
+	n, err := w.to.Write(b)
+	w.t.add(w.s, b)
+	return n, err
+}
+
+// add logs what has come. The rest of a line waits for its end.
+func (t *transcript) add(s logs.Stream, b []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now().UnixNano()
+	line := append(t.lines[s], b...)
+	for len(line) > 0 {
+		i := bytes.IndexByte(line[:min(len(line), logs.MaxContent+1)], '\n')
+		switch {
+		case i >= 0:
+			t.record(logs.Record{Time: now, Stream: s, Content: line[:i]})
+			line = line[i+1:]
+			continue
+		case len(line) >= logs.MaxContent:
+			t.record(logs.Record{Time: now, Stream: s, Partial: true, Content: line[:logs.MaxContent]})
+			line = line[logs.MaxContent:]
+			continue
+		}
+		break
+	}
+	t.lines[s] = append(t.lines[s][:0], line...)
+	t.flush()
+}
+
+func (t *transcript) record(r logs.Record) {
+	if int64(len(t.batch)+logs.HeadLen+len(r.Content)+1) > t.w.Room() {
+		t.flush()
+		_ = t.w.Rotate()
+	}
+	t.batch = logs.Append(t.batch, r)
+}
+
+func (t *transcript) flush() {
+	if len(t.batch) > 0 {
+		_ = t.w.Append(t.batch)
+		t.batch = t.batch[:0]
+	}
+}
+
+// close logs lines that have no end.
+func (t *transcript) close() {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for s, line := range t.lines {
+		if len(line) > 0 {
+			t.record(logs.Record{Time: time.Now().UnixNano(), Stream: logs.Stream(s), Partial: true, Content: line})
+		}
+	}
+	t.flush()
+	t.w.Close()
+}
