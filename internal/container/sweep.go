@@ -15,7 +15,7 @@ import (
 // What is known of the end of a container that nobody saw.
 const (
 	killed   = "the command that ran it was killed, and the container with it"
-	rebooted = "the machine stopped or was started anew while it ran"
+	rebooted = "the machine stopped or was started anew while it ran, or its run folder was cleared"
 )
 
 // Sweep undoes what dead owners left: processes, cgroups, id ranges, and the containers
@@ -44,50 +44,99 @@ func Sweep(dirs Dirs, undo Undo) error {
 }
 
 // outlive finds what the machine's end left, once in each boot: run/active, which a reboot
-// forgets, does not speak of it. The boot in which all was found is in the file
-// containers.boot; it is not below Run, which somebody may clear while containers run.
+// forgets, does not speak of it. That all was found is said in two places: the boot in
+// containers.boot, and an empty file below Run. If that alone is missing somebody has cleared
+// Run, maybe while containers ran: those go on, and only the dead are looked after.
 func outlive(dirs Dirs, undo Undo) error {
 	now, err := os.ReadFile("/proc/sys/kernel/random/boot_id") // random(4)
 	if err != nil {
 		return nil // without /proc: wait for a better day
 	}
-	marker := filepath.Join(dirs.Root, "containers.boot")
-	if b, err := os.ReadFile(marker); err == nil && string(b) == string(now) {
+	marker, begun := filepath.Join(dirs.Root, "containers.boot"), filepath.Join(dirs.Run, "begun")
+	_, there := os.Lstat(begun)
+	b, err := os.ReadFile(marker)
+	same := err == nil && string(b) == string(now)
+	if same && there == nil {
 		return nil
 	}
-	entries, err := os.ReadDir(filepath.Join(dirs.Root, "containers"))
-	if missing(err) {
-		return nil // not even that
-	}
+	ids, err := IDs(dirs)
 	if err != nil {
-		return errs.Wrap("look for containers of another boot in", dirs.Root, err)
+		return err
+	}
+	if ids == nil {
+		return nil // not even a folder for them
 	}
 	var all []error
-	for _, e := range entries {
-		id := spec.ContainerID(e.Name())
-		r := Record{Remove: torn(dirs, id)}
-		if c, err := ReadSpec(dirs, id); err == nil {
-			r = recordOf(c, nil)
+	strays := 0
+	for _, id := range ids {
+		if same {
+			switch fate(dirs, id) {
+			case stray:
+				strays++
+				continue
+			case settled:
+				continue
+			}
 		}
-		// Who lives, and began in this boot, has the lock. Who has ended meanwhile is as bury
-		// wants it.
-		if l, err := lock(dirs, id, r); err == nil {
-			all = append(all, l.bury(dirs, id, r, undo, rebooted))
-		}
+		all = append(all, raise(dirs, id, undo))
 	}
+	if !same {
+		all = append(all, freeNames(dirs))
+	}
+	if err := errors.Join(all...); err != nil || strays > 0 {
+		return err
+	}
+	if err := os.MkdirAll(dirs.Run, 0o700); err != nil {
+		return err
+	}
+	return errors.Join(disk.WriteFile(begun, nil, 0o600, disk.Volatile), disk.WriteFile(marker, now, 0o600, disk.Volatile))
+}
+
+// raise buries a container of another boot. Who lives, and began in this one, has the
+// lock; who has ended meanwhile is as bury wants it.
+func raise(dirs Dirs, id spec.ContainerID, undo Undo) error {
+	r := Record{Remove: torn(dirs, id)}
+	if c, err := ReadSpec(dirs, id); err == nil {
+		r = recordOf(c, nil)
+	}
+	l, err := lock(dirs, id, r)
+	if err != nil {
+		return nil
+	}
+	return l.bury(dirs, id, r, undo, rebooted)
+}
+
+// freeNames frees the names of containers that had not written down their own.
+func freeNames(dirs Dirs) error {
 	names, err := os.ReadDir(filepath.Join(dirs.Root, "names"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errs.Wrap("look for names of another boot in", dirs.Root, err)
 	}
-	for _, e := range names { // of containers that had not written down their own
+	var all []error
+	for _, e := range names {
 		if err := freeName(dirs, e.Name()); !errs.Is(err, errs.Exists) {
 			all = append(all, err)
 		}
 	}
-	if err := errors.Join(all...); err != nil {
-		return err
+	return errors.Join(all...)
+}
+
+// What may have become of a container of this boot that has no record.
+const (
+	settled = iota // nobody has to do anything, or is at it
+	stray          // it runs, or may
+	dead           // it ran
+)
+
+func fate(dirs Dirs, id spec.ContainerID) int {
+	st, err := ReadState(dirs, id)
+	switch {
+	case err != nil || !st.Alive():
+		return settled
+	case st.Status == Running && (st.StartTicks == 0 || Ticks(st.PID) == st.StartTicks):
+		return stray
 	}
-	return disk.WriteFile(marker, now, 0o600, disk.Volatile)
+	return dead
 }
 
 // torn reports whether a container's spec.json is there without its content: the power

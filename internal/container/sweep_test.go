@@ -199,6 +199,33 @@ func TestOtherBoot(t *testing.T) {
 	}
 }
 
+// TestClearedRun: what ran when somebody cleared RUN, and does not run any more, has ended.
+func TestClearedRun(t *testing.T) {
+	dirs := folders(t)
+	sweep(t, dirs)
+	self := container.State{Status: container.Running, PID: os.Getpid(), StartTicks: container.Ticks(os.Getpid())}
+	past := self
+	past.StartTicks--
+	lives, ended := described("lives", false), described("ended", false)
+	for c, st := range map[*spec.Container]container.State{lives: self, ended: past} {
+		dead(t, dirs, c, func(x *container.Container) {
+			ok(t, x.Save())
+			ok(t, x.SetState(st))
+		})
+	}
+	for range 2 {
+		ok(t, os.RemoveAll(dirs.Run))
+		sweep(t, dirs)
+		for c, want := range map[*spec.Container]container.Status{lives: container.Running, ended: container.Exited} {
+			st, err := container.ReadState(dirs, c.ID)
+			ok(t, err)
+			if st.Status != want {
+				t.Errorf("%s: %s, want %s", c.Name, st.Status, want)
+			}
+		}
+	}
+}
+
 // TestOtherBootSparesTheLiving: what was started in this boot before anyone swept has its lock.
 func TestOtherBootSparesTheLiving(t *testing.T) {
 	dirs := folders(t)
