@@ -202,6 +202,7 @@ func TestOtherBoot(t *testing.T) {
 // TestClearedRun: what ran when somebody cleared RUN, and does not run any more, has ended.
 func TestClearedRun(t *testing.T) {
 	dirs := folders(t)
+	ok(t, os.MkdirAll(filepath.Join(dirs.Root, "containers"), 0o700))
 	sweep(t, dirs)
 	self := container.State{Status: container.Running, PID: os.Getpid(), StartTicks: container.Ticks(os.Getpid())}
 	past := self
