@@ -45,7 +45,7 @@ var band = map[string]int{
 	"plan":     2,
 	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3,
 	"cgroup": 3, "seccomp": 3, "events": 3, "logs": 3, "logs/gz": 3, "logs/read": 3, "registry/registries": 3, "store/layout": 3,
-	"image": 4, "supply": 4, "container": 4, "platform": 4, "volume": 4,
+	"image": 4, "supply": 4, "container": 4, "platform": 4, "volume": 4, "content": 4,
 	"engine": 5,
 	"cli":    6, "cli/runflags": 6, "cli/show": 6, "cli/shell": 6, "cli/look": 6, "cli/volumes": 6,
 	"cli/values": 6, "cli/refused": 6,

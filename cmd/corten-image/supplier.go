@@ -78,6 +78,19 @@ func (supplier) Import(ctx context.Context, lib *image.Library, req engine.Impor
 	return supply.Import(ctx, lib, in)
 }
 
+func (supplier) Commit(ctx context.Context, lib *image.Library, l engine.NewLayer) (engine.Image, error) {
+	in := supply.CommitRequest{Base: l.Base, Tar: l.Tar, Config: l.Config, Author: l.Author, Message: l.Message,
+		CreatedBy: l.CreatedBy, Now: time.Now()}
+	if l.Name != "" {
+		ref, err := oci.ParseRef(l.Name)
+		if err != nil {
+			return engine.Image{}, err
+		}
+		in.Ref = &ref
+	}
+	return supply.Commit(ctx, lib, in)
+}
+
 func listener(f func(engine.ImageEvent)) func(engine.ImageEvent) {
 	if f == nil {
 		return func(engine.ImageEvent) {}

@@ -48,6 +48,10 @@ func verbs() []verb {
 		{"rename", "Give a container another name", containers, newRename},
 		{"update", "Change limits of containers", containers, newUpdate},
 		{"rm", "Remove containers", containers, newRm},
+		{"cp", "Copy files between a container and the host", containers, newCp},
+		{"diff", "List what a container changed", containers, newDiff},
+		{"export", "Write a container's root as a tar", containers, newExport},
+		{"commit", "Make an image of a container", containers, newCommit},
 		{"ps", "List containers", containers, of(look.PS)},
 		{"container", "Manage containers", containers, newContainer},
 

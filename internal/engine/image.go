@@ -65,6 +65,7 @@ type Supplier interface {
 	Pull(ctx context.Context, lib *image.Library, req PullRequest) (Pulled, error)
 	Load(ctx context.Context, lib *image.Library, req LoadRequest) error
 	Import(ctx context.Context, lib *image.Library, req ImportRequest) (Image, error)
+	Commit(ctx context.Context, lib *image.Library, l NewLayer) (Image, error)
 }
 
 // Pull brings an image from its registry.

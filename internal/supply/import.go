@@ -70,27 +70,18 @@ func (req ImportRequest) describe(f *fetch, config oci.Config, x *tree.Index) {
 	if comment == "" {
 		comment = "Imported from " + req.From
 	}
-	raw := marshal(oci.Image{
+	f.publish(oci.Image{
 		Created:  &now,
 		Platform: req.Platform,
 		Config:   config,
 		RootFS:   oci.RootFS{Type: "layers", DiffIDs: []oci.Digest{x.DiffID}},
 		History:  []oci.History{{Created: &now, Comment: comment}},
-	})
-	id := oci.FromBytes(raw)
-	f.blobs = append(f.blobs, blob{id, raw})
-	// As the image says it, the layer was never packed: its blob would be the tar itself.
-	f.manifest = oci.Manifest{
+	}, oci.Manifest{
 		SchemaVersion: 2,
 		MediaType:     oci.TypeManifest,
-		Config:        oci.Descriptor{MediaType: oci.TypeConfig, Digest: id, Size: int64(len(raw))},
-		Layers:        []oci.Descriptor{{MediaType: oci.TypeLayer, Digest: x.DiffID, Size: x.Size}},
-	}
-	raw = marshal(f.manifest)
-	target := oci.Descriptor{MediaType: oci.TypeManifest, Digest: oci.FromBytes(raw), Size: int64(len(raw))}
-	f.blobs = append(f.blobs, blob{target.Digest, raw})
-	f.image = image.Image{Target: target, Manifest: target.Digest, ID: id, Platform: req.Platform,
-		Created: now, Config: config, Layers: []oci.Digest{x.DiffID}}
+		// As the image says it, the layer was never packed: its blob would be the tar itself.
+		Layers: []oci.Descriptor{{MediaType: oci.TypeLayer, Digest: x.DiffID, Size: x.Size}},
+	})
 }
 
 // marshal encodes what cannot fail to be encoded.

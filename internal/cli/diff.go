@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"bufio"
+
+	"github.com/spf13/cobra"
+)
+
+func newDiff(a *app) *cobra.Command {
+	format := ""
+	cmd := &cobra.Command{
+		Use: "diff [flags] CONTAINER",
+		Long: `List what a container changed in its root since it was made: A added, C changed, D deleted.
+A directory is changed if something in it is. What is in volumes and other mounts is not
+compared.`,
+		Example:           "  corten diff web\n  corten diff --format '{{.Kind}} {{.Path}}' web",
+		Args:              wantArgs(1, 1),
+		ValidArgsFunction: a.completeContainers(1),
+	}
+	cmd.Flags().StringVar(&format, "format", "", "Print as `json`, a change a line, or by a Go template")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		eng, err := a.engine()
+		if err != nil {
+			return err
+		}
+		_ = eng.Tidy()
+		list, err := eng.Diff(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		if format != "" {
+			values := make([]any, len(list))
+			for i, c := range list {
+				values[i] = c
+			}
+			return a.format(format, values...)
+		}
+		w := bufio.NewWriter(a.env.Stdout)
+		for _, c := range list {
+			_, _ = w.WriteString(string(c.Kind) + " " + c.Path + "\n")
+		}
+		return w.Flush()
+	}
+	return cmd
+}

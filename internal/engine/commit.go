@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/content"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/image"
+	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// CommitRequest asks for an image of what a container has become.
+type CommitRequest struct {
+	Container string
+	Name      string // reference; empty: none
+	Author    string
+	Message   string
+	Changes   []string // instructions of a Dockerfile
+	NoPause   bool     // a running container goes on meanwhile
+}
+
+// NewLayer is a layer to be put on an image, which gives another image.
+type NewLayer struct {
+	Base      oci.Digest // manifest
+	Tar       io.Reader
+	Config    oci.Config
+	Name      string // reference; empty: none
+	Author    string
+	Message   string
+	CreatedBy string
+}
+
+// Commit makes an image of a container: a layer of what it changed, on the image that it was
+// made from. The container keeps what it has, so the content is copied, once.
+func (e *Engine) Commit(ctx context.Context, req CommitRequest) (Image, error) {
+	lib, err := e.supplied()
+	if err != nil {
+		return Image{}, err
+	}
+	s, err := e.find(req.Container)
+	if err != nil {
+		return Image{}, err
+	}
+	if s.Spec.Image.Platform {
+		return Image{}, errs.Newf(errs.Unsupported, "commit container", s.Spec.Name, "it is made on the host's own root, which is no image").
+			WithHint("corten diff lists what it changed, and corten cp copies that; corten run IMAGE makes containers that can be committed")
+	}
+	l := NewLayer{Base: oci.Digest(s.Spec.Image.Manifest), Name: req.Name, Author: req.Author, Message: req.Message}
+	below, err := lib.Find(s.Spec.Image.Config, nil)
+	if err != nil {
+		return Image{}, err
+	}
+	l.Config = configOf(s.Spec, below.Config)
+	l.CreatedBy = strings.Join(l.Config.Cmd, " ")
+	if l.Config, err = image.Change(l.Config, req.Changes); err != nil {
+		return Image{}, err
+	}
+	x, err := e.commit(ctx, lib, s, l, !req.NoPause)
+	if err != nil {
+		return Image{}, advise(errs.Wrap("commit container", s.Spec.Name, err))
+	}
+	e.tell(s.Spec, "commit", map[string]string{"imageID": string(x.ID), "imageRef": x.Ref, "comment": req.Message})
+	return x, nil
+}
+
+// commit reads the layer while the supplier makes the image of it.
+func (e *Engine) commit(ctx context.Context, lib *image.Library, s container.Snapshot, l NewLayer, pause bool) (Image, error) {
+	parts, err := e.partsOf(ctx, s.Spec)
+	if err != nil {
+		return Image{}, err
+	}
+	thaw := func() error { return nil }
+	if pause && s.State.Status == container.Running {
+		if thaw, err = freeze(ctx, cgroup.Group(s.State.Groups)); err != nil {
+			return Image{}, err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	rd, w := io.Pipe()
+	l.Tar = rd
+	thawed := make(chan error, 1)
+	go func() {
+		buf := bufio.NewWriterSize(w, 256<<10)
+		err := content.Layer(ctx, parts, upperOf(e.dirs(), s.Spec), ownPlaces(), buf)
+		if err == nil {
+			err = buf.Flush()
+		}
+		thawed <- thaw() // all is read: what follows is the disk's
+		w.CloseWithError(err)
+	}()
+	x, err := e.cfg.Supplier.Commit(ctx, lib, l)
+	cancel()
+	rd.Close()
+	if terr := <-thawed; err == nil {
+		err = terr
+	}
+	return x, err
+}
+
+// freeze stops a container where it stands and returns what lets it go on. One that is
+// paused stays so.
+func freeze(ctx context.Context, g cgroup.Group) (thaw func() error, err error) {
+	if frozen, err := g.Frozen(); err != nil || frozen || len(g) == 0 {
+		return func() error { return nil }, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := g.Freeze(ctx); err != nil {
+		_ = g.Thaw()
+		return nil, err
+	}
+	return g.Thaw, nil
+}
+
+// configOf is the configuration of an image that starts as the container was started: what
+// the user said of that, over what its image says. As with Docker, triggers for builds
+// (ONBUILD) are not handed on.
+func configOf(c *spec.Container, below oci.Config) oci.Config {
+	out := below
+	out.OnBuild = nil
+	out.Env, out.Labels = slices.Clone(c.Process.Env), maps.Clone(c.Labels)
+	out.StopSignal = c.Life.StopSignal
+	if c.Namespaces.User.Mode != spec.UserKeepID { // else it is the caller's number
+		out.User = c.Process.User
+	}
+	if c.Process.Cwd != "/" || below.WorkingDir != "" {
+		out.WorkingDir = c.Process.Cwd
+	}
+	if n := len(below.Entrypoint); n > 0 && len(c.Process.Args) >= n && slices.Equal(c.Process.Args[:n], below.Entrypoint) {
+		out.Cmd = slices.Clone(c.Process.Args[n:])
+	} else {
+		out.Entrypoint, out.Cmd = nil, slices.Clone(c.Process.Args)
+	}
+	out.Volumes = maps.Clone(below.Volumes)
+	for _, m := range c.Mounts {
+		if m.Anonymous {
+			if out.Volumes == nil {
+				out.Volumes = map[string]struct{}{}
+			}
+			out.Volumes[m.Target] = struct{}{}
+		}
+	}
+	out.Healthcheck = healthOf(c.Life.Health, below.Healthcheck)
+	return out
+}
+
+func healthOf(h *spec.Health, below *oci.Healthcheck) *oci.Healthcheck {
+	switch {
+	case h == nil:
+		return below
+	case h.Off:
+		return &oci.Healthcheck{Test: []string{"NONE"}}
+	}
+	return &oci.Healthcheck{Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod,
+		StartInterval: h.StartInterval, Retries: h.Retries}
+}
