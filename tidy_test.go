@@ -47,7 +47,7 @@ var band = map[string]int{
 	"cgroup": 3, "seccomp": 3, "events": 3, "logs": 3, "logs/gz": 3, "logs/read": 3, "registry/registries": 3, "store/layout": 3,
 	"image": 4, "supply": 4, "container": 4, "platform": 4, "volume": 4, "content": 4,
 	"engine": 5,
-	"cli":    6, "cli/runflags": 6, "cli/show": 6, "cli/shell": 6, "cli/look": 6, "cli/volumes": 6,
+	"cli":    6, "cli/runflags": 6, "cli/show": 6, "cli/shell": 6, "cli/look": 6, "cli/past": 6, "cli/volumes": 6,
 	"cli/values": 6, "cli/refused": 6,
 	// support for tests; nothing of the product may import it
 	"testimage": 9,
@@ -73,6 +73,9 @@ var sideways = map[string]string{
 	"cli -> cli/values":               "how values are written is the same for every flag",
 	"cli -> cli/refused":              "a table of flags that are not there",
 	"cli/runflags -> cli/values":      "how values are written is the same for every flag",
+	"cli -> cli/past":                 "the table of verbs",
+	"cli/past -> cli/shell":           "a family of verbs",
+	"cli/past -> cli/values":          "how values are written is the same for every flag",
 	"cli/look -> cli/shell":           "a family of verbs",
 	"cli/look -> cli/show":            "how things are put before people is the same in every verb",
 	"cli/volumes -> cli/shell":        "a family of verbs",

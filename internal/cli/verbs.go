@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cortenhq/corten/internal/cli/look"
+	"github.com/cortenhq/corten/internal/cli/past"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -45,6 +46,8 @@ func verbs() []verb {
 		{"pause", "Freeze containers", containers, newPause},
 		{"unpause", "Let frozen containers go on", containers, newUnpause},
 		{"wait", "Wait until containers do not run", containers, newWait},
+		{"logs", "Show what a container has written", containers, of(past.Logs)},
+		{"events", "Show what happens to containers, images and volumes", containers, of(past.Events)},
 		{"rename", "Give a container another name", containers, newRename},
 		{"update", "Change limits of containers", containers, newUpdate},
 		{"rm", "Remove containers", containers, newRm},

@@ -62,7 +62,7 @@ func hasLog(s container.Snapshot, dir string) error {
 			WithHint("make the container without that flag")
 	case !s.State.Kept && !s.State.Started.IsZero():
 		return errs.Newf(errs.NotFound, op, s.Spec.Name, "its output went to whoever ran it in the foreground").
-			WithHint("run it with --detach to have its output kept")
+			WithHint("run it with --detach, or without --rm, to have its output kept")
 	}
 	return nil // it may have written nothing yet
 }
