@@ -5,7 +5,7 @@ GO        ?= go
 PREFIX    ?= /usr/local
 DESTDIR   ?=
 LDFLAGS   := -s -w
-PROGRAMS  := corten corten-image corten-format
+PROGRAMS  := corten corten-image corten-format corten-keeper
 # What the tests use from Debian: oracles, peers, and makers of real images.
 PACKAGES  := erofs-utils busybox-static debootstrap docker-registry skopeo umoci crun \
              attr libcap2-bin zstd xz-utils procps
@@ -61,7 +61,7 @@ install: docs
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 0755 bin/corten $(DESTDIR)$(PREFIX)/bin/corten
-	install -m 0755 bin/corten-image bin/corten-format $(DESTDIR)$(PREFIX)/libexec/corten/
+	install -m 0755 bin/corten-image bin/corten-format bin/corten-keeper $(DESTDIR)$(PREFIX)/libexec/corten/
 	install -m 0711 bin/corten-init $(DESTDIR)$(PREFIX)/libexec/corten/corten-init
 	install -m 0644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 0644 bin/completions/corten.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten

@@ -1,186 +1,355 @@
 package keeper
 
 import (
-	"errors"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-// The files by which an engine and a keeper speak, FORMATS.md, "keep": lines of a name and a
-// value, so that a keeper needs no more to read them than it needs anyway.
+// Folder is the folder of a kept container below RUN.
+func Folder(run, id string) string { return run + "/keep/" + id }
 
-// version is of all three; a reader refuses a higher one.
-const version = 1
+// The names of files in the folder that more than one program knows.
+const (
+	StdinName    = "stdin"
+	StdoutName   = "stdout"
+	StderrName   = "stderr"
+	ExitName     = "exit"
+	OrdersName   = "orders"
+	EndedName    = "ended"
+	RestName     = "rest"
+	StopName     = "stop"
+	CountersName = "counters"
+	NotifyName   = "notify"
+)
 
-// Orders is what a keeper has to know about its container.
+// Orders are what a keeper has to know: the file orders.
 type Orders struct {
 	ID, Root, Run string
-	Corten        string // the program that comes after the keeper
+	Corten        string // the program for what comes next
+	Keeper        string // the keeper's own program, for when it is asked to execute itself anew
 	PID           int    // of PID 1, as the host sees it
-	Start         uint64 // when that began, clock ticks since the boot
+	Start         uint64 // when it began: field 22 of /proc/PID/stat
 	Terminal      bool
+	Guard         int  // the descriptor by which PID 1 holds the master of its terminal
 	Init          bool // PID 1 is corten-init
-	Guard         int  // the descriptor of PID 1 at which its guards begin
-
-	Log    LogOrders
-	Health HealthOrders
-	Notify NotifyOrders
+	Log           LogOrders
+	Health        HealthOrders
+	Notify        NotifyOrders
 }
 
-// LogOrders is what to keep of the output.
+// LogOrders are the part of orders that is about the log.
 type LogOrders struct {
-	Size        int64 // bytes of a file; 0: no limit
-	Files       int
+	Off         bool
+	Size        int64 // of a file, bytes; 0: no limit
+	Files       int   // 0: no limit
 	Compress    bool
 	NonBlocking bool
 	Buffer      int64 // bytes that NonBlocking holds before it drops lines
-	Off         bool
 }
 
-// HealthOrders is when to check the container's health; an Interval of 0: never.
+// HealthOrders say when to probe, in ns.
 type HealthOrders struct {
-	Interval, StartPeriod, StartInterval time.Duration
+	Interval      int64 // 0: never
+	StartPeriod   int64
+	StartInterval int64
 }
 
-// NotifyOrders is who tells systemd that the container is ready.
+// NotifyOrders say who tells a service manager that the container is ready.
 type NotifyOrders struct {
-	Who    string // "container", "keeper" or empty
-	Socket string // where systemd listens
+	Mode   string // "container", "keeper", or "" for nobody
+	Socket string // as NOTIFY_SOCKET says it: a path, or @ and an abstract name
 }
 
-// Write publishes the orders in the folder of a keeper.
-func (o Orders) Write(dir string) error {
-	return write(dir, "orders", []pair{
-		{"id", o.ID}, {"root", o.Root}, {"run", o.Run}, {"corten", o.Corten},
-		{"pid", strconv.Itoa(o.PID)}, {"start", strconv.FormatUint(o.Start, 10)},
-		{"terminal", bit(o.Terminal)}, {"init", bit(o.Init)}, {"guard", strconv.Itoa(o.Guard)},
-		{"log-size", num(o.Log.Size)}, {"log-files", strconv.Itoa(o.Log.Files)}, {"log-compress", bit(o.Log.Compress)},
-		{"log-mode", mode(o.Log.NonBlocking)}, {"log-buffer", num(o.Log.Buffer)}, {"log-off", bit(o.Log.Off)},
-		{"health", num(int64(o.Health.Interval))}, {"health-start", num(int64(o.Health.StartPeriod))},
-		{"health-start-interval", num(int64(o.Health.StartInterval))},
-		{"notify", o.Notify.Who}, {"notify-socket", o.Notify.Socket},
-	})
-}
-
-// ReadOrders reads what Write has written.
-func ReadOrders(dir string) (Orders, error) {
-	f, err := read(dir, "orders")
-	if err != nil {
-		return Orders{}, err
-	}
-	return Orders{
-		ID: f.text("id"), Root: f.text("root"), Run: f.text("run"), Corten: f.text("corten"),
-		PID: int(f.num("pid")), Start: uint64(f.num("start")), Terminal: f.bit("terminal"), Init: f.bit("init"), Guard: int(f.num("guard")),
-		Log: LogOrders{Size: f.num("log-size"), Files: int(f.num("log-files")), Compress: f.bit("log-compress"),
-			NonBlocking: f.text("log-mode") == "non-blocking", Buffer: f.num("log-buffer"), Off: f.bit("log-off")},
-		Health: HealthOrders{Interval: f.duration("health"), StartPeriod: f.duration("health-start"), StartInterval: f.duration("health-start-interval")},
-		Notify: NotifyOrders{Who: f.text("notify"), Socket: f.text("notify-socket")},
-	}, nil
-}
-
-// Ended is how a container ended.
+// Ended is how a container ended: the file ended.
 type Ended struct {
-	Status  int // 0-255; 128+n for signal n
-	Signal  int // 0 if it exited by itself
-	Time    time.Time
-	Unknown bool // nobody knows; Status is 255 then
+	Status  int   // 0-255, 128 and the signal
+	Signal  int   // 0: none, or nobody knows
+	Time    int64 // ns since 1970
+	Unknown bool  // nobody knows how it ended; the status is 255 then
 }
 
-// Write publishes the end. The log is complete before.
-func (e Ended) Write(dir string) error {
-	return write(dir, "ended", []pair{{"status", strconv.Itoa(e.Status)}, {"signal", strconv.Itoa(e.Signal)},
-		{"time", num(e.Time.UnixNano())}, {"unknown", bit(e.Unknown)}})
+// version is the first line's number of each of the files.
+const version = 1
+
+// text is what the files are made of: NAME VALUE lines.
+type text struct{ b strings.Builder }
+
+func newText(title string) *text {
+	t := new(text)
+	t.b.WriteString("corten " + title + " " + strconv.Itoa(version) + "\n")
+	return t
 }
 
-// ReadEnded reads what Write has written.
-func ReadEnded(dir string) (Ended, error) {
-	f, err := read(dir, "ended")
+func (t *text) str(name, value string) {
+	if value != "" {
+		t.b.WriteString(name + " " + value + "\n")
+	}
+}
+
+func (t *text) num(name string, value int64) { t.str(name, strconv.FormatInt(value, 10)) }
+
+func (t *text) flag(name string, value bool) {
+	if value {
+		t.str(name, "1")
+	} else {
+		t.str(name, "0")
+	}
+}
+
+func (o Orders) encode() string {
+	t := newText(OrdersName)
+	t.str("id", o.ID)
+	t.str("root", o.Root)
+	t.str("run", o.Run)
+	t.str("corten", o.Corten)
+	t.str("keeper", o.Keeper)
+	t.num("pid", int64(o.PID))
+	t.str("start", strconv.FormatUint(o.Start, 10))
+	t.flag("terminal", o.Terminal)
+	if o.Terminal {
+		t.num("guard", int64(o.Guard))
+	}
+	t.flag("init", o.Init)
+	mode := "blocking"
+	if o.Log.NonBlocking {
+		mode = "non-blocking"
+	}
+	t.num("log-size", o.Log.Size)
+	t.num("log-files", int64(o.Log.Files))
+	t.flag("log-compress", o.Log.Compress)
+	t.str("log-mode", mode)
+	t.num("log-buffer", o.Log.Buffer)
+	t.flag("log-off", o.Log.Off)
+	t.num("health", o.Health.Interval)
+	t.num("health-start", o.Health.StartPeriod)
+	t.num("health-start-interval", o.Health.StartInterval)
+	t.str("notify", o.Notify.Mode)
+	t.str("notify-socket", o.Notify.Socket)
+	return t.b.String()
+}
+
+// Write publishes the orders in folder, which is there.
+func (o Orders) Write(folder string) error {
+	for _, s := range []string{o.ID, o.Root, o.Run, o.Corten, o.Keeper, o.Notify.Mode, o.Notify.Socket} {
+		if strings.ContainsAny(s, "\n\x00") {
+			return errs.Newf(errs.Invalid, "write orders of container", o.ID, "a name has a line break")
+		}
+	}
+	return publish(folder, OrdersName, o.encode())
+}
+
+// ReadOrders reads the orders in folder.
+func ReadOrders(folder string) (Orders, error) {
+	var o Orders
+	err := parse(folder, OrdersName, func(name, value string) error {
+		err := o.set(name, value)
+		if err != nil {
+			err = o.setLog(name, value)
+		}
+		if err == errNoSuchName {
+			err = nil // of a later version that this one can do without
+		}
+		return err
+	})
+	return o, err
+}
+
+func (o *Orders) set(name, value string) (err error) {
+	switch name {
+	case "id":
+		o.ID = value
+	case "root":
+		o.Root = value
+	case "run":
+		o.Run = value
+	case "corten":
+		o.Corten = value
+	case "keeper":
+		o.Keeper = value
+	case "pid":
+		o.PID, err = strconv.Atoi(value)
+	case "start":
+		o.Start, err = strconv.ParseUint(value, 10, 64)
+	case "terminal":
+		o.Terminal = value == "1"
+	case "guard":
+		o.Guard, err = strconv.Atoi(value)
+	case "init":
+		o.Init = value == "1"
+	case "notify":
+		o.Notify.Mode = value
+	case "notify-socket":
+		o.Notify.Socket = value
+	default:
+		return errNoSuchName
+	}
+	return err
+}
+
+func (o *Orders) setLog(name, value string) (err error) {
+	switch name {
+	case "log-size":
+		o.Log.Size, err = number(value)
+	case "log-files":
+		o.Log.Files, err = strconv.Atoi(value)
+	case "log-compress":
+		o.Log.Compress = value == "1"
+	case "log-mode":
+		o.Log.NonBlocking = value == "non-blocking"
+	case "log-buffer":
+		o.Log.Buffer, err = number(value)
+	case "log-off":
+		o.Log.Off = value == "1"
+	case "health":
+		o.Health.Interval, err = number(value)
+	case "health-start":
+		o.Health.StartPeriod, err = number(value)
+	case "health-start-interval":
+		o.Health.StartInterval, err = number(value)
+	default:
+		return errNoSuchName
+	}
+	return err
+}
+
+func number(s string) (int64, error) { return strconv.ParseInt(s, 10, 64) }
+
+// Write publishes how the container ended.
+func (e Ended) Write(folder string) error {
+	t := newText(EndedName)
+	t.num("status", int64(e.Status))
+	t.num("signal", int64(e.Signal))
+	t.num("time", e.Time)
+	t.flag("unknown", e.Unknown)
+	return publish(folder, EndedName, t.b.String())
+}
+
+// ReadEnded reads how the container ended; an error of kind NotFound: it has not.
+func ReadEnded(folder string) (Ended, error) {
+	var e Ended
+	err := parse(folder, EndedName, func(name, value string) (err error) {
+		switch name {
+		case "status":
+			e.Status, err = strconv.Atoi(value)
+		case "signal":
+			e.Signal, err = strconv.Atoi(value)
+		case "time":
+			e.Time, err = number(value)
+		case "unknown":
+			e.Unknown = value == "1"
+		}
+		return err
+	})
+	return e, err
+}
+
+// WriteRest says when the next start is due, in ns since 1970.
+func WriteRest(folder string, until int64) error {
+	t := newText(RestName)
+	t.num("until", until)
+	return publish(folder, RestName, t.b.String())
+}
+
+// ReadRest reads when the next start is due.
+func ReadRest(folder string) (until int64, err error) {
+	err = parse(folder, RestName, func(name, value string) (err error) {
+		if name == "until" {
+			until, err = number(value)
+		}
+		return err
+	})
+	return until, err
+}
+
+// errNoSuchName is told apart from values that cannot be read.
+const errNoSuchName = unix.ENODATA
+
+// parse calls line with each line of a file but the first, which it checks.
+func parse(folder, name string, line func(name, value string) error) error {
+	b, err := readFile(folder + "/" + name)
 	if err != nil {
-		return Ended{}, err
+		return errs.Wrap("read", folder+"/"+name, err)
 	}
-	return Ended{Status: int(f.num("status")), Signal: int(f.num("signal")), Time: time.Unix(0, f.num("time")), Unknown: f.bit("unknown")}, nil
+	title, rest, whole := strings.Cut(string(b), "\n")
+	word, found := strings.CutPrefix(title, "corten "+name+" ")
+	n, err := strconv.Atoi(word)
+	if err != nil || !found || !whole || n < 1 {
+		return errs.Newf(errs.Corrupt, "read", folder+"/"+name, "it does not begin with corten "+name)
+	}
+	if n > version {
+		return errs.Newf(errs.Unsupported, "read", folder+"/"+name, "it was written by a newer Corten").
+			WithHint("use that version, or a newer one")
+	}
+	for l := range strings.Lines(rest) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(l, "\n"), " ")
+		if err := line(key, value); err != nil {
+			return errs.New(errs.Corrupt, "read", folder+"/"+name+": "+key, err)
+		}
+	}
+	return nil
 }
 
-// WriteRest says when the next start is due.
-func WriteRest(dir string, until time.Time) error {
-	return write(dir, "rest", []pair{{"until", num(until.UnixNano())}})
-}
+// maxText bounds what is read of a file, in bytes: each is some hundreds.
+const maxText = 64 << 10
 
-// ReadRest reads what WriteRest has written.
-func ReadRest(dir string) (time.Time, error) {
-	f, err := read(dir, "rest")
+func readFile(path string) ([]byte, error) {
+	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
-		return time.Time{}, err
+		return nil, err
 	}
-	return time.Unix(0, f.num("until")), nil
+	defer unix.Close(fd)
+	b := make([]byte, 0, 2048)
+	for len(b) < maxText {
+		n, err := retry(func() (int, error) { return unix.Read(fd, b[len(b):cap(b)]) })
+		if err != nil || n == 0 {
+			return b, err
+		}
+		if b = b[:len(b)+n]; len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+	}
+	return nil, unix.EFBIG
 }
 
-type pair struct{ name, value string }
-
-// write publishes a file whole. The folder is forgotten by a reboot: nothing is synced.
-func write(dir, name string, pairs []pair) error {
-	b := []byte("corten " + name + " " + strconv.Itoa(version) + "\n")
-	for _, p := range pairs {
-		b = append(b, p.name...)
-		b = append(b, ' ')
-		b = append(b, p.value...)
-		b = append(b, '\n')
-	}
-	path := filepath.Join(dir, name)
-	err := os.WriteFile(path+".new", b, 0o600)
+// publish makes a file that is seen whole or not at all. One process at a time does this
+// for a name; none of it has to outlast the machine.
+func publish(folder, name, content string) error {
+	path := folder + "/" + name
+	err := writeFile(path+".new", content)
 	if err == nil {
-		err = os.Rename(path+".new", path)
+		err = unix.Rename(path+".new", path)
 	}
 	return errs.Wrap("write", path, err)
 }
 
-// file is the lines of one of the files, by name.
-type file map[string]string
-
-func read(dir, name string) (file, error) {
-	path := filepath.Join(dir, name)
-	b, err := os.ReadFile(path)
+func writeFile(path, content string) error {
+	fd, err := retry(func() (int, error) {
+		return unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	})
 	if err != nil {
-		return nil, errs.Wrap("read", path, err)
+		return err
 	}
-	head, rest, _ := strings.Cut(string(b), "\n")
-	v, ok := strings.CutPrefix(head, "corten "+name+" ")
-	if n, err := strconv.Atoi(v); !ok || err != nil || n > version {
-		return nil, errs.New(errs.Unsupported, "read", path, errors.New("not of a version that this keeper knows: "+strconv.Quote(head)))
+	defer unix.Close(fd)
+	for b := []byte(content); len(b) > 0; {
+		n, err := retry(func() (int, error) { return unix.Write(fd, b) })
+		if err != nil {
+			return err
+		}
+		b = b[n:]
 	}
-	f := file{}
-	for line := range strings.Lines(rest) {
-		k, v, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		f[k] = v
-	}
-	return f, nil
+	return nil
 }
 
-func (f file) text(name string) string { return f[name] }
-func (f file) bit(name string) bool    { return f[name] == "1" }
-func (f file) num(name string) int64 {
-	n, _ := strconv.ParseInt(f[name], 10, 64)
-	return n
-}
-func (f file) duration(name string) time.Duration { return time.Duration(f.num(name)) }
-
-func bit(b bool) string {
-	if b {
-		return "1"
+// retry makes a system call again when a signal came in its way.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err != unix.EINTR {
+			return n, err
+		}
 	}
-	return "0"
-}
-
-func num(n int64) string { return strconv.FormatInt(n, 10) }
-
-func mode(nonBlocking bool) string {
-	if nonBlocking {
-		return "non-blocking"
-	}
-	return "blocking"
 }

@@ -74,3 +74,7 @@ func OpenPeer(master int) (int, error) {
 	}
 	return int(fd), nil
 }
+
+// ExitOf asks how the process of a pidfd ended, as wait(2) puts it, without being its
+// parent: when somebody else has reaped it (PIDFD_INFO_EXIT: Linux 6.15).
+func ExitOf(pidfd int) (status unix.WaitStatus, known bool) { return pidfdExit(pidfd) }

@@ -96,3 +96,20 @@ func quotaFlags(fd int) (uint16, error) {
 	}
 	return stat.flags, nil
 }
+
+func pidfdExit(pidfd int) (unix.WaitStatus, bool) {
+	const (
+		getInfo  = 0xc040ff0b // PIDFD_GET_INFO: _IOWR(0xff, 11, 64 bytes)
+		infoExit = 1 << 3     // PIDFD_INFO_EXIT
+	)
+	// struct pidfd_info of <linux/pidfd.h>, in its first size.
+	var info struct {
+		mask   uint64
+		cgroup uint64
+		ids    [11]uint32
+		exit   int32
+	}
+	info.mask = infoExit
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), getInfo, uintptr(unsafe.Pointer(&info)))
+	return unix.WaitStatus(info.exit), e == 0 && info.mask&infoExit != 0
+}

@@ -115,10 +115,10 @@ func (w *Writer) SetLimits(l Limits) { w.limits = l }
 // Position is where the next record goes, unless Rotate comes first.
 func (w *Writer) Position() Position { return w.end }
 
-// Room is how many bytes may be appended before it is time to Rotate. One record may be
-// larger than a whole file: an empty one has room for anything.
+// Room is how many bytes the file may grow; when the next record is larger it is time to
+// Rotate, but for a record that is larger than a whole file.
 func (w *Writer) Room() int64 {
-	if w.limits.Size <= 0 || w.end.Offset == 0 {
+	if w.limits.Size <= 0 {
 		return math.MaxInt64
 	}
 	return max(0, w.limits.Size-w.end.Offset)

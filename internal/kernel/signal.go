@@ -1,0 +1,23 @@
+package kernel
+
+import "golang.org/x/sys/unix"
+
+// SignalFD is the descriptor that CatchSignals has signals written to.
+const SignalFD = 10
+
+// CatchSignals has the number of each signal that comes written to descriptor SignalFD, in 8
+// bytes. That should be a pipe which does not block: what it has no room for is lost.
+//
+// It is for programs that wait for descriptors and must stay small. Package os/signal takes
+// a goroutine and two threads, and signalfd(2) takes that every thread has the signals
+// blocked, which Go's runtime does not allow for those that end a program. The handler is
+// not the runtime's: it makes one system call and knows nothing of Go. A program that is
+// executed later has the default actions again.
+func CatchSignals(signals ...unix.Signal) error {
+	for _, s := range signals {
+		if err := catch(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
