@@ -67,6 +67,8 @@ func (c *compiler) one(s plan.Step) error {
 	case plan.Domainname:
 		c.call(unix.SYS_SETDOMAINNAME, c.text(s.Name), c.num(uintptr(len(s.Name))))
 	default:
+	case plan.Write:
+		c.write(s)
 		return c.becoming(s)
 	}
 	return nil
@@ -146,6 +148,17 @@ func (c *compiler) writeFile(path, text string) {
 
 // cwd is AT_FDCWD.
 func (c *compiler) cwd() slot {
+// write makes a file of the container, for all to read. Where it cannot be, it is left out.
+func (c *compiler) write(s plan.Write) {
+	how := &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC | unix.O_CLOEXEC, Mode: 0o444,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	open := c.call(unix.SYS_OPENAT2, c.root, c.text(strings.Trim(s.Path, "/")), point(c.table, how), c.num(unix.SizeofOpenHow))
+	fd := c.result(open)
+	c.writeTo(fd, s.Content)
+	c.call(unix.SYS_CLOSE, fd)
+	open.allow(2, unix.ENOENT, unix.ENOTDIR, unix.EROFS)
+}
+
 	at := unix.AT_FDCWD
 	return c.num(uintptr(at))
 }

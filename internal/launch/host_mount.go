@@ -298,6 +298,11 @@ func fillDev(fd int, s plan.MakeDev) error {
 			return errs.Wrap("make link", "/dev/"+l[1], err)
 		}
 	}
+	if s.Console { // the first terminal of the container's devpts
+		if err := unix.Symlinkat("pts/0", fd, "console"); err != nil && err != unix.EEXIST {
+			return errs.Wrap("make link", "/dev/console", err)
+		}
+	}
 	for _, d := range [...]string{"pts", "shm", "mqueue"} {
 		if err := makeDir(fd, d); err != nil {
 			return errs.Wrap("make directory", "/dev/"+d, err)

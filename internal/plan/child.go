@@ -108,6 +108,13 @@ type (
 	// ReadOnlyRoot makes the root mount read-only.
 	ReadOnlyRoot struct{}
 
+	// Write writes a file of the container, and makes it if only that is missing. On a
+	// read-only file system it stays as it is.
+	Write struct {
+		Path    string `json:"path"`
+		Content string `json:"content"`
+	}
+
 	// Sysctl writes a value below /proc/sys.
 	Sysctl struct {
 		Name  string `json:"name"` // with dots
@@ -244,6 +251,7 @@ func (MountFS) Kind() string       { return "mount" }
 func (Mask) Kind() string          { return "mask" }
 func (ReadOnlyPath) Kind() string  { return "read-only-path" }
 func (ReadOnlyRoot) Kind() string  { return "read-only-root" }
+func (Write) Kind() string         { return "write" }
 func (Sysctl) Kind() string        { return "sysctl" }
 func (Pivot) Kind() string         { return "pivot" }
 func (Hostname) Kind() string      { return "hostname" }
@@ -308,6 +316,7 @@ func (s MountFS) String() string {
 func (s Mask) String() string         { return "hide " + s.Path }
 func (s ReadOnlyPath) String() string { return "make " + s.Path + " read-only" }
 func (ReadOnlyRoot) String() string   { return "make the root file system read-only" }
+func (s Write) String() string        { return "write " + s.Path + ": " + strings.TrimSpace(s.Content) }
 func (s Sysctl) String() string       { return fmt.Sprintf("set sysctl %s to %s", s.Name, s.Value) }
 func (Pivot) String() string          { return "make it the root and drop the host's tree" }
 func (s Hostname) String() string     { return "set the host name to " + s.Name }

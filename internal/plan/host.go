@@ -37,9 +37,10 @@ type (
 	// MakeDev makes the tmpfs for /dev with its nodes and links, detached. It is the host's
 	// tmpfs, so the nodes work, while making others needs the host's CAP_MKNOD.
 	MakeDev struct {
-		Nodes []spec.Device `json:"nodes"`
-		Root  Owner         `json:"root"`
-		As    Handle        `json:"as"`
+		Nodes   []spec.Device `json:"nodes"`
+		Console bool          `json:"console,omitempty"` // the terminal is the console too
+		Root    Owner         `json:"root"`
+		As      Handle        `json:"as"`
 	}
 
 	// MakeFile writes a file in a detached tmpfs and takes a detached mount of it.
@@ -195,6 +196,9 @@ func (s MakeDev) String() string {
 	names := make([]string, 0, len(s.Nodes))
 	for _, n := range s.Nodes {
 		names = append(names, strings.TrimPrefix(n.Path, "/dev/"))
+	}
+	if s.Console {
+		names = append(names, "console (the terminal)")
 	}
 	return fmt.Sprintf("make a tmpfs for /dev, owned by %s, with the devices %s", s.Root, strings.Join(names, " "))
 }

@@ -22,6 +22,7 @@ type Input struct {
 	Filter    *Filter // the compiled seccomp profile; nil: none
 	Host      Facts
 
+	Env    []string // of this start, over the container's
 	FDs    []Handle // what the command gets as descriptors 3 and up; the launcher opens them
 	Guards []Handle // what corten-init holds open besides, up to MaxGuards; see cmd/corten-init
 }
@@ -48,6 +49,7 @@ type File struct {
 	Target   string
 	ReadOnly bool
 	Shift    bool     // show it with owners shifted
+	Over     bool     // over the user's mounts rather than below them
 	Hide     []string // paths below it
 	What     string
 }
@@ -235,7 +237,7 @@ func (m *maker) attend(id Identity) error {
 			}
 		}
 	}
-	m.onHost(overlay, MakeDev{Nodes: m.devices(), Root: m.owner, As: DevMount})
+	m.onHost(overlay, MakeDev{Nodes: m.devices(), Console: m.c.Process.Terminal, Root: m.owner, As: DevMount})
 	for _, f := range m.made() {
 		m.onHost(MakeFile{In: DevMount, Name: f.name(), Content: f.Content, Root: m.owner, As: f.handle()})
 	}
@@ -435,6 +437,9 @@ func (m *maker) filter() {
 
 func (m *maker) exec(id Identity) error {
 	args, env := m.c.Process.Args, environment(m.c, id)
+	if len(m.in.Env) > 0 {
+		env = spec.MergeEnv(env, m.in.Env)
+	}
 	if len(args) == 0 || args[0] == "" {
 		return errs.Newf(errs.Invalid, "plan command", "", "no command given, and the image names none").
 			WithHint("write the command after the image: corten run IMAGE COMMAND")
@@ -473,6 +478,10 @@ func environment(c *spec.Container, id Identity) []string {
 		add("TERM", "xterm")
 	}
 	add("HOME", id.Home)
+	if c.IsSystemd() { // https://systemd.io/CONTAINER_INTERFACE
+		add("container", "corten")
+		add("container_uuid", string(c.ID[:min(32, len(c.ID))]))
+	}
 	return append(env, c.Process.Env...)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -76,6 +77,19 @@ func TestPlans(t *testing.T) {
 		},
 		"terminal-guard": func(in *Input) {
 			in.Container.Process.Terminal, in.Guards = true, []Handle{Master}
+		},
+		"systemd": func(in *Input) {
+			in.Container.ID, in.Container.Process.Args = "0123456789abcdef0123456789abcdef4567", []string{"/sbin/init"}
+			in.Container.Complete(oci.Config{})
+			in.Sources = make([]Source, len(in.Container.Mounts))
+			in.Groups.Mount[0].ReadOnly = false
+		},
+		"notify": func(in *Input) {
+			in.Container.Mounts = []spec.Mount{{Type: spec.Tmpfs, Target: "/run"}}
+			in.Sources = make([]Source, 1)
+			in.Files = []File{{Source: Source{Path: "/r/notify", File: true}, Target: "/run/corten/notify", ReadOnly: true, Over: true, What: "the socket"}}
+			in.Env, in.FDs = []string{"NOTIFY_SOCKET=/run/corten/notify", "LISTEN_FDS=1", "LISTEN_PID=2"}, []Handle{"passed0"}
+			in.Root.Open = append(in.Root.Open, OpenFile{Path: "/1", As: "passed0"})
 		},
 		"no-init":     func(in *Input) { in.Container.Life.NoInit = true },
 		"userns-host": func(in *Input) { in.Container.Namespaces.User = spec.UserNS{Mode: spec.UserHost} },

@@ -151,13 +151,15 @@ func (m *maker) view() error {
 	}
 	m.inChild(Propagation{"private"}, Stow{m.in.Root.Overlay.uses()}, EnterRoot{RootMount})
 	m.kernelMounts()
-	for i, f := range m.files() {
-		m.inChild(Attach{Mount: fileHandle(i), Target: f.Target, File: f.File, What: f.What})
-	}
+	m.attachFiles(false)
 	for _, f := range m.made() {
 		m.inChild(Attach{Mount: f.handle(), Target: f.Target, File: true, What: "its own " + f.Target, Forget: DevMount, Name: f.name()})
 	}
 	m.userView()
+	m.attachFiles(true)
+	if m.c.IsSystemd() && !m.userMounts(machineID) {
+		m.inChild(Write{Path: machineID, Content: string(m.c.ID[:min(32, len(m.c.ID))]) + "\n"})
+	}
 	m.inChild(Pivot{})
 	for _, name := range sortedKeys(m.c.Sysctls) {
 		m.inChild(Sysctl{name, m.c.Sysctls[name]})
@@ -177,6 +179,20 @@ func (m *maker) view() error {
 		m.inChild(ReadOnlyRoot{})
 	}
 	return nil
+}
+
+// machineID is what systemd and many others know a machine by, machine-id(5). It is written, not
+// mounted: systemd would try to make a mounted one last, and fail for want of the right to
+// mount. An image may have one that all its containers would share.
+const machineID = "/etc/machine-id"
+
+// attachFiles attaches the host's files below the user's mounts, or those over them.
+func (m *maker) attachFiles(over bool) {
+	for i, f := range m.files() {
+		if f.Over == over {
+			m.inChild(Attach{Mount: fileHandle(i), Target: f.Target, File: f.File, What: f.What})
+		}
+	}
 }
 
 // kernelMounts are /proc, /dev and /sys.

@@ -39,6 +39,7 @@ func (c *Container) Complete(img oci.Config) {
 			c.Labels[k] = v
 		}
 	}
+	c.completeSystemd()
 	c.addVolumes(img.Volumes)
 	c.Life.Health = c.Life.Health.over(img)
 }
