@@ -17,6 +17,7 @@ package cli
 import (
 	"context"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -43,7 +44,10 @@ type app struct {
 // Main carries out a command line, without the program's name, and returns the exit code.
 func Main(ctx context.Context, args []string, env Env) int {
 	a := newApp(env)
-	a.args = args
+	for _, arg := range args {
+		a.args = append(a.args, strings.Clone(arg)) // exec blanks those of the process
+	}
+	args = a.args
 	err := a.dispatch(ctx, args)
 	if err == nil {
 		return 0

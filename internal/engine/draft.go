@@ -33,6 +33,7 @@ type draft struct {
 	claim   uint32 // first host id of its range; 0: none
 	volumes []*volume.Volume
 	sources []plan.Source
+	passed  Passed
 }
 
 // draft completes the request and, unless dry, makes the container's directory and claims
@@ -56,7 +57,7 @@ func (e *Engine) draft(ctx context.Context, req RunRequest, dry bool) (*draft, e
 
 // outline completes the request from its image.
 func (e *Engine) outline(ctx context.Context, req RunRequest, dry, kept bool) (*draft, error) {
-	d := &draft{e: e, c: req.Spec, kept: kept}
+	d := &draft{e: e, c: req.Spec, kept: kept, passed: req.Passed}
 	var err error
 	if d.base, err = e.base(ctx, req, dry); err != nil {
 		return nil, err
@@ -69,7 +70,10 @@ func (e *Engine) outline(ctx context.Context, req RunRequest, dry, kept bool) (*
 func (d *draft) planGroups() (err error) {
 	d.host = cgroup.Detect()
 	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.c.Resources, ID: string(d.c.ID),
-		Account: d.host.V1 == nil, Ready: d.kept})
+		Account: d.host.V1 == nil, Ready: d.kept || d.c.IsSystemd()})
+	if err == nil {
+		err = d.checkSystemd()
+	}
 	return err
 }
 
@@ -220,6 +224,7 @@ func (d *draft) plan() (plan.Plan, error) {
 		Guards:    d.guards,
 	}
 	in.Files, in.Made = d.ownFiles()
+	d.serve(&in)
 	if in.Filter, err = d.e.filter(d.c.Security); err != nil {
 		return plan.Plan{}, err
 	}
@@ -275,14 +280,27 @@ func (d *draft) groupSteps() plan.Groups {
 	}
 	if d.host.V1 == nil && d.host.V2.Mount != "" {
 		g.Mount = append(g.Mount, plan.MountFS{Type: "cgroup2", Target: "/sys/fs/cgroup",
-			ReadOnly: !d.c.Security.Privileged, NoSuid: true, NoDev: true, NoExec: true})
+			ReadOnly: !d.c.Security.Privileged && !d.c.IsSystemd(), NoSuid: true, NoDev: true, NoExec: true})
 	}
 	return g
 }
 
 func (d *draft) makeGroups() error {
 	d.grouped = true // even if it fails half-way
-	return d.groups.Make()
+	if err := d.groups.Make(); err != nil || !d.c.IsSystemd() {
+		return err
+	}
+	return d.groups.Group.Delegate(hostID(d.c.Namespaces.User.UIDMap), hostID(d.c.Namespaces.User.GIDMap))
+}
+
+// hostID is the host's id for the container's 0.
+func hostID(maps []spec.IDMap) int {
+	for _, m := range maps {
+		if m.Container == 0 {
+			return int(m.Host)
+		}
+	}
+	return 0
 }
 
 // filter compiles the seccomp profile of a container, or finds it compiled.
@@ -315,6 +333,9 @@ func (d *draft) discard() {
 	}
 	if d.box == nil {
 		return
+	}
+	if d.notifies() && !d.kept {
+		_ = os.RemoveAll(container.KeepDir(d.e.dirs(), d.c.ID))
 	}
 	var err error
 	if d.grouped {

@@ -25,7 +25,8 @@ type compiler struct {
 	empty   slot                 // an empty read-only file system, likewise
 	ptm     slot                 // the terminal's master
 	pts     slot
-	shared  []slot // what the child opened while descriptors were shared, and we have to close
+	joining *joining // of Join
+	shared  []slot   // what the child opened while descriptors were shared, and we have to close
 }
 
 // handle is the slot of h; a handle that nobody opened yet gets an empty slot.
@@ -58,17 +59,21 @@ func (c *compiler) one(s plan.Step) error {
 		return c.beginning(s)
 	case plan.Propagation, plan.Stow, plan.EnterRoot, plan.Attach, plan.MountFS, plan.Mask, plan.ReadOnlyPath, plan.ReadOnlyRoot, plan.Pivot:
 		c.mounting(s)
+	case plan.Enter:
+		return c.enter(s)
+	case plan.Fork:
+		c.fork(s)
 	case plan.Sysctl:
 		fd := c.result(c.inRoot("proc/sys/"+strings.ReplaceAll(s.Name, ".", "/"), unix.O_WRONLY))
 		c.writeTo(fd, s.Value)
 		c.call(unix.SYS_CLOSE, fd)
+	case plan.Write:
+		c.write(s)
 	case plan.Hostname:
 		c.call(unix.SYS_SETHOSTNAME, c.text(s.Name), c.num(uintptr(len(s.Name))))
 	case plan.Domainname:
 		c.call(unix.SYS_SETDOMAINNAME, c.text(s.Name), c.num(uintptr(len(s.Name))))
 	default:
-	case plan.Write:
-		c.write(s)
 		return c.becoming(s)
 	}
 	return nil
@@ -90,7 +95,11 @@ func (c *compiler) beginning(s plan.Step) error {
 		}
 		c.call(unix.SYS_UNSHARE, c.num(flag))
 	case plan.TimeOffset:
-		c.writeTo(c.handle(s.FD), offsetLine(s))
+		if s.FD == "" {
+			c.writeFile("/proc/self/timens_offsets", offsetLine(s))
+		} else {
+			c.writeTo(c.handle(s.FD), offsetLine(s))
+		}
 	case plan.Join:
 		c.call(unix.SYS_SETNS, c.handle(s.FD), zero)
 	case plan.BecomeRoot:
@@ -139,15 +148,6 @@ func (c *compiler) writeTo(fd slot, text string) {
 	c.call(unix.SYS_WRITE, fd, c.text(text), c.num(uintptr(len(text))))
 }
 
-// writeFile writes text to a file that exists.
-func (c *compiler) writeFile(path, text string) {
-	fd := c.result(c.call(unix.SYS_OPENAT, c.cwd(), c.text(path), c.num(unix.O_WRONLY|unix.O_CLOEXEC)))
-	c.writeTo(fd, text)
-	c.call(unix.SYS_CLOSE, fd)
-}
-
-// cwd is AT_FDCWD.
-func (c *compiler) cwd() slot {
 // write makes a file of the container, for all to read. Where it cannot be, it is left out.
 func (c *compiler) write(s plan.Write) {
 	how := &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC | unix.O_CLOEXEC, Mode: 0o444,
@@ -159,6 +159,15 @@ func (c *compiler) write(s plan.Write) {
 	open.allow(2, unix.ENOENT, unix.ENOTDIR, unix.EROFS)
 }
 
+// writeFile writes text to a file that exists.
+func (c *compiler) writeFile(path, text string) {
+	fd := c.result(c.call(unix.SYS_OPENAT, c.cwd(), c.text(path), c.num(unix.O_WRONLY|unix.O_CLOEXEC)))
+	c.writeTo(fd, text)
+	c.call(unix.SYS_CLOSE, fd)
+}
+
+// cwd is AT_FDCWD.
+func (c *compiler) cwd() slot {
 	at := unix.AT_FDCWD
 	return c.num(uintptr(at))
 }

@@ -149,7 +149,7 @@ func (c *compiler) chdir(s plan.Chdir) {
 		c.call(unix.SYS_CHDIR, c.text("/"))
 		return
 	}
-	for i := 1; i <= len(s.Dir); i++ {
+	for i := 1; i <= len(s.Dir) && !s.Exists; i++ {
 		if i == len(s.Dir) || s.Dir[i] == '/' {
 			c.call(unix.SYS_MKDIRAT, c.cwd(), c.text(s.Dir[:i]), c.num(0o755)).allow(0, unix.EEXIST)
 		}

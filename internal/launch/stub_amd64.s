@@ -13,7 +13,8 @@
 #define outcome_errno 8
 #define outcome_last  16
 #define outcome_eacces 24
-#define outcome_size   32
+#define outcome_failed 32
+#define outcome_size   40
 
 #define SYS_exit_group 231
 #define SYS_clone3     435
@@ -110,6 +111,7 @@ leave: // out DX rows besides this one
 
 fatal:
 	MOVQ AX, outcome_errno(BX)
+	MOVQ R15, outcome_failed(BX)
 	MOVQ $127, DI
 	JMP  exit
 

@@ -13,7 +13,8 @@
 #define outcome_errno 8
 #define outcome_last  16
 #define outcome_eacces 24
-#define outcome_size   32
+#define outcome_failed 32
+#define outcome_size   40
 
 #define SYS_exit_group 94
 #define SYS_clone3     435
@@ -106,6 +107,7 @@ leave: // out R10 rows besides this one
 
 fatal:
 	MOVD R0, outcome_errno(R21)
+	MOVD R22, outcome_failed(R21)
 	MOVD $127, R0
 	B    exit
 

@@ -29,6 +29,7 @@ func TestStubOffsets(t *testing.T) {
 		"outcome_errno":  unsafe.Offsetof(outcome{}.errno),
 		"outcome_last":   unsafe.Offsetof(outcome{}.last),
 		"outcome_eacces": unsafe.Offsetof(outcome{}.eacces),
+		"outcome_failed": unsafe.Offsetof(outcome{}.failed),
 		"outcome_size":   unsafe.Sizeof(outcome{}),
 		"SYS_clone3":     435, // the same everywhere: it came late
 	}

@@ -40,7 +40,7 @@ type born struct {
 // start creates the process. Nothing of the table may be changed afterwards but slots
 // whose row has not run: the child reads it while we do.
 func (t *table) start(flags uint64, cgroup int) (born, error) {
-	b := born{alive: new(int32)}
+	b := born{alive: &t.alive}
 	pidfd := new(int32)
 	*b.alive = 1
 	args := &cloneArgs{
@@ -54,7 +54,7 @@ func (t *table) start(flags uint64, cgroup int) (born, error) {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(cgroup)
 	}
-	t.keep = append(t.keep, b.alive, args, pidfd) // so that they lie in the heap: stacks move
+	t.keep = append(t.keep, t, args, pidfd) // so that they lie in the heap: stacks move
 
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -23,6 +23,7 @@ type outcome struct {
 	errno  uintptr // 0 while all is well
 	last   uintptr // the last tolerated error
 	eacces uintptr // 1 if a tolerated error was EACCES: of several execs, one was there but might not be executed
+	failed uintptr // the row of errno: another process may have walked on meanwhile (plan.Fork)
 }
 
 // kin is what the kernel tells of the process that a row of the table makes.
@@ -50,6 +51,7 @@ type table struct {
 	out    outcome
 	kinOut outcome // of the process that a row with fork makes; the stub looks for it after out
 	kin    *kin    // nil if there is no such row
+	alive  int32   // the kernel zeroes it when the process stops sharing our memory
 	spent  bool    // a row or slot did not fit: the table is useless
 }
 

@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/cortenhq/corten/internal/cli/runflags"
+	"github.com/cortenhq/corten/internal/engine"
+	"github.com/cortenhq/corten/internal/errs"
+)
+
+func newExec(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "exec [flags] CONTAINER COMMAND [ARGUMENT...]",
+		Long: `Run a further command in a container that runs, and wait for it to end.
+
+The command has the container's files, network, limits, users and system call filter, and its
+environment with what the flags add. It ends at the latest when the container does.
+
+The exit code is the command's; 125 if Corten could not do what it was asked, 126 if the command
+cannot be executed, 127 if it does not exist, 128 and the number of the signal that ended it.`,
+		Example: `  corten exec web cat /etc/hosts
+  corten exec -it -u root web sh
+  corten exec -d -e MODE=full web /usr/bin/reindex`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := wantArgs(2, -1)(cmd, args); err != nil {
+				return usage(err)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().SetInterspersed(false)
+	flags := runflags.BindExec(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		req, keys, err := flags.Request(args[1:], runflags.Caller{LookupEnv: a.env.LookupEnv})
+		if err != nil {
+			return runExit(err)
+		}
+		return runExit(a.execute(cmd.Context(), args[0], req, keys))
+	}
+	return cmd
+}
+
+// execute starts a command in a container, attends to it and ends as it ended.
+func (a *app) execute(ctx context.Context, ref string, req engine.ExecRequest, keys string) error {
+	if req.Terminal && req.Stdin && !term.IsTerminal(int(a.env.Stdin.Fd())) {
+		return errs.Newf(errs.Invalid, "", "-i with -t", "the input device is not a TTY").
+			WithHint("leave -t out to feed the command from a pipe or a file")
+	}
+	if req.Terminal {
+		req.Size = a.terminalSize()
+	}
+	eng, err := a.engine()
+	if err != nil {
+		return err
+	}
+	engine.HideArguments() // while we are on the way into the container, those in it could read them
+	if req.Detached {
+		x, err := eng.Exec(ctx, ref, req)
+		if err != nil {
+			return err
+		}
+		return x.Leave()
+	}
+	w := watchSignals(true, req.Terminal)
+	x, err := eng.Exec(w.until(ctx), ref, req)
+	if err != nil {
+		if sig := w.endedBy(); sig != 0 {
+			return signaled(sig)
+		}
+		return err
+	}
+	terminal, err := own(x.Terminal)
+	if err != nil {
+		return err
+	}
+	end, err := a.attend(w, guest{terminal, func() { x.Terminal.Close() }, req.Stdin, x.Signal, x.Wait})
+	if err != nil {
+		return err
+	}
+	if end.Message != "" {
+		a.say(end.Message)
+	}
+	if end.Code == 0 {
+		return nil
+	}
+	return &exit{end.Code, nil}
+}

@@ -1,0 +1,305 @@
+package launch
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
+)
+
+// joining is a process on its way into a container that runs: the first is a child of ours
+// in our own namespaces, each Fork makes another, and the last executes the program.
+type joining struct {
+	*host
+	ours []*int32 // pidfds of all of them, in order; -1 as long as there is none
+}
+
+// Join executes a plan of plan.MakeExec. Nobody in the container must be able to trace or
+// read the new process while it shares our memory: we give up being dumpable, for good. When
+// ctx is done before the program has been executed, the process is killed.
+func Join(ctx context.Context, p plan.Plan, env Env) (*Process, error) {
+	given := make([]plan.Handle, 0, len(env.Files))
+	for name := range env.Files {
+		given = append(given, name)
+	}
+	if err := p.Check(given...); err != nil {
+		return nil, err
+	}
+	j := &joining{host: &host{c: &compiler{}, fds: map[plan.Handle]int{}, release: -1, self: -1, stdio: stdioOf(p, env), env: env}}
+	defer j.closeAll()
+	if err := j.refuseFolders(); err != nil {
+		return nil, err
+	}
+	if err := hideMemory(); err != nil {
+		return nil, err
+	}
+	proc := &Process{}
+	for _, s := range p.Host {
+		var err error
+		switch s := s.(type) {
+		case plan.Clone:
+			err = j.start(ctx, p, proc)
+			if err != nil {
+				j.hangUp()
+				return nil, err // it quotes its own step
+			}
+			continue
+		case plan.OpenPeer:
+			err = j.openPeer(s, proc)
+		case plan.OOMScore:
+			_ = j.run(s) // the process may have ended
+		default:
+			err = j.run(s)
+		}
+		if err != nil {
+			j.hangUp()
+			return nil, errs.Wrap(s.String(), "", err)
+		}
+	}
+	return proc, nil
+}
+
+// hangUp closes the terminal of a process that did not come to be.
+func (j *joining) hangUp() {
+	if ptm, ok := j.fds[ptmHandle]; ok {
+		_ = unix.Close(ptm)
+		delete(j.fds, ptmHandle)
+	}
+}
+
+// ptmHandle is the master of a terminal until it is the caller's.
+const ptmHandle plan.Handle = "launch:ptm"
+
+// hideMemory makes this process undumpable, which all that share its memory then are. A new
+// user makes a process what fs.suid_dumpable says, proc(5): the value 1 would undo it.
+func hideMemory() error {
+	if b, err := os.ReadFile("/proc/sys/fs/suid_dumpable"); err == nil && strings.TrimSpace(string(b)) == "1" {
+		return errs.Newf(errs.Denied, "protect memory", "", "with fs.suid_dumpable=1 the container could read it").
+			WithHint("sysctl -w fs.suid_dumpable=2")
+	}
+	return errs.Wrap("protect memory", "", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
+}
+
+// start makes the first process and waits until the last has executed its program or died.
+func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
+	if err := j.compile(p); err != nil {
+		return err
+	}
+	b, err := j.c.start(0, -1)
+	if err != nil {
+		return errs.Wrap(plan.Clone{}.String(), "", cloneHint(err))
+	}
+	first := int32(b.pidfd)
+	j.ours = append([]*int32{&first}, j.ours...)
+	stop := context.AfterFunc(ctx, j.kill)
+	b.apart()
+	stop()
+	last := j.leave()
+	if err := j.whyNot(p); err != nil {
+		if last >= 0 {
+			_ = waitID(last, &waitInfo{}) // ECHILD if it is not ours
+			_ = unix.Close(last)
+		}
+		return err
+	}
+	if last < 0 {
+		return errs.Newf(errs.Other, "start process", "", "it was killed on its way into the container")
+	}
+	proc.PID, proc.pidfd = pidOf(last), os.NewFile(uintptr(last), "pidfd")
+	j.proc = &born{pid: proc.PID, pidfd: last, alive: b.alive}
+	if ptm, ok := j.fds[ptmHandle]; ok {
+		delete(j.fds, ptmHandle)
+		proc.Terminal = os.NewFile(uintptr(ptm), "terminal")
+	}
+	return nil
+}
+
+// compile makes the table, when all that it refers to is open.
+func (j *joining) compile(p plan.Plan) error {
+	for room := 16*len(p.Child) + 64; ; room *= 2 {
+		j.ours = nil
+		j.c = &compiler{table: newTable(room), handles: map[plan.Handle]slot{}, kept: map[plan.Handle]slot{}, joining: j}
+		for name, f := range j.env.Files {
+			j.c.slots[j.c.handle(name)] = f.Fd()
+		}
+		for name, fd := range j.fds {
+			j.c.slots[j.c.handle(name)] = uintptr(fd)
+		}
+		for _, s := range p.Host {
+			if s, ok := s.(plan.OpenPeer); ok {
+				j.c.pts = j.c.handle(s.As)
+			}
+		}
+		if err := j.c.compile(p.Child); err != nil || !j.c.spent {
+			// Of a program that is not found the last failure is the one that counts: the process
+			// before would write over what a table that ran to its end leaves.
+			j.c.rows[len(j.c.rows)-1].allow = 0
+			return err
+		}
+	}
+}
+
+// kill ends whatever is on its way.
+func (j *joining) kill() {
+	for _, fd := range j.ours {
+		if fd := atomic.LoadInt32(fd); fd >= 0 {
+			_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0)
+		}
+	}
+}
+
+// leave ends and reaps the processes that only led to the last one, and returns the pidfd of
+// that; -1 if it was never made.
+func (j *joining) leave() int {
+	n := len(j.ours) - 1
+	for _, fd := range j.ours[:n] {
+		if *fd >= 0 {
+			_ = unix.PidfdSendSignal(int(*fd), unix.SIGKILL, nil, 0)
+			_ = waitID(int(*fd), &waitInfo{})
+			_ = unix.Close(int(*fd))
+		}
+	}
+	return int(*j.ours[n])
+}
+
+// whyNot tells whether a process ended before the program was executed, in the words of the
+// step.
+func (j *joining) whyNot(p plan.Plan) error {
+	out := &j.c.out
+	if out.errno == 0 {
+		return nil
+	}
+	err := unix.Errno(out.errno)
+	switch s := p.Child[j.c.steps[out.failed]].(type) {
+	case plan.Exec:
+		if out.eacces != 0 {
+			err = unix.EACCES
+		}
+		return ExecError(s.Args[0], err)
+	case plan.Fork:
+		e := errs.New(errs.KindOf(err), s.String(), "", err)
+		switch err {
+		case unix.EAGAIN:
+			return errs.New(errs.Unavailable, s.String(), "", err).WithHint("a limit on processes is met: that of the container (--pids-limit), or ulimit -u")
+		case unix.ENOMEM: // what the kernel says of a pid namespace whose PID 1 is gone, too
+			return e.WithHint("the container has just ended, or no memory is left")
+		case unix.EBUSY:
+			return e.WithHint("the container has made control groups in its own, and handed its controllers down to them")
+		}
+		return e
+	default:
+		return errs.Wrap(s.String(), "", err)
+	}
+}
+
+// pidOf is the process that a pidfd refers to, as our own pid namespace numbers it; 0 if it
+// has been reaped.
+func pidOf(pidfd int) int {
+	b, _ := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(pidfd))
+	_, rest, _ := strings.Cut(string(b), "\nPid:\t")
+	line, _, _ := strings.Cut(rest, "\n")
+	pid, _ := strconv.Atoi(line)
+	return max(pid, 0)
+}
+
+// enter compiles the joining of namespaces.
+func (c *compiler) enter(s plan.Enter) error {
+	var flags uintptr
+	for _, name := range s.Namespaces {
+		f, err := namespaceFlag(name)
+		if err != nil {
+			return err
+		}
+		flags |= f
+	}
+	c.call(unix.SYS_SETNS, c.handle(s.FD), c.num(flags))
+	return nil
+}
+
+// fork goes on in a new process; with Orphan in the child of a new process.
+//
+// Both processes come out of clone3 and walk the same table. The old one is kept inside
+// (CLONE_VFORK) until the new one has executed its program or died: then there is nothing left
+// for it to do. As its result is a pid, pidfd_open succeeds and it exits; for the new one it is
+// 0, pidfd_open refuses that, and the exit is left out. As long as the kernel takes it for a vfork the
+// new one is not chosen when memory runs out: with it we would be killed, who share its memory.
+func (c *compiler) fork(s plan.Fork) {
+	if s.Orphan {
+		c.forkOnce("", 0) // in the container, and our child
+		c.forkOnce(s.Group, uint64(unix.SIGCHLD))
+	} else {
+		c.forkOnce(s.Group, 0)
+	}
+	c.call(unix.SYS_UNSHARE, c.num(unix.CLONE_FILES))
+}
+
+// forkOnce makes a process; without a signal it is our own child (CLONE_PARENT) and not that
+// of the process that makes it.
+func (c *compiler) forkOnce(group plan.Handle, signal uint64) {
+	pidfd := new(int32)
+	*pidfd = -1
+	args := c.cloneArgs(pidfd, signal)
+	if group != "" {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(c.slots[c.handle(group)])
+	}
+	c.joining.ours = append(c.joining.ours, pidfd)
+	pid := c.result(c.call(unix.SYS_CLONE3, point(c.table, args), c.num(sizeofCloneArgs)))
+	c.call(unix.SYS_PIDFD_OPEN, pid, zero).allow(1, unix.EINVAL)
+	c.call(unix.SYS_EXIT_GROUP, zero)
+}
+
+// openPeer opens a terminal of the container. Its /dev/pts may be anything by now: what is
+// found there is not opened before it is known to be a devpts's own ptmx.
+func (j *joining) openPeer(s plan.OpenPeer, proc *Process) error {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
+	found, err := unix.Openat2(int(j.env.Files[s.Root].Fd()), "dev/pts/ptmx", &how)
+	if err != nil {
+		return noTerminals(err)
+	}
+	defer unix.Close(found)
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	if err := unix.Fstatfs(found, &fs); err != nil {
+		return err
+	}
+	if err := unix.Fstat(found, &st); err != nil {
+		return err
+	}
+	if fs.Type != unix.DEVPTS_SUPER_MAGIC || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(5, 2) {
+		return noTerminals(nil)
+	}
+	ptm, err := unix.Open("/proc/self/fd/"+strconv.Itoa(found), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return noTerminals(err)
+	}
+	j.put(ptmHandle, ptm)
+	if err := unix.IoctlSetPointerInt(ptm, unix.TIOCSPTLCK, 0); err != nil {
+		return err
+	}
+	if s.Size != nil {
+		if err := unix.IoctlSetWinsize(ptm, unix.TIOCSWINSZ, &unix.Winsize{Row: s.Size.Rows, Col: s.Size.Columns}); err != nil {
+			return err
+		}
+	}
+	pts, err := openPTS(ptm)
+	if err != nil {
+		return err
+	}
+	j.put(s.As, pts)
+	return unix.Fchown(pts, int(s.User), -1)
+}
+
+func noTerminals(err error) error {
+	kind := errs.KindOf(err)
+	if err == nil {
+		return errs.Newf(errs.Unsupported, "", "", "/dev/pts of the container is not one").WithHint("leave -t out")
+	}
+	return errs.New(kind, "", "", err).WithHint("the container has no /dev/pts of its own, or all of its terminals are taken; leave -t out")
+}
