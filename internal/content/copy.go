@@ -72,7 +72,7 @@ func (r *Root) OutTar(ctx context.Context, src string, w io.Writer, o Options) (
 	defer unix.Close(s.fd)
 	t := newTarWriter(w)
 	c := &counter{to: t, do: here}
-	err = r.do(func() error { return copyTree(ctx, s, s.name, c, r.ids, o) })
+	err = r.do(func() error { return copyTree(ctx, s, s.tarName(), c, r.ids, o) })
 	if err == nil {
 		err = t.finish()
 	}

@@ -140,8 +140,13 @@ func (m *maker) make(dir int, name string, e *tree.Entry, content io.Reader) err
 		m.dirs = append(m.dirs, dated{e.Path, timeOf(e)})
 		return m.dress(dir, name, fd, e)
 	}
-	if err := makeRoom(dir, name); err != nil {
+	mounted, err := makeRoom(dir, name, e)
+	if err != nil {
 		return err
+	}
+	if mounted >= 0 {
+		defer unix.Close(mounted)
+		return overwrite(mounted, e, content)
 	}
 	switch e.Type {
 	case tree.Regular:
@@ -200,18 +205,35 @@ func (m *maker) directory(dir int, name string) (fd int, made bool, err error) {
 	return -1, false, openErr
 }
 
-// makeRoom removes what has the name, unless it is a directory.
-func makeRoom(dir int, name string) error {
-	err := unix.Unlinkat(dir, name, 0)
-	switch err {
-	case unix.ENOENT:
-		return nil
-	case unix.EISDIR:
-		return errs.New(errs.Exists, "", "", err).WithHint("a file cannot be copied over a directory: remove that first")
-	case unix.EBUSY:
-		return errs.New(errs.Busy, "", "", err).WithHint("something is mounted there: change it where it comes from, on the host")
+// makeRoom removes what has the name, unless it is a directory. A regular file that is
+// mounted there is returned, to be written to: removed from outside the container's mount
+// namespace, its mount would go with it (mount_namespaces(7), "Restrictions"). -1: there is
+// room.
+func makeRoom(dir int, name string, e *tree.Entry) (int, error) {
+	fd, err := below(dir, name)
+	if err == unix.ENOENT {
+		return -1, nil
 	}
-	return err
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Statx_t
+	if err = unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err == nil {
+		switch {
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			err = errs.New(errs.Exists, "", "", unix.EISDIR).WithHint("a file cannot be copied over a directory: remove that first")
+		case st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0: // Linux 5.8
+			if err = unix.Unlinkat(dir, name, 0); err == unix.ENOENT {
+				err = nil
+			}
+		case e.Type == tree.Regular && st.Mode&unix.S_IFMT == unix.S_IFREG:
+			return fd, nil
+		default:
+			err = errs.New(errs.Busy, "", "", unix.EBUSY).WithHint("something is mounted there: change it where it comes from, on the host")
+		}
+	}
+	_ = unix.Close(fd)
+	return -1, err
 }
 
 func (m *maker) file(dir int, name string, e *tree.Entry, content io.Reader) error {
@@ -224,15 +246,32 @@ func (m *maker) file(dir int, name string, e *tree.Entry, content io.Reader) err
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	if src, ok := content.(*os.File); ok {
-		err = disk.Copy(f, src)
-	} else {
-		err = spread(f, content, e.Size)
-	}
-	if err != nil {
+	if err := fill(f, e, content); err != nil {
 		return err
 	}
 	return m.dress(dir, name, int(f.Fd()), e)
+}
+
+// overwrite gives a file that is open with O_PATH another content, and leaves it its owner
+// and mode.
+func overwrite(fd int, e *tree.Entry, content io.Reader) error {
+	if kernels(fd) {
+		return errs.Newf(errs.Denied, "", "", "it is made up by the kernel")
+	}
+	w, err := unix.Open(self(fd), unix.O_WRONLY|unix.O_TRUNC|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(w), e.Path)
+	defer f.Close()
+	return fill(f, e, content)
+}
+
+func fill(f *os.File, e *tree.Entry, content io.Reader) error {
+	if src, ok := content.(*os.File); ok {
+		return disk.Copy(f, src)
+	}
+	return spread(f, content, e.Size)
 }
 
 // spread writes size bytes, and leaves holes where they are zero.

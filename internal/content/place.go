@@ -96,6 +96,14 @@ func (p place) source(name string, follow bool) (source, error) {
 	return s, err
 }
 
+// tarName is what it is called in a tar.
+func (s source) tarName() string {
+	if s.contents {
+		return ""
+	}
+	return s.name
+}
+
 // target is where something is to be copied to: a directory and the name that it gets
 // there; an empty name stands for the directory's own content.
 type target struct {
