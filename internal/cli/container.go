@@ -10,10 +10,13 @@ import (
 func newContainer(a *app) *cobra.Command {
 	list := look.PS(a.shell)
 	list.Aliases = []string{"list", "ps"}
-	children := []*cobra.Command{respell("ls", "List containers", list)}
+	children := []*cobra.Command{
+		respell("ls", "List containers", list),
+		respell("inspect", "Show all that is known of containers", look.InspectContainers(a.shell)),
+	}
 	for _, v := range verbs() {
 		switch {
-		case v.group != containers, v.name == "container", v.name == "ps":
+		case v.group != containers, v.name == "container", v.name == "ps", v.name == "inspect":
 		default:
 			children = append(children, respell(v.name, v.short, v.make(a)))
 		}

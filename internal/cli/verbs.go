@@ -24,12 +24,13 @@ type verb struct {
 const (
 	containers = "Containers"
 	images     = "Images"
+	stores     = "Volumes"
 	tools      = "Corten"
 )
 
 // groups is the headings in the order of help; one without verbs is not shown.
 func groups() []*cobra.Group {
-	return []*cobra.Group{{ID: containers, Title: containers}, {ID: images, Title: images}, {ID: tools, Title: tools}}
+	return []*cobra.Group{{ID: containers, Title: containers}, {ID: images, Title: images}, {ID: stores, Title: stores}, {ID: tools, Title: tools}}
 }
 
 // verbs is every command.
@@ -56,6 +57,7 @@ func verbs() []verb {
 		{"export", "Write a container's root as a tar", containers, newExport},
 		{"commit", "Make an image of a container", containers, newCommit},
 		{"ps", "List containers", containers, of(look.PS)},
+		{"inspect", "Show all that is known of containers, images and volumes", containers, of(look.Inspect)},
 		{"container", "Manage containers", containers, newContainer},
 
 		{"pull", "Bring an image from its registry", images, newPull},
@@ -65,6 +67,8 @@ func verbs() []verb {
 		{"tag", "Give an image one more name", images, newTag},
 		{"rmi", "Remove images", images, newRmi},
 		{"image", "Manage images", images, newImage},
+
+		{"volume", "Manage volumes", stores, newVolume},
 
 		{"boot", "Start what is to run whenever the machine does", tools, newBoot},
 		{"doctor", "Tell what this host can do for containers", tools, newDoctor},

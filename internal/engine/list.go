@@ -81,3 +81,9 @@ func (e *Engine) ContainerSize(ctx context.Context, c Container) (own, whole int
 	}
 	return own, own + d.Size, nil
 }
+
+// ContainerFacts is what can be found out about a container besides.
+type ContainerFacts = container.Facts
+
+// ContainerFacts finds out about a container.
+func (e *Engine) ContainerFacts(c Container) ContainerFacts { return container.FactsOf(e.dirs(), c) }

@@ -3,7 +3,12 @@
 //
 // A volume begins with what the image has at the place where it is first mounted. Until
 // that copy is done, the file volumes/NAME/new says so, and whoever copies holds its lock:
-// a copy that was cut short is thrown away by the next user of the volume.
+// a copy that was cut short is thrown away by the next user of the volume. A volume that was
+// made by itself (Create) waits for its first user in the same way.
+//
+// Whoever mounts a volume has a shared lock on its directory until the container is written
+// down, which tells of it from then on; whoever removes one has it exclusively. What is being
+// removed has another name already, of which nobody takes notice.
 package volume
 
 import (
@@ -26,6 +31,8 @@ type Volume struct {
 	Name string
 	dir  string
 	mark *os.File // the locked file "new"; nil: it has its first content
+	held bool     // use is
+	use  int      // its directory, open and locked as long as we use it
 }
 
 // Data is the directory to mount.
@@ -76,10 +83,18 @@ func (v *Volume) open(ctx context.Context, tmp string) error {
 	if err := os.MkdirAll(filepath.Dir(v.dir), 0o700); err != nil {
 		return err
 	}
-	if err := v.make(tmp); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	for !v.held {
+		if err := v.make(tmp, nil); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := v.hold(); err != nil {
+			return err
+		}
 	}
 	if err := v.lock(ctx); err != nil || v.mark == nil {
+		return err
+	}
+	if used, err := v.begin(); used || err != nil {
 		return err
 	}
 	if err := os.RemoveAll(v.Data()); err != nil { // what a killed process left half done
@@ -135,8 +150,9 @@ func (v *Volume) makeData(dir string) error {
 	return os.Chmod(data, 0o755)
 }
 
-// make prepares the volume under another name, so that it appears with its mark.
-func (v *Volume) make(tmp string) error {
+// make prepares the volume under another name, so that it appears with its mark and, if it has
+// any, its notes.
+func (v *Volume) make(tmp string, notes *notes) error {
 	if _, err := os.Lstat(v.dir); err == nil {
 		return fs.ErrExist
 	}
@@ -147,10 +163,17 @@ func (v *Volume) make(tmp string) error {
 	if err := v.makeData(tmp); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(tmp, "new"), nil, 0o600); err != nil {
+	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
-	if err := os.Chmod(tmp, 0o755); err != nil {
+	mark := filepath.Join(tmp, "new")
+	var err error
+	if notes == nil {
+		err = os.WriteFile(mark, nil, 0o600)
+	} else if err = notes.write(tmp); err == nil {
+		err = disk.WriteFile(mark, []byte(untouched), 0o600, disk.Durable)
+	}
+	if err != nil {
 		return err
 	}
 	return unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, v.dir, unix.RENAME_NOREPLACE)
@@ -164,15 +187,15 @@ func (v *Volume) Filled(copied bool) error {
 	}
 	if copied {
 		if err := disk.SyncFS(v.mark); err != nil {
-			return errors.Join(err, v.Close())
+			return errors.Join(err, v.unmark())
 		}
 	}
 	err := os.Remove(v.mark.Name())
-	return errors.Join(err, v.Close())
+	return errors.Join(err, v.unmark())
 }
 
-// Close lets go of the volume; one that was not filled will be by its next user.
-func (v *Volume) Close() error {
+// unmark lets go of the mark. A volume that was not filled will be by its next user.
+func (v *Volume) unmark() error {
 	if v.mark == nil {
 		return nil
 	}
@@ -181,7 +204,16 @@ func (v *Volume) Close() error {
 	return err
 }
 
-// Remove removes a volume and all that is in it.
+// Close lets go of the volume. A process that does not call it uses the volume until it ends.
+func (v *Volume) Close() error {
+	if v.held {
+		_ = unix.Close(v.use)
+		v.held = false
+	}
+	return v.unmark()
+}
+
+// Remove removes a volume and all that is in it, whoever uses it.
 func Remove(root, name string) error {
 	return errs.Wrap("remove volume", name, os.RemoveAll(Dir(root, name)))
 }

@@ -17,6 +17,7 @@ func (s *Shell) Engine() (*engine.Engine, error) {
 		return nil, err
 	}
 	cfg.Supplier = s.Supplier
+	cfg.Notify, _ = s.LookupEnv("NOTIFY_SOCKET")
 	return engine.Open(cfg)
 }
 

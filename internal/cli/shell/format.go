@@ -43,6 +43,14 @@ func (s *Shell) FormatTable(format string, heads any, values ...any) error {
 // NewTable aligns columns that tabs separate, as Docker does.
 func NewTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) }
 
+// PrintFound prints what an inspect has found: a list for people, or as format says.
+func (s *Shell) PrintFound(format string, found []any) error {
+	if format != "" {
+		return s.Format(format, found...)
+	}
+	return s.PrintJSON(found)
+}
+
 // PrintJSON prints a list for people.
 func (s *Shell) PrintJSON(list []any) error {
 	if list == nil {

@@ -1,0 +1,218 @@
+package look
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cortenhq/corten/internal/engine"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// document is a container in the form of Docker's inspect, which scripts of many years read. It
+// is made of spec.Container and of what is known of the container, and never read.
+type document struct {
+	ID      string `json:"Id"`
+	Created time.Time
+	Path    string
+	Args    []string
+	State   stateDoc
+	Image   string
+	Name    string
+	filesDoc
+	Mounts          []mountDoc
+	Config          configDoc
+	NetworkSettings networkDoc
+	HostConfig      hostDoc
+	SizeRw          *int64 `json:",omitempty"`
+	SizeRootFs      *int64 `json:",omitempty"`
+	Corten          ownDoc
+}
+
+type filesDoc struct {
+	LogPath         string
+	RestartCount    int
+	Driver          string
+	Platform        string
+	AppArmorProfile string
+	GraphDriver     struct {
+		Name string
+		Data map[string]string
+	}
+}
+
+type stateDoc struct {
+	Status     string
+	Running    bool
+	Paused     bool
+	Restarting bool
+	OOMKilled  bool
+	Dead       bool
+	Pid        int
+	ExitCode   int
+	Error      string
+	StartedAt  time.Time
+	FinishedAt time.Time
+	Health     json.RawMessage `json:",omitempty"`
+}
+
+type mountDoc struct {
+	Type        spec.MountType
+	Name        string `json:",omitempty"`
+	Source      string
+	Destination string
+	Driver      string `json:",omitempty"`
+	Mode        string
+	RW          bool
+	Propagation string
+}
+
+type configDoc struct {
+	Hostname    string
+	Domainname  string
+	User        string
+	Tty         bool
+	OpenStdin   bool
+	Env         []string
+	Cmd         []string
+	Image       string
+	Volumes     map[string]struct{}
+	WorkingDir  string
+	Entrypoint  []string
+	Labels      map[string]string
+	StopSignal  string     `json:",omitempty"`
+	StopTimeout *int       `json:",omitempty"`
+	Healthcheck *healthDoc `json:",omitempty"`
+}
+
+type healthDoc struct {
+	Test                                          []string      `json:",omitempty"`
+	Interval, Timeout, StartPeriod, StartInterval time.Duration `json:",omitempty"`
+	Retries                                       int           `json:",omitempty"`
+}
+
+type networkDoc struct {
+	Ports    map[string]any
+	Networks map[string]any
+}
+
+// ownDoc is what Docker has no names for.
+type ownDoc struct {
+	Spec    *spec.Container
+	State   any
+	Keeper  int               `json:",omitempty"`
+	Log     map[string]string `json:",omitempty"` // what was counted of a log that could not be written
+	Groups  []string          `json:",omitempty"`
+	Upper   string
+	UserMap []spec.IDMap `json:",omitempty"`
+}
+
+// newDocument translates a container.
+func newDocument(c engine.Container, f engine.ContainerFacts, volume func(name string) string) document {
+	s, st := c.Spec, c.State
+	d := document{
+		ID: string(s.ID), Created: s.Created, Args: []string{},
+		State: stateDoc{
+			Status: c.Word(), Running: st.Alive(), Paused: c.Paused, Restarting: st.Status == engine.ContainerRestarting,
+			OOMKilled: st.OOM, Pid: st.PID, ExitCode: st.ExitCode, Error: st.Message,
+			StartedAt: st.Started.UTC(), FinishedAt: st.Finished.UTC(), Health: f.Health,
+		},
+		Image: s.Image.Config, Name: "/" + s.Name,
+		Mounts: []mountDoc{},
+		Config: configDoc{
+			Hostname: s.Namespaces.Hostname, Domainname: s.Namespaces.Domainname, User: s.Process.User, Tty: s.Process.Terminal,
+			OpenStdin: s.Process.Stdin, Env: s.Process.Env, Cmd: s.Process.Args, Image: s.Image.Name, Volumes: volumesDoc(s),
+			WorkingDir: s.Process.Cwd, Labels: s.Labels, StopSignal: s.Life.StopSignal, StopTimeout: s.Life.StopTimeout,
+			Healthcheck: newHealth(s.Life.Health),
+		},
+		NetworkSettings: networkDoc{map[string]any{}, map[string]any{}},
+		HostConfig:      newHost(s),
+		Corten: ownDoc{Spec: s, State: st, Keeper: f.Keeper, Log: f.Counters, Groups: st.Groups,
+			Upper: filepath.Join(f.Dir, "upper"), UserMap: s.Namespaces.User.UIDMap},
+	}
+	if args := s.Process.Args; len(args) > 0 {
+		d.Path, d.Args = args[0], args[1:]
+	}
+	d.LogPath, d.RestartCount, d.Driver, d.Platform, d.AppArmorProfile = f.Log, st.Restarts, "overlay", "linux", s.Security.AppArmor
+	d.GraphDriver.Name = "overlay"
+	d.GraphDriver.Data = map[string]string{"UpperDir": d.Corten.Upper, "WorkDir": filepath.Join(f.Dir, "work")}
+	if d.State.Health == nil && c.Health == "starting" {
+		d.State.Health = json.RawMessage(`{"Status":"starting","FailingStreak":0,"Log":[]}`)
+	}
+	for _, m := range s.Mounts {
+		if m.Type != spec.Tmpfs {
+			d.Mounts = append(d.Mounts, newMount(m, volume))
+		}
+	}
+	return d
+}
+
+func volumesDoc(s *spec.Container) map[string]struct{} {
+	var places map[string]struct{}
+	for _, m := range s.Mounts {
+		if m.Anonymous {
+			if places == nil {
+				places = map[string]struct{}{}
+			}
+			places[m.Target] = struct{}{}
+		}
+	}
+	return places
+}
+
+func newHealth(h *spec.Health) *healthDoc {
+	switch {
+	case h == nil:
+		return nil
+	case h.Off:
+		return &healthDoc{Test: []string{"NONE"}}
+	}
+	return &healthDoc{h.Test, h.Interval, h.Timeout, h.StartPeriod, h.StartInterval, h.Retries}
+}
+
+func newMount(m spec.Mount, volume func(string) string) mountDoc {
+	d := mountDoc{Type: m.Type, Source: m.Source, Destination: m.Target, Mode: mountMode(m), RW: !m.ReadOnly, Propagation: m.Propagation}
+	if m.Type == spec.Volume {
+		d.Name, d.Driver, d.Source = m.Source, "local", volume(m.Source)
+	} else if d.Propagation == "" {
+		d.Propagation = "rprivate"
+	}
+	return d
+}
+
+// mountMode is the options that stand after the last colon of -v.
+func mountMode(m spec.Mount) string {
+	var words []string
+	for _, w := range []struct {
+		on   bool
+		word string
+	}{{m.ReadOnly, "ro"}, {m.NoExec, "noexec"}, {m.Exec, "exec"}, {m.NoSuid, "nosuid"}, {m.NoDev, "nodev"}, {m.NoCopy, "nocopy"},
+		{m.Propagation != "", m.Propagation}, {m.Size > 0, "size=" + strconv.FormatInt(m.Size, 10)}} {
+		if w.on {
+			words = append(words, w.word)
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+// missing is what list has and other lacks, in Docker's spelling of capabilities.
+func missing(list, other []string) []string {
+	var out []string
+	for _, name := range list {
+		if !slices.Contains(other, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func capsAdded(s *spec.Container) []string {
+	return missing(s.Security.Capabilities, plan.DefaultCaps())
+}
+func capsDropped(s *spec.Container) []string {
+	return missing(plan.DefaultCaps(), s.Security.Capabilities)
+}

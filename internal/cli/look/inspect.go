@@ -1,0 +1,126 @@
+package look
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cortenhq/corten/internal/cli/shell"
+	"github.com/cortenhq/corten/internal/cli/volumes"
+	"github.com/cortenhq/corten/internal/engine"
+	"github.com/cortenhq/corten/internal/errs"
+)
+
+// inspector finds what a name stands for.
+type inspector struct {
+	eng  *engine.Engine
+	kind string // container, image or volume; empty: any of them, in that order
+	size bool
+}
+
+// Inspect shows all that is known of containers, images and volumes.
+func Inspect(sh *shell.Shell) *cobra.Command {
+	i, format := inspector{}, ""
+	cmd := &cobra.Command{
+		Use: "inspect [flags] NAME...",
+		Long: `Show all that is known of containers, images and volumes.
+
+A name is that of a container, else of an image, else of a volume; --type says which is meant.`,
+		Example: `  corten inspect web
+  corten inspect -f '{{.State.Status}} {{.State.ExitCode}}' web`,
+		Args: shell.WantArgs(1, -1),
+	}
+	fs := cmd.Flags()
+	fs.StringVarP(&format, "format", "f", "", "Print as `FORMAT`: json, or a Go template such as {{.State.Pid}}")
+	fs.BoolVarP(&i.size, "size", "s", false, "Show also what containers have written")
+	fs.StringVar(&i.kind, "type", "", "Look among `KIND` only: container, image or volume")
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"container", "image", "volume"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch i.kind {
+		case "", "container", "image", "volume":
+		default:
+			return shell.Misused(errs.Newf(errs.Invalid, "--type", i.kind, "no such kind").WithHint("write container, image or volume"))
+		}
+		return i.inspect(cmd.Context(), sh, args, format)
+	}
+	return cmd
+}
+
+// InspectContainers is Inspect for containers only.
+func InspectContainers(sh *shell.Shell) *cobra.Command {
+	i, format := inspector{kind: "container"}, ""
+	cmd := &cobra.Command{Use: "inspect [flags] CONTAINER...", Args: shell.WantArgs(1, -1)}
+	fs := cmd.Flags()
+	fs.StringVarP(&format, "format", "f", "", "Print as `FORMAT`: json, or a Go template such as {{.State.Pid}}")
+	fs.BoolVarP(&i.size, "size", "s", false, "Show also what they have written")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return i.inspect(cmd.Context(), sh, args, format) }
+	return cmd
+}
+
+func (i inspector) inspect(ctx context.Context, sh *shell.Shell, names []string, format string) error {
+	eng, err := sh.Engine()
+	if err != nil {
+		return err
+	}
+	i.eng = eng
+	var (
+		found []any
+		all   []error
+	)
+	for _, name := range names {
+		d, err := i.find(ctx, name)
+		if err != nil {
+			all = append(all, err)
+			continue
+		}
+		found = append(found, d)
+	}
+	return sh.SayButLast(errors.Join(append(all, sh.PrintFound(format, found))...))
+}
+
+// find describes what a name stands for.
+func (i inspector) find(ctx context.Context, name string) (any, error) {
+	for _, k := range []struct {
+		kind string
+		find func(context.Context, string) (any, error)
+	}{{"container", i.container}, {"image", i.image}, {"volume", i.volume}} {
+		if i.kind != "" && i.kind != k.kind {
+			continue
+		}
+		d, err := k.find(ctx, name)
+		if i.kind != "" || !errs.Is(err, errs.NotFound) && !(errs.Is(err, errs.Invalid) && k.kind == "image") {
+			return d, err // a name that is none of an image may still be one of a volume
+		}
+	}
+	return nil, errs.Newf(errs.NotFound, "inspect", name, "no such container, image or volume").
+		WithHint("corten ps -a, corten images and corten volume ls list them")
+}
+
+func (i inspector) container(ctx context.Context, name string) (any, error) {
+	c, err := i.eng.Container(name)
+	if err != nil {
+		return nil, err
+	}
+	d := newDocument(c, i.eng.ContainerFacts(c), func(volume string) string {
+		v, _ := i.eng.Volume(volume) // removed meanwhile: no place
+		return v.Mountpoint
+	})
+	if i.size {
+		own, whole, err := i.eng.ContainerSize(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		d.SizeRw, d.SizeRootFs = &own, &whole
+	}
+	return d, nil
+}
+
+func (i inspector) image(ctx context.Context, name string) (any, error) {
+	return i.eng.InspectImage(ctx, name, "")
+}
+
+func (i inspector) volume(_ context.Context, name string) (any, error) {
+	v, err := i.eng.Volume(name)
+	return volumes.Document(v), err
+}
