@@ -26,6 +26,9 @@ func newKeep(a *app) *cobra.Command {
 		step("end", 1, func(_ *cobra.Command, eng *engine.Engine, args []string) error {
 			return eng.KeepEnd(spec.ContainerID(args[0]))
 		}),
+		step("compress", 1, func(_ *cobra.Command, eng *engine.Engine, args []string) error {
+			return eng.CompressLogs(args[0])
+		}),
 	)
 	cmd.Hidden = true
 	return cmd
