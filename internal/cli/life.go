@@ -67,10 +67,7 @@ func parseSignal(s string) (unix.Signal, error) {
 	if err != nil {
 		return 0, usage(err)
 	}
-	if n, err := strconv.Atoi(name); err == nil {
-		return unix.Signal(n), nil
-	}
-	return unix.SignalNum(name), nil
+	return engine.SignalOf(name), nil
 }
 
 func newStart(a *app) *cobra.Command {

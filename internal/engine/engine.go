@@ -16,6 +16,7 @@ type Config struct {
 	Run  string // state that a reboot forgets; /run/corten
 
 	Supplier Supplier // brings images; nil: corten-image does
+	Notify   string   // NOTIFY_SOCKET of the caller, sd_notify(3); empty: nobody wants to know
 }
 
 // Engine is the way in for every face.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/keeper"
@@ -31,6 +33,8 @@ import (
 const (
 	lockFD  = 3
 	readyFD = 4 // of keep start: where it says how the start went; closed in a restart
+
+	notifyFD = 9 // of corten-keeper: the socket that the container notifies
 )
 
 // Origin is who asks for a start.
@@ -57,7 +61,7 @@ func (e *Engine) startKept(ctx context.Context, box *container.Container, by Ori
 		return errs.Wrap("make pipe", "", err)
 	}
 	defer rd.Close()
-	err = e.spawn(dir, box.Lock(), []*os.File{wr}, e.self(), "keep", "start", string(box.Spec.ID), string(by))
+	err = e.spawn(dir, box.Lock(), wr, e.notifyOrders(box.Spec).Socket, e.self(), "keep", "start", string(box.Spec.ID), string(by))
 	wr.Close()
 	if err != nil {
 		box.Abandon()
@@ -130,16 +134,26 @@ func (e *Engine) self() string {
 }
 
 // spawn starts a program that looks after a container: in a session of its own, without
-// anything of ours but the lock and what else is given, from descriptor 4 on.
-func (e *Engine) spawn(dir string, lock *os.File, more []*os.File, program string, args ...string) error {
+// anything of ours but the lock and, as descriptor 4, ready. It does not end with our session or
+// service either, unless it is to notify that one's manager: at the socket notify.
+func (e *Engine) spawn(dir string, lock, ready *os.File, notify, program string, args ...string) error {
 	if filepath.Base(program) != "corten-keeper" {
 		args = append([]string{"--root", e.cfg.Root, "--run", e.cfg.Run}, args...)
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	cmd.ExtraFiles = append([]*os.File{lock}, more...)
+	cmd.ExtraFiles = []*os.File{lock}
+	if ready != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, ready)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if notify != "" { // the manager listens only to processes of the service
+		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify)
+	} else if fd := cgroup.OpenKeepers(); fd >= 0 {
+		defer unix.Close(fd)
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
+	}
 	if err := cmd.Start(); err != nil {
 		return errs.Wrap("start", program, err)
 	}
@@ -147,10 +161,15 @@ func (e *Engine) spawn(dir string, lock *os.File, more []*os.File, program strin
 	return cmd.Process.Release()
 }
 
-// become executes a program in place of this one. Descriptors from 3 on are those given.
+// become executes a program in place of this one. Descriptors from 3 on are those given, and
+// nothing where one is nil.
 func become(program string, args []string, files ...*os.File) error {
 	fds := make([]int, len(files))
 	for i, f := range files { // first out of the way of those that are placed before them
+		if f == nil {
+			fds[i] = -1
+			continue
+		}
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, lockFD+len(files))
 		if err != nil {
 			return errs.Wrap("pass descriptors to", program, err)
@@ -158,6 +177,9 @@ func become(program string, args []string, files ...*os.File) error {
 		fds[i] = fd
 	}
 	for i, fd := range fds {
+		if fd < 0 {
+			continue
+		}
 		if err := unix.Dup3(fd, lockFD+i, 0); err != nil {
 			return errs.Wrap("pass descriptors to", program, err)
 		}
@@ -228,6 +250,7 @@ type kept struct {
 	proc *launch.Process
 	dir  string // KeepDir
 	std  *stdio
+	ears *os.File // the socket that the container notifies; nil: it has none
 }
 
 // launchKept launches a container from what is on disk, and writes down all that its keeper
@@ -274,6 +297,9 @@ func (k *kept) launch() error {
 	}
 	k.std = std
 	k.d.guards = std.guards
+	if k.ears, err = k.d.listen(); err != nil {
+		return err
+	}
 	p, err := k.d.plan()
 	if err != nil {
 		return err
@@ -324,6 +350,7 @@ func (e *Engine) ordersOf(c *spec.Container) keeper.Orders {
 	o := keeper.Orders{ID: string(c.ID), Root: e.cfg.Root, Run: e.cfg.Run, Corten: e.self(),
 		Terminal: c.Process.Terminal, Init: !c.Life.NoInit, Guard: lockFD + 1}
 	o.Log = keeper.LogOrders{Compress: !l.Uncompressed, NonBlocking: l.NonBlocking, Buffer: l.Buffer, Off: l.Off}
+	o.Notify = e.notifyOrders(c)
 	o.Log.Size, o.Log.Files = logLimits(l)
 	if l.Buffer == 0 {
 		o.Log.Buffer = 1 << 20
@@ -352,9 +379,19 @@ func (k *kept) hand() error {
 	case k.std.files["stdin-hold"] != nil:
 		files = append(files, k.std.files["stdin-hold"])
 	}
+	if k.ears != nil {
+		for len(files) < notifyFD-lockFD {
+			files = append(files, nil)
+		}
+		files = append(files, k.ears)
+	}
 	program, err := helper("corten-keeper")
 	if err != nil {
 		return err
+	}
+	if k.e.notifyOrders(k.d.c).Socket == "" {
+		runtime.LockOSThread() // the one that executes
+		cgroup.EnterKeepers()
 	}
 	return become(program, []string{k.e.cfg.Root, k.e.cfg.Run, string(k.d.c.ID)}, files...)
 }
@@ -373,11 +410,11 @@ func (e *Engine) adopt(id spec.ContainerID, lock *os.File) error {
 	}
 	switch {
 	case there("orders") && there("ended"):
-		return e.spawn(dir, lock, nil, e.self(), "keep", "end", string(id))
+		return e.spawn(dir, lock, nil, "", e.self(), "keep", "end", string(id))
 	case there("orders"):
-		return e.spawn(dir, lock, nil, program, e.cfg.Root, e.cfg.Run, string(id))
+		return e.spawn(dir, lock, nil, "", program, e.cfg.Root, e.cfg.Run, string(id))
 	default:
-		return e.spawn(dir, lock, nil, program, "rest", e.cfg.Root, e.cfg.Run, string(id))
+		return e.spawn(dir, lock, nil, "", program, "rest", e.cfg.Root, e.cfg.Run, string(id))
 	}
 }
 

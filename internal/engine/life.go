@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -180,7 +182,7 @@ func frozen(s container.Snapshot) bool {
 func stopOf(c *spec.Container, req StopRequest) (unix.Signal, time.Duration) {
 	sig, patience := req.Signal, 10*time.Second
 	if sig == 0 {
-		sig = signalOf(c.Life.StopSignal)
+		sig = cmp.Or(SignalOf(c.Life.StopSignal), unix.SIGTERM)
 	}
 	if t := c.Life.StopTimeout; t != nil {
 		patience = time.Duration(*t) * time.Second
@@ -191,15 +193,29 @@ func stopOf(c *spec.Container, req StopRequest) (unix.Signal, time.Duration) {
 	return sig, patience
 }
 
-// signalOf reads the stop signal of a container: SIGTERM if it has none.
-func signalOf(name string) unix.Signal {
+// SignalOf reads a signal: a number, or a name such as SIGTERM or SIGRTMIN+3; 0 if it is none.
+func SignalOf(name string) unix.Signal {
 	if n, err := strconv.Atoi(name); err == nil && n > 0 && n < 65 {
 		return unix.Signal(n)
 	}
 	if s := unix.SignalNum(name); s != 0 {
 		return s
 	}
-	return unix.SIGTERM
+	return realTime(name)
+}
+
+// realTime reads a real-time signal as kill -l names it, such as SIGRTMIN+3, with the C
+// library's SIGRTMIN, which keeps two for itself; 0 if it is none.
+func realTime(name string) unix.Signal {
+	rest, found := strings.CutPrefix(name, "SIGRTMIN")
+	if !found {
+		return 0
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(rest, "+"), 10, 8)
+	if rest != "" && (err != nil || n > 30 || rest[0] != '+') {
+		return 0
+	}
+	return unix.Signal(34 + n)
 }
 
 // awaitEnd waits until a container that runs has ended for good and nobody looks after it

@@ -37,6 +37,7 @@ type RunRequest struct {
 	Platform string           // "linux/arm64"; empty: this machine's
 	Progress func(ImageEvent) // of a pull; nil: nobody looks
 	Quiet    bool             // show nothing of a pull that another program does
+	Passed   Passed           // of a container in the foreground
 }
 
 // Exit is how a container ended, in Docker's terms.
@@ -57,6 +58,7 @@ type Running struct {
 	claim   uint32 // first host id of its range; 0: none
 	started time.Time
 	relay   *relay
+	herald  *herald
 	log     *transcript  // nil: none is kept
 	report  *os.File     // from init; nil without
 	sweep   func() error // clears up after others
@@ -186,6 +188,13 @@ func (d *draft) start() (*Running, error) {
 	if r.relay, err = newRelay(d.c.Process, &p, files, r.log); err != nil {
 		return nil, err
 	}
+	if r.herald, err = d.herald(); err != nil {
+		return nil, err
+	}
+	for i, f := range d.passed.Files {
+		files[passedHandle(i)] = f
+		defer f.Close()
+	}
 	r.started = time.Now()
 	r.proc, err = launch.Start(p, launch.Env{Files: files, MakeGroups: d.makeGroups, Seeded: d.seeded})
 	r.relay.started()
@@ -193,6 +202,8 @@ func (d *draft) start() (*Running, error) {
 		return nil, err
 	}
 	r.group, r.Terminal = d.groups.Group, r.proc.Terminal
+	r.herald.start()
+	d.ready()
 	if r.report != nil {
 		files[plan.Report].Close()
 	}
@@ -244,6 +255,7 @@ func (r *Running) Wait() (Exit, error) {
 		_ = r.group.Kill(ctx)
 	}
 	r.relay.wait()
+	r.herald.end(container.KeepDir(r.box.Dirs(), r.ID))
 	if r.Terminal == nil {
 		r.log.close()
 	}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/cli/values"
+	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -118,7 +119,7 @@ func Signal(s string) (string, error) {
 	if !strings.HasPrefix(name, "SIG") {
 		name = "SIG" + name
 	}
-	if unix.SignalNum(name) == 0 {
+	if engine.SignalOf(name) == 0 {
 		return "", values.Bad("stop-signal", s, "no such signal", "kill -l lists them; a number from 1 to 64 works too")
 	}
 	return name, nil
