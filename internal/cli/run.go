@@ -51,6 +51,9 @@ cannot be executed, 127 if it does not exist, 128 and the number of the signal t
 			return runExit(a.printPlan(cmd.Context(), req, opts.Plan))
 		}
 		if opts.Detach {
+			if err := a.notDetached(); err != nil {
+				return runExit(err)
+			}
 			return runExit(a.makeContainer(cmd.Context(), req, opts, (*engine.Engine).RunDetached))
 		}
 		if h := req.Spec.Life.Health; req.Spec.Life.Restart.Policy != "" || h != nil && !h.Off {
@@ -90,6 +93,9 @@ func (a *app) runContainer(ctx context.Context, req engine.RunRequest, opts runf
 	}
 	eng, err := a.engine()
 	if err != nil {
+		return err
+	}
+	if req.Passed, err = a.passed(opts.PreserveFDs); err != nil {
 		return err
 	}
 	cid, err := makeCIDFile(opts.CIDFile)

@@ -50,6 +50,8 @@ type Options struct {
 	DetachKeys string  // the bytes that end an attachment
 	Attach     Streams // none: those that the container has
 	SigProxy   bool    // signals are passed on to the container
+
+	PreserveFDs int // that the container gets besides those of socket activation
 }
 
 // Mode is the verb that the flags are for.

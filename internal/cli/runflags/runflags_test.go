@@ -70,6 +70,7 @@ func samples(t *testing.T) map[string][]string {
 		"sig-proxy":             {"--sig-proxy=false"},
 		"attach":                {"--attach", "stderr"},
 		"detach-keys":           {"--detach-keys", "ctrl-a,d"},
+		"preserve-fds":          {"--preserve-fds", "2"},
 		"restart":               {"--restart", "on-failure:3"},
 		"systemd":               {"--systemd", "always"},
 		"sdnotify":              {"--sdnotify", "container"},

@@ -15,7 +15,7 @@ type Streams struct{ Stdin, Stdout, Stderr bool }
 type streams struct {
 	attach           []string
 	detach, sigProxy bool
-	keys             string
+	keys, fds        string
 }
 
 func (f *streams) bind(g group, mode Mode) {
@@ -25,6 +25,7 @@ func (f *streams) bind(g group, mode Mode) {
 	}
 	g.yesNo(&f.detach, "detach", "d", false, "Start the container in the background and print its id")
 	g.text(&f.keys, "detach-keys", "", "Leave the container running when `KEYS` are typed (default ctrl-p,ctrl-q)")
+	g.text(&f.fds, "preserve-fds", "", "Pass `NUMBER` open descriptors on, from 3, or from behind those of systemd's socket activation (default 0)")
 	g.yesNo(&f.sigProxy, "sig-proxy", "", true, "Pass the signals that corten receives on to the container")
 }
 
@@ -33,6 +34,13 @@ func (f *streams) fill(o *Options, c *spec.Container) error {
 	var err error
 	if o.DetachKeys, err = ParseKeys(f.keys); err != nil {
 		return err
+	}
+	fds, err := values.Int("preserve-fds", f.fds, 0, 1000)
+	if err != nil {
+		return err
+	}
+	if o.PreserveFDs = int(fds); fds > 0 && f.detach {
+		return values.Conflict("--detach", "--preserve-fds", "a container that is started again could not have them again")
 	}
 	for _, s := range f.attach {
 		switch strings.ToLower(s) {
