@@ -119,6 +119,7 @@ func benchmarks() []benchmark {
 		{"start-host", benchStartHost},
 		{"starts-100", func(s *scope) []*table { return benchMany(s, 100) }},
 		{"starts-1000", func(s *scope) []*table { return benchMany(s, 1000) }},
+		{"exec", benchExec},
 		{"pull", benchPull},
 	}
 }

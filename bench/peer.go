@@ -30,6 +30,8 @@ type peer struct {
 	load    command   // brings the image of {archive} into the store
 	run     command   // runs /true of {image} or {rootfs}, without a network
 	host    command   // runs /bin/true on the host's own root, read-only
+	up      command   // starts the container {name}, which sleeps, from {image} or {bundle}
+	exec    command   // executes /bin/true in it
 	pull    []command // brings {ref} into the store, ready to run
 }
 
@@ -56,26 +58,33 @@ func (r *bench) peers() []peer {
 	return []peer{
 		{name: "corten", needs: built, version: []command{command(r.corten + " version")},
 			load: corten + "load -i {archive}", run: corten + "run --rm --network none {image} /true",
-			host: corten + "run --rm --network none host /bin/true", pull: []command{corten + "pull {ref}"}},
+			host: corten + "run --rm --network none host /bin/true",
+			up:   corten + "run -d --network none --name {name} {image} sleep 3600", exec: corten + "exec {name} /bin/true",
+			pull: []command{corten + "pull {ref}"}},
 		{name: "corten, no init", needs: built,
 			load: corten + "load -i {archive}", run: corten + "run --rm --network none --init=false {image} /true",
 			host: corten + "run --rm --network none --init=false host /bin/true"},
 		{name: "crun", needs: debian("crun", "/usr/bin/crun"), version: []command{"/usr/bin/crun --version"},
-			run: "/usr/bin/crun --root {run} run --bundle {bundle} {id}"},
+			run: "/usr/bin/crun --root {run} run --bundle {bundle} {id}",
+			up:  "/usr/bin/crun --root {run} run --detach --bundle {bundle} {name}", exec: "/usr/bin/crun --root {run} exec {name} /bin/true"},
 		{name: "runc", needs: debian("runc", "/usr/sbin/runc"), version: []command{"/usr/sbin/runc --version"},
-			run: "/usr/sbin/runc --root {run} run --bundle {bundle} {id}"},
+			run: "/usr/sbin/runc --root {run} run --bundle {bundle} {id}",
+			up:  "/usr/sbin/runc --root {run} run --detach --bundle {bundle} {name}", exec: "/usr/sbin/runc --root {run} exec {name} /bin/true"},
 		{name: "bwrap", needs: debian("bubblewrap", "/usr/bin/bwrap"), version: []command{"/usr/bin/bwrap --version"},
 			run:  "/usr/bin/bwrap --unshare-all --die-with-parent --ro-bind {rootfs} / --proc /proc --dev /dev /true",
 			host: "/usr/bin/bwrap --unshare-all --die-with-parent --ro-bind / / --proc /proc --dev /dev /bin/true"},
 		{name: "podman", needs: debian("podman crun", "/usr/bin/podman", "/usr/bin/crun"), version: []command{"/usr/bin/podman --version"},
 			load: podman + "load --input {archive}", run: podmanRun + "{image} /true",
+			up: podmanRun + "-d --name {name} {image} sleep 3600", exec: podman + "exec {name} /bin/true",
 			pull: []command{podman + "pull --quiet --tls-verify=false {ref}"}},
 		{name: "docker", needs: debian("docker.io", "/usr/bin/docker", "/usr/sbin/dockerd", "/usr/bin/containerd", "/usr/sbin/runc"),
 			version: []command{"/usr/sbin/dockerd --version"},
 			daemon: "/usr/sbin/dockerd --host unix://{run}/docker.sock --data-root {store} --exec-root {run}/exec --pidfile {run}/docker.pid " +
 				"--bridge=none --iptables=false --ip6tables=false --ip-masq=false --ip-forward=false",
 			ready: docker + "version", load: docker + "load --input {archive}",
-			run: docker + "run --rm --network none {image} /true", pull: []command{docker + "pull --quiet {ref}"}},
+			run: docker + "run --rm --network none {image} /true",
+			up:  docker + "run -d --network none --name {name} {image} sleep 3600", exec: docker + "exec {name} /bin/true",
+			pull: []command{docker + "pull --quiet {ref}"}},
 		{name: "skopeo+umoci", needs: append(debian("skopeo", "/usr/bin/skopeo"), debian("umoci", "/usr/bin/umoci")...),
 			version: []command{"/usr/bin/skopeo --version", "/usr/bin/umoci --version"},
 			pull: []command{"/usr/bin/skopeo copy --quiet --src-tls-verify=false docker://{ref} oci:{store}/oci:{tag}",

@@ -21,8 +21,9 @@ const settle = 20 * time.Millisecond
 
 // contender is a row that is being measured: a command made anew for each round.
 type contender struct {
-	row  *row
-	argv func() []string
+	row     *row
+	argv    func() []string
+	session *session // nil of a command that needs none
 }
 
 // benchBinary measures what the binaries cost before they do anything.
@@ -33,7 +34,7 @@ func benchBinary(s *scope) []*table {
 		if _, err := os.Stat(argv[0]); err != nil {
 			r.Note = "not installed"
 		}
-		return &contender{r, func() []string { return argv }}
+		return &contender{row: r, argv: func() []string { return argv }}
 	}
 	cs := []*contender{
 		fixed("corten version", s.corten, "version"),
@@ -110,7 +111,7 @@ func (s *scope) contend(t *table, p peer, values map[string]string, c command) *
 			r.add(standingMB, float64(standing(ss.pid))/1e6)
 		}
 	})
-	return &contender{r, func() []string { return ss.argv(c) }}
+	return &contender{r, func() []string { return ss.argv(c) }, ss}
 }
 
 // try runs f and says why it stopped, or "". Unlike within it leaves the scope as it is.
