@@ -15,6 +15,7 @@
 package content
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"strconv"
@@ -25,6 +26,7 @@ import (
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/tree"
 )
 
 // Container is what has to be known of a container to reach its files.
@@ -159,6 +161,7 @@ func (r *Root) still(c Container, write bool) error {
 		}
 	}
 	if c.ReadOnly && write {
+		// Only now: the places of mounts may have been made in it.
 		err = unix.MountSetattr(r.fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 	}
 	if err != nil {
@@ -167,8 +170,8 @@ func (r *Root) still(c Container, write bool) error {
 	return err
 }
 
-// attach mounts m. What is gone from the host, or has no place in the root because the
-// container never ran, is left out.
+// attach mounts m. What is gone from the host is left out, and so is, in a view for reading,
+// what has no place because the container never ran.
 func (r *Root) attach(m Mount) error {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if m.Recursive {
@@ -191,14 +194,41 @@ func (r *Root) attach(m Mount) error {
 		return err
 	}
 	at, err := r.inside().open(m.Target, unix.O_PATH)
-	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return nil
+	if err == unix.ENOENT {
+		if err := r.makePlace(mnt, clean(m.Target)[1:]); err != nil {
+			return unlessReadOnly(err)
+		}
+		at, err = r.inside().open(m.Target, unix.O_PATH)
 	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(at)
 	return unix.MoveMount(mnt, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// makePlace makes a directory or an empty file to mount mnt on, as the container's start
+// would.
+func (r *Root) makePlace(mnt int, target string) error {
+	kind, err := kindOf(mnt)
+	if err != nil {
+		return err
+	}
+	m := newMaker(r.fd)
+	m.follow = func(dir string) (int, error) { return r.inside().open(dir, unix.O_PATH|unix.O_DIRECTORY) }
+	if kind == unix.S_IFDIR {
+		err = m.makeParents(target)
+	} else {
+		err = m.put(&tree.Entry{Path: target, Type: tree.Regular, Mode: 0o644}, zeros{})
+	}
+	return errors.Join(err, m.finish())
+}
+
+func unlessReadOnly(err error) error {
+	if errors.Is(err, unix.EROFS) {
+		return nil
+	}
+	return err
 }
 
 // inside is where paths of the container are looked up.

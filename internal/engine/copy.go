@@ -70,6 +70,9 @@ func (e *Engine) inContainer(ctx context.Context, ref string, write bool, do fun
 	}
 	c := content.Container{Name: s.Spec.Name, Parts: parts, ReadOnly: s.Spec.Root.ReadOnly, Mounts: e.mountsOf(s.Spec), Foreign: s.Spec.Image.Platform}
 	proc, err := s.Process()
+	if s.State.Status == container.Created {
+		write = true // its first start has yet to make the places of its mounts
+	}
 	switch {
 	case err == nil:
 		defer proc.Close()
