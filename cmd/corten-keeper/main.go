@@ -1,3 +1,7 @@
+// Go's runtime looks after the number of processors by itself: here it is always one.
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command corten-keeper stays with one container that lives on by itself: package keeper
 // says how.
 //
@@ -6,8 +10,6 @@
 //
 // Nobody calls it by hand: it executes in the place of corten, with the container's lock as
 // descriptor 3.
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
 package main
 
 import (

@@ -41,7 +41,11 @@ func openSignals() (int, error) {
 	}
 	fd := high(p[0])
 	settle(p[1], kernel.SignalFD)
-	return fd, kernel.CatchSignals(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
+	return fd, catchSignals()
+}
+
+func catchSignals() error {
+	return kernel.CatchSignals(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
 }
 
 // readSignal returns the next signal that has come; 0 if there is none.
@@ -59,7 +63,9 @@ func inherit(fds ...int) {
 		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
 	}
 	for _, fd := range fds {
-		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+		if fd >= 0 {
+			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+		}
 	}
 }
 
@@ -83,12 +89,14 @@ func (o Orders) program() string {
 	return o.Corten[:strings.LastIndexByte(o.Corten, '/')+1] + "corten-keeper"
 }
 
-// anew executes the keeper itself anew, with all that it holds.
-func (o Orders) anew(args ...string) error {
-	inherit(lockFD, pidFD, masterFD, stdinFD, stdoutFD, stderrFD, notifyFD)
-	err := Become(o.program(), args...)
-	inherit()
-	return err
+// anew executes the keeper itself anew, with the lock and the given descriptors. Until the new
+// program catches signals, the one that asks for this does nothing.
+func (o Orders) anew(args []string, fds ...int) {
+	_ = kernel.IgnoreSignals(unix.SIGHUP, unix.SIGINT)
+	inherit(append(fds, lockFD)...)
+	_ = Become(o.program(), args...)
+	inherit() // there may be no program just now: this one goes on
+	_ = catchSignals()
 }
 
 // child is a command that runs beside the keeper.

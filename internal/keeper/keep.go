@@ -148,7 +148,7 @@ func (k *keep) turn() error {
 	if k.upgrade && k.compress.pidfd < 0 && k.probe.pidfd < 0 {
 		k.upgrade = false
 		k.pump.counters.publish(k.folder, now, true)
-		_ = k.orders.anew(k.args...) // there may be none just now; this one does
+		k.orders.anew(k.args, k.proc.pidfd, k.pump.streams[0].source, k.pump.streams[1].source, k.stdin, k.notify)
 	}
 	if k.ended != nil {
 		if k.pump.finish(now) {

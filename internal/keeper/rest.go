@@ -44,9 +44,7 @@ func Rest(root, run, id string, args []string) error {
 			return o.hand("start")
 		}
 		if pause(signals, min(left, restMax)) {
-			inherit(lockFD)
-			_ = Become(o.program(), args...)
-			inherit()
+			o.anew(args)
 		}
 	}
 }

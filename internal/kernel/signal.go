@@ -15,7 +15,19 @@ const SignalFD = 10
 // executed later has the default actions again.
 func CatchSignals(signals ...unix.Signal) error {
 	for _, s := range signals {
-		if err := catch(s); err != nil {
+		handler, restorer := handlers()
+		if err := setAction(s, handler, restorer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// IgnoreSignals ignores signals, also for programs that are executed later. Those of Go
+// leave it at that for SIGHUP and SIGINT, until they catch them.
+func IgnoreSignals(signals ...unix.Signal) error {
+	for _, s := range signals {
+		if err := setAction(s, 1, 0); err != nil { // SIG_IGN
 			return err
 		}
 	}

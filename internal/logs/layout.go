@@ -54,6 +54,9 @@ func files(dir int) ([]File, error) {
 	var out []File
 	var names []string
 	buf := make([]byte, 4096)
+	if _, err := unix.Seek(dir, 0, unix.SEEK_SET); err != nil {
+		return nil, err
+	}
 	for {
 		n, err := unix.Getdents(dir, buf)
 		if err == unix.EINTR {
