@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"slices"
@@ -77,8 +78,10 @@ func (x *Executing) start(ctx context.Context, req ExecRequest) error {
 		return err
 	}
 	defer t.close()
+	c := *x.box.Spec
+	c.Namespaces.User.UIDMap, c.Namespaces.User.GIDMap = t.maps("uid_map"), t.maps("gid_map")
 	in := plan.ExecInput{
-		Container: x.box.Spec, Detached: req.Detached, Privileged: req.Privileged,
+		Container: &c, Detached: req.Detached, Privileged: req.Privileged,
 		Process: spec.Process{Args: req.Args, Env: req.Env, User: req.User, Cwd: req.Cwd, Terminal: req.Terminal, Stdin: req.Stdin, Size: req.Size},
 	}
 	if in.Accounts, err = t.accounts(); err != nil {
@@ -205,6 +208,7 @@ func (e *Engine) ExecOutput(ctx context.Context, ref string, args []string, most
 type target struct {
 	pid   int
 	pidfd *os.File
+	proc  *os.File // its directory in /proc, O_PATH
 	root  *os.File // its root directory, O_PATH
 	group cgroup.Group
 }
@@ -222,29 +226,29 @@ func openTarget(s container.Snapshot) (*target, error) {
 		return nil, errs.Newf(errs.Invalid, "enter container", s.Spec.Name, "it is paused").WithHint("corten unpause lets it go on")
 	}
 	t := &target{pid: s.State.PID, group: groupOf(s)}
-	dir, err := unix.Open("/proc/"+strconv.Itoa(t.pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, notRunning(s.Spec)
-	}
-	defer unix.Close(dir)
-	if t.pidfd, err = s.Process(); err != nil {
-		if errs.Is(err, errs.NotFound) {
-			return nil, notRunning(s.Spec)
-		}
-		return nil, err
-	}
-	root, err := unix.Openat(dir, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil || !t.alive() { // the directory was that of the process, then, and not of another
-		if err == nil {
-			_ = unix.Close(root)
-		}
+	gone := func(err error) (*target, error) {
 		t.close()
 		if err == unix.EACCES || err == unix.EPERM {
 			return nil, errs.Wrap("enter container", s.Spec.Name, err)
 		}
 		return nil, notRunning(s.Spec)
 	}
+	proc, err := unix.Open("/proc/"+strconv.Itoa(t.pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return gone(err)
+	}
+	t.proc = os.NewFile(uintptr(proc), "proc")
+	if t.pidfd, err = s.Process(); err != nil {
+		return gone(err)
+	}
+	root, err := unix.Openat(proc, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return gone(err)
+	}
 	t.root = os.NewFile(uintptr(root), "root")
+	if !t.alive() { // else the directory was that of the process, and not of another with its number
+		return gone(nil)
+	}
 	if t.group.Full() {
 		t.close()
 		return nil, errs.Newf(errs.Unavailable, "enter container", s.Spec.Name, "its limit of processes is met").
@@ -254,10 +258,25 @@ func openTarget(s container.Snapshot) (*target, error) {
 }
 
 func (t *target) close() {
-	_ = t.pidfd.Close()
-	if t.root != nil {
-		_ = t.root.Close()
+	_, _, _ = t.pidfd.Close(), t.proc.Close(), t.root.Close() // a nil file says so
+}
+
+// maps reads a map of its user namespace, which may have been chosen when it was started.
+func (t *target) maps(name string) []spec.IDMap {
+	fd, err := unix.Openat(int(t.proc.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
 	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	var maps []spec.IDMap
+	for line := range strings.Lines(string(readAtMost(f, maxAccounts))) {
+		var m spec.IDMap
+		if n, _ := fmt.Sscan(line, &m.Container, &m.Host, &m.Size); n == 3 {
+			maps = append(maps, m)
+		}
+	}
+	return maps
 }
 
 func (t *target) alive() bool {
