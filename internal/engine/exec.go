@@ -326,7 +326,7 @@ func cgroupsOf(pid int) []string {
 	return dirs
 }
 
-// maxAccounts is how much of a container's passwd or group is read: bytes.
+// maxAccounts is how large a container's passwd or group may be to be looked at: bytes.
 const maxAccounts = 4 << 20
 
 // accounts reads the container's own passwd and group. Anything may be in their place.
@@ -352,11 +352,8 @@ func (t *target) read(name string) ([]byte, error) {
 	}
 	defer unix.Close(found)
 	var st unix.Stat_t
-	if err := unix.Fstat(found, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+	if err := unix.Fstat(found, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxAccounts {
 		return nil, err
-	}
-	if st.Size > maxAccounts {
-		return nil, errs.Newf(errs.Invalid, "read in the container", "/"+name, "it is larger than "+sizeWords(maxAccounts))
 	}
 	f, err := os.Open("/proc/self/fd/" + strconv.Itoa(found))
 	if err != nil {
