@@ -83,7 +83,7 @@ func (p *pump) giveUp(s *stream) {
 // resume drops the rest of the line that the last drop ended in, and takes what follows.
 func (p *pump) resume(s *stream) {
 	for s.ready && s.dropped {
-		b := p.in.use()[:pipeSizeFirst/2] // with a newline less than a terminal's window
+		b := p.in.use()[:1+terminalRead]
 		n, err := s.discard(b[1:])
 		if err != nil {
 			p.fail(err)

@@ -219,7 +219,7 @@ func (p *pump) turnStream(s *stream, now int64) (next int64) {
 	if p.retry == 0 && s.taken == s.from {
 		p.empty(s)
 	}
-	full = s.taken-s.from >= p.limit() || s.window != nil && s.taken == windowSize
+	full = s.taken-s.from >= p.limit() || s.window != nil && s.taken == windowSize || s.dropped && p.retry != 0
 	switch {
 	case s.ready && full && p.rules.NonBlocking:
 		p.drop(s)
@@ -234,7 +234,7 @@ func (p *pump) turnStream(s *stream, now int64) (next int64) {
 
 // fill takes what has come, so much that a turn is worth its while.
 func (p *pump) fill(s *stream, now int64) (full bool) {
-	if s.dropped && p.retry == 0 {
+	if s.dropped && p.retry == 0 && (s.window == nil || windowSize-s.taken >= windowLow) {
 		p.resume(s)
 	}
 	for s.ready && !s.dropped && !full && (p.retry != 0 || s.taken-s.from < holeSize) {
@@ -351,7 +351,7 @@ func (p *pump) fail(err error) {
 // empty erases a spool that is wholly in the log, if it holds a page or more: an idle
 // keeper holds nothing.
 func (p *pump) empty(s *stream) {
-	if s.taken < pageSize || s.ready && (s.window == nil || windowSize-s.taken >= terminalRead) {
+	if s.taken < pageSize || s.ready && (s.window == nil || windowSize-s.taken >= windowLow) {
 		return
 	}
 	err := p.note(entry{kind: erasing, batch: batch{stream: s.name}})

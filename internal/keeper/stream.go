@@ -48,6 +48,8 @@ const (
 	windowSize = 64 << 10
 	// A terminal's read returns at most its buffer (N_TTY_BUF_SIZE), in bytes.
 	terminalRead = 4 << 10
+	// windowLow is so little room in that spool that it is time to erase it.
+	windowLow = 2 * terminalRead
 	// holes are made when this much of the spool is in the log, in bytes.
 	holeSize = 256 << 10
 )
