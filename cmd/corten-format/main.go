@@ -53,6 +53,7 @@ func format(w io.Writer, text string, values io.Reader) error {
 		} else if err != nil {
 			return err
 		}
+		v = numbers(v)
 		if members, ok := v.(map[string]any); ok {
 			v = listed(members)
 		}
@@ -63,6 +64,25 @@ func format(w io.Writer, text string, values io.Reader) error {
 			return err
 		}
 	}
+}
+
+// numbers makes whole numbers such as templates compare: {{if eq .State.ExitCode 0}}.
+func numbers(v any) any {
+	switch x := v.(type) {
+	case json.Number:
+		if n, err := x.Int64(); err == nil {
+			return n
+		}
+	case map[string]any:
+		for name, member := range x {
+			x[name] = numbers(member)
+		}
+	case []any:
+		for i, member := range x {
+			x[i] = numbers(member)
+		}
+	}
+	return v
 }
 
 // listed is a value of a list. Docker's have a method besides their members.

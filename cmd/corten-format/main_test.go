@@ -6,10 +6,11 @@ import (
 )
 
 func TestFormat(t *testing.T) {
-	const value = `{"Id":"sha256:ab","Size":12345678901234567,"Tags":["a:1","b<2>"],"Config":{"Env":null,"Labels":{"x.y":"z"}},"Ok":true}`
+	const value = `{"Id":"sha256:ab","Size":12345678901234567,"Tags":["a:1","b<2>"],"Config":{"Env":null,"Labels":{"x.y":"z"}},"Ok":true,"Half":0.5,"Huge":18446744073709551615}`
 	for _, x := range []struct{ text, want string }{
 		{"{{.Id}}", "sha256:ab\n"},
 		{"{{.Size}}", "12345678901234567\n"},
+		{"{{if gt .Size 5}}large{{end}} {{.Half}} {{.Huge}} {{json .Huge}}", "large 0.5 18446744073709551615 18446744073709551615\n"},
 		{"{{json .Tags}}", `["a:1","b<2>"]` + "\n"},
 		{"{{json .Config.Env}}", "null\n"},
 		{`{{join .Tags ", "}}`, "a:1, b<2>\n"},

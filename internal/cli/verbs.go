@@ -58,6 +58,9 @@ func verbs() []verb {
 		{"commit", "Make an image of a container", containers, newCommit},
 		{"ps", "List containers", containers, of(look.PS)},
 		{"inspect", "Show all that is known of containers, images and volumes", containers, of(look.Inspect)},
+		{"top", "List the processes of a container", containers, of(look.Top)},
+		{"stats", "Show what containers use of the machine", containers, of(look.Stats)},
+		{"port", "List the ports of the host that lead to a container", containers, of(look.Port)},
 		{"container", "Manage containers", containers, newContainer},
 
 		{"pull", "Bring an image from its registry", images, newPull},

@@ -2,12 +2,16 @@ package container
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cortenhq/corten/internal/logs"
+	"github.com/cortenhq/corten/internal/spec"
 )
 
 // Facts is what can be found out about a container besides its view.
@@ -17,6 +21,7 @@ type Facts struct {
 	Counters map[string]string // what the keeper counted of a log that could not be written
 	Health   json.RawMessage   // the last checks, in Docker's form; nil: none
 	Keeper   int               // its process; 0: nobody keeps it
+	UserMap  []spec.IDMap      // of users, while it runs
 }
 
 // FactsOf finds out about a container. What cannot be found out is not told.
@@ -41,24 +46,31 @@ func FactsOf(dirs Dirs, v View) Facts {
 	if v.State.Alive() && v.State.Kept {
 		f.Keeper = keeperOf(filepath.Join(dirs.Run, "active", string(id)))
 	}
+	if v.State.Alive() {
+		b, _ := os.ReadFile("/proc/" + strconv.Itoa(v.State.PID) + "/uid_map") // user_namespaces(7)
+		for line := range strings.Lines(string(b)) {
+			var m spec.IDMap
+			if _, err := fmt.Sscan(line, &m.Container, &m.Host, &m.Size); err == nil {
+				f.UserMap = append(f.UserMap, m)
+			}
+		}
+	}
 	return f
 }
 
 // keeperOf finds the process that has a lock as descriptor 3, as keepers do: the lock itself
 // knows only who took it, which was a command that is long gone.
 func keeperOf(lock string) int {
+	var want, got unix.Stat_t
 	proc, err := os.Open("/proc")
-	if err != nil {
+	if err != nil || unix.Stat(lock, &want) != nil {
 		return 0
 	}
 	defer proc.Close()
 	names, _ := proc.Readdirnames(-1)
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		if at, err := os.Readlink("/proc/" + name + "/fd/3"); err == nil && at == lock {
+		if err == nil && unix.Stat("/proc/"+name+"/fd/3", &got) == nil && got.Dev == want.Dev && got.Ino == want.Ino {
 			return pid
 		}
 	}

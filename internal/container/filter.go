@@ -28,6 +28,7 @@ type Filter struct {
 	Volumes   []string // names, or places in the container
 	Health    []string
 
+	Whole    bool                  // with all of their descriptions, rather than outlines
 	Descends func(spec.Image) bool // whether an image is one of Ancestors, or made of it
 }
 

@@ -63,14 +63,18 @@ func HealthFile(dirs Dirs, id spec.ContainerID) string {
 	return filepath.Join(KeepDir(dirs, id), "health")
 }
 
-// Views is every container that gets through the filter, the youngest first. Their
-// descriptions are outlines. What cannot be read is told in the error, beside the others.
+// Views is every container that gets through the filter, the youngest first, by an outline of
+// its description unless the filter wants the whole. What cannot be read is told in the error, beside the others.
 func Views(dirs Dirs, f Filter) ([]View, error) {
 	pass, err := f.resolve(dirs)
 	if err != nil {
 		return nil, err
 	}
-	list, err := list(dirs, outline)
+	load := outline
+	if f.Whole {
+		load = Load
+	}
+	list, err := list(dirs, load)
 	var found []View
 	for _, s := range list {
 		if v := Look(dirs, s); pass(v) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -80,6 +82,23 @@ func (e *Engine) ContainerSize(ctx context.Context, c Container) (own, whole int
 		return own, own, nil
 	}
 	return own, own + d.Size, nil
+}
+
+// ContainerUsage is what a container uses of the machine.
+type ContainerUsage = container.Usage
+
+// ContainerUsage reads what a container, seen whole, uses.
+func (e *Engine) ContainerUsage(c Container) (ContainerUsage, error) { return container.UsageOf(c) }
+
+// ContainerProcesses is the processes of a container that runs, as the host numbers them.
+func (e *Engine) ContainerProcesses(c Container) ([]int, error) {
+	if c.State.Status != container.Running {
+		return nil, errs.Newf(errs.Invalid, "list processes of container", c.Spec.Name, "it does not run").WithHint("corten start " + c.Spec.Name)
+	}
+	if len(c.State.Groups) == 0 {
+		return []int{c.State.PID}, nil
+	}
+	return cgroup.Group(c.State.Groups).Procs()
 }
 
 // ContainerFacts is what can be found out about a container besides.

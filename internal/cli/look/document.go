@@ -132,7 +132,7 @@ func newDocument(c engine.Container, f engine.ContainerFacts, volume func(name s
 		NetworkSettings: networkDoc{map[string]any{}, map[string]any{}},
 		HostConfig:      newHost(s),
 		Corten: ownDoc{Spec: s, State: st, Keeper: f.Keeper, Log: f.Counters, Groups: st.Groups,
-			Upper: filepath.Join(f.Dir, "upper"), UserMap: s.Namespaces.User.UIDMap},
+			Upper: filepath.Join(f.Dir, "upper"), UserMap: f.UserMap},
 	}
 	if args := s.Process.Args; len(args) > 0 {
 		d.Path, d.Args = args[0], args[1:]

@@ -673,7 +673,7 @@ func TestCreate(t *testing.T) {
 			missing = append(missing, f.Name)
 		}
 	})
-	if diff := cmp.Diff([]string{"plan", "detach", "detach-keys", "sig-proxy"}, missing); diff != "" {
+	if diff := cmp.Diff([]string{"plan", "detach", "detach-keys", "preserve-fds", "sig-proxy"}, missing); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -19,6 +19,16 @@ func Size(n int64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64) + units[i]
 }
 
+// Memory writes bytes as Docker does where they are memory: four digits, powers of 1,024.
+func Memory(n int64) string {
+	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	v, i := float64(n), 0
+	for v >= 1023.5 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64) + units[i]
+}
+
 // Age writes a span of time as Docker does: "3 weeks".
 func Age(d time.Duration) string {
 	day := 24 * time.Hour
