@@ -19,6 +19,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -40,9 +41,10 @@ type Container struct {
 	ReadOnly bool    // its root is not to be written to
 	Mounts   []Mount // what it mounts of the host, those nearest to the root first
 
-	// Foreign says that files in it belong to others than the container, and it may read only
-	// what all may: it is made on the host's own root.
-	Foreign bool
+	// Foreign is the range of ids of one that is made on the host's own root, running or not.
+	// Files there belong to others, and whoever copies for the container may read no more of
+	// them than it: its symlinks could lead to them.
+	Foreign []spec.IDMap
 }
 
 // Mount is something of the host that a container mounts.
@@ -121,7 +123,7 @@ func (r *Root) live(c Container) error {
 		err = unix.PidfdSendSignal(int(c.Process.Fd()), 0, nil, 0)
 	}
 	if err == nil {
-		err = r.ids.become(c.Foreign)
+		err = r.ids.become(c.Foreign != nil)
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -136,7 +138,21 @@ func (r *Root) still(c Container, write bool) error {
 	if write {
 		view = launch.RootWrite
 	}
-	root, err := launch.OpenRoot(c.Parts, view)
+	var shift *launch.Shift
+	if c.Foreign != nil {
+		ns, err := userNS(c.Foreign)
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		r.ids = ids{c.Foreign, c.Foreign}
+		uid, gid, err := r.ids.root()
+		if err != nil {
+			return err
+		}
+		shift = &launch.Shift{NS: ns, Root: plan.Owner{UID: uid, GID: gid}}
+	}
+	root, err := launch.OpenRoot(c.Parts, view, shift)
 	if err != nil {
 		return err
 	}
@@ -155,7 +171,7 @@ func (r *Root) still(c Container, write bool) error {
 		return err
 	}
 	for _, m := range c.Mounts {
-		if err := r.attach(m); err != nil {
+		if err := r.attach(m, shift); err != nil {
 			_ = unix.Close(r.fd)
 			return errs.Wrap("mount", m.Source+" at "+m.Target, err)
 		}
@@ -164,15 +180,36 @@ func (r *Root) still(c Container, write bool) error {
 		// Only now: the places of mounts may have been made in it.
 		err = unix.MountSetattr(r.fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 	}
+	if err == nil && shift != nil {
+		err = r.ids.become(true)
+	}
 	if err != nil {
 		_ = unix.Close(r.fd)
 	}
 	return err
 }
 
+// userNS makes a user namespace. There has to be a process to make it in: it is stopped
+// before its first instruction (ptrace(2), PTRACE_TRACEME), and killed.
+func userNS(maps []spec.IDMap) (*os.File, error) {
+	var list []syscall.SysProcIDMap
+	for _, m := range maps {
+		list = append(list, syscall.SysProcIDMap{ContainerID: int(m.Container), HostID: int(m.Host), Size: int(m.Size)})
+	}
+	p, err := os.StartProcess("/proc/self/exe", []string{"corten"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER, UidMappings: list, GidMappings: list, Ptrace: true, Pdeathsig: unix.SIGKILL}})
+	if err != nil {
+		return nil, errs.Wrap("make user namespace", "", err)
+	}
+	ns, err := os.Open("/proc/" + strconv.Itoa(p.Pid) + "/ns/user")
+	_ = p.Kill()
+	_, _ = p.Wait()
+	return ns, errs.Wrap("make user namespace", "", err)
+}
+
 // attach mounts m. What is gone from the host is left out, and so is, in a view for reading,
 // what has no place because the container never ran.
-func (r *Root) attach(m Mount) error {
+func (r *Root) attach(m Mount, shift *launch.Shift) error {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if m.Recursive {
 		flags |= unix.AT_RECURSIVE
@@ -192,6 +229,12 @@ func (r *Root) attach(m Mount) error {
 	recursive := flags & unix.AT_RECURSIVE
 	if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH|recursive, &attr); err != nil {
 		return err
+	}
+	if shift != nil {
+		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(shift.NS.Fd())}
+		if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH|recursive, &attr); err != nil && err != unix.EINVAL {
+			return err // EINVAL: its file system cannot, and the container does not see it shifted either
+		}
 	}
 	at, err := r.inside().open(m.Target, unix.O_PATH)
 	if err == unix.ENOENT {

@@ -37,7 +37,15 @@ type Change struct {
 // mounts are places that the start of a container makes where the image has none: empty ones
 // are no changes.
 func Diff(ctx context.Context, parts plan.Root, upper string, mounts []string) ([]Change, error) {
-	merged, err := launch.OpenRoot(parts, launch.RootRead)
+	merged, err := (*os.File)(nil), error(nil)
+	if len(parts.Unshifted) > 0 {
+		// On the host's root, where the layer lies too: overlayfs refuses to have one below the
+		// other. There such a layer can be read as it is, since nothing in it leads elsewhere
+		// (redirect_dir and metacopy are off).
+		merged, err = os.Open(upper)
+	} else {
+		merged, err = launch.OpenRoot(parts, launch.RootRead, nil)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +54,7 @@ func Diff(ctx context.Context, parts plan.Root, upper string, mounts []string) (
 }
 
 func diff(ctx context.Context, merged *os.File, parts plan.Root, upper string, mounts []string) ([]Change, error) {
-	base, err := launch.OpenRoot(parts, launch.RootBase)
+	base, err := launch.OpenRoot(parts, launch.RootBase, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +160,7 @@ func (d *differ) name(t trio, path, name string) (changes, error) {
 	if err != nil {
 		return changes{}, errs.Wrap("look at", shown("/"+path), err)
 	}
+	here = here && !(now.Mode&unix.S_IFMT == unix.S_IFCHR && now.Rdev == 0) // a whiteout, where the layer is read as it is
 	before, err := stat(t.base, name, &was)
 	if err != nil {
 		return changes{}, errs.Wrap("look at", shown("/"+path), err)
@@ -244,7 +253,7 @@ func stat(dir int, name string, st *unix.Stat_t) (bool, error) {
 // Layer writes what the container changed as the tar of an image layer (image-spec,
 // layer.md).
 func Layer(ctx context.Context, parts plan.Root, upper string, mounts []string, w io.Writer) error {
-	merged, err := launch.OpenRoot(parts, launch.RootRead)
+	merged, err := launch.OpenRoot(parts, launch.RootRead, nil)
 	if err != nil {
 		return err
 	}
@@ -298,7 +307,7 @@ func (w *walker) change(root place, c Change) error {
 
 // Export writes the container's root as a tar, without what is mounted in it.
 func Export(ctx context.Context, parts plan.Root, w io.Writer) error {
-	root, err := launch.OpenRoot(parts, launch.RootRead)
+	root, err := launch.OpenRoot(parts, launch.RootRead, nil)
 	if err != nil {
 		return err
 	}

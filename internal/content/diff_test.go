@@ -89,7 +89,7 @@ func TestReadBesideWriter(t *testing.T) {
 	b := newBox(t, files{"f": "F"})
 	w := b.open(t, true)
 	for _, v := range []launch.RootView{launch.RootBase, launch.RootRead} {
-		f, err := launch.OpenRoot(b.parts, v)
+		f, err := launch.OpenRoot(b.parts, v, nil)
 		ok(t, err)
 		f.Close()
 	}

@@ -68,10 +68,12 @@ func (e *Engine) inContainer(ctx context.Context, ref string, write bool, do fun
 	if err != nil {
 		return err
 	}
-	c := content.Container{Name: s.Spec.Name, Parts: parts, ReadOnly: s.Spec.Root.ReadOnly, Mounts: e.mountsOf(s.Spec), Foreign: s.Spec.Image.Platform}
+	c := content.Container{Name: s.Spec.Name, Parts: parts, ReadOnly: s.Spec.Root.ReadOnly, Mounts: e.mountsOf(s.Spec), Foreign: foreign(s.Spec)}
 	proc, err := s.Process()
-	if s.State.Status == container.Created {
-		write = true // its first start has yet to make the places of its mounts
+	// The first start has yet to make the places of mounts; and no layer that lies on the host's
+	// root can be a lower one over that (overlayfs refuses overlapping layers).
+	if s.State.Status == container.Created || s.Spec.Image.Platform {
+		write = true
 	}
 	switch {
 	case err == nil:
@@ -99,6 +101,19 @@ func (e *Engine) inContainer(ctx context.Context, ref string, write bool, do fun
 	}
 	e.tell(s.Spec, "copy", nil)
 	return nil
+}
+
+// foreign is the range of ids of a container on the host's root that has one of its own; any
+// will do while it does not run.
+func foreign(c *spec.Container) []spec.IDMap {
+	u := c.Namespaces.User
+	switch {
+	case !c.Image.Platform || u.Mode == spec.UserHost:
+		return nil
+	case len(u.UIDMap) > 0:
+		return u.UIDMap
+	}
+	return container.Map(container.LikelyIDs(c.ID))
 }
 
 // partsOf is what the root of a container that exists is made of.

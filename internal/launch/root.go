@@ -16,7 +16,8 @@ import (
 // RootView is how the root of a container is looked at from outside.
 type RootView int
 
-// The views. All show owners as they are stored, which is as the container knows them.
+// The views. Without a Shift all show owners as they are stored, which is as the container
+// knows them.
 const (
 	// RootBase is what the container was made from, without its writable layer.
 	RootBase RootView = iota
@@ -29,14 +30,27 @@ const (
 	RootWrite
 )
 
+// Shift shows the container's own files with the owners that they have for the host while it
+// runs, so that they can be told from those of others.
+type Shift struct {
+	NS   *os.File   // a user namespace with the container's maps
+	Root plan.Owner // its root
+}
+
 // OpenRoot mounts a container's root without the container. The mount is detached and ends
 // with its last descriptor; programs and devices in it cannot be used.
-func OpenRoot(r plan.Root, v RootView) (*os.File, error) {
+func OpenRoot(r plan.Root, v RootView, shift *Shift) (*os.File, error) {
 	h := &host{c: &compiler{}, fds: map[plan.Handle]int{}}
 	defer h.closeAll()
 	for _, s := range r.Open {
 		if err := h.open(s); err != nil {
 			return nil, errs.Wrap(s.String(), "", err)
+		}
+	}
+	if shift != nil {
+		r.Overlay.Root = shift.Root
+		if err := h.shift(r, shift.NS); err != nil {
+			return nil, err
 		}
 	}
 	fd, err := h.view(r.Overlay, v)
@@ -52,6 +66,21 @@ func OpenRoot(r plan.Root, v RootView) (*os.File, error) {
 		return nil, errs.Wrap("mount root", "", err)
 	}
 	return os.NewFile(uintptr(fd), "root"), nil
+}
+
+// shift shows the parts of a root that are the container's in a user namespace.
+func (h *host) shift(r plan.Root, ns *os.File) error {
+	o := r.Overlay
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())}
+	for _, a := range slices.Concat(o.Lower, o.Data, []plan.Handle{o.Writable}) {
+		if slices.Contains(r.Unshifted, a) {
+			continue
+		}
+		if err := unix.MountSetattr(h.fd(a), "", unix.AT_EMPTY_PATH, &attr); err != nil {
+			return errs.Wrap("shift owners of", string(a), err)
+		}
+	}
+	return nil
 }
 
 // view makes the mount of a view.
