@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"io"
+	"errors"
 	"os"
 	"sync"
 
@@ -22,9 +22,15 @@ type guest struct {
 	wait     func() (engine.Exit, error)
 }
 
+// errLeft says that the user typed the keys to leave.
+var errLeft = errors.New("left")
+
 // attend stays with a container until it ends: it passes signals on, and copies between the
 // user's terminal and the container's if that has one.
-func (a *app) attend(w *watch, g guest) (engine.Exit, error) {
+func (a *app) attend(w *watch, g guest) (engine.Exit, error) { return a.attendUntil(w, g, "") }
+
+// attendUntil is attend until these keys are typed, if the terminal gets our input; empty: none.
+func (a *app) attendUntil(w *watch, g guest, keys string) (engine.Exit, error) {
 	if g.terminal == nil {
 		w.started(func(s unix.Signal) { w.pass(g, s) })
 		return g.wait()
@@ -44,13 +50,20 @@ func (a *app) attend(w *watch, g guest) (engine.Exit, error) {
 		return engine.Exit{}, errs.Wrap("make pipe", "", err)
 	}
 	defer over.Close()
+	left := make(chan struct{})
 	if g.stdin {
 		go func() {
 			defer t.restoreOnPanic()
-			_, _ = io.Copy(g.terminal, a.env.Stdin)
+			if copyInput(g.terminal, a.env.Stdin, keys, keys != "") {
+				close(left)
+			}
 		}()
 	}
-	copied := make(chan struct{})
+	var end struct {
+		exit engine.Exit
+		err  error
+	}
+	copied, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer t.restoreOnPanic()
 		defer close(copied)
@@ -60,10 +73,19 @@ func (a *app) attend(w *watch, g guest) (engine.Exit, error) {
 			g.hangup()
 		}
 	}()
-	e, err := g.wait()
-	_ = ended.Close()
-	<-copied
-	return e, err
+	go func() {
+		defer t.restoreOnPanic()
+		end.exit, end.err = g.wait()
+		_ = ended.Close()
+		<-copied
+		close(done)
+	}()
+	select {
+	case <-done:
+		return end.exit, end.err
+	case <-left:
+		return engine.Exit{}, errLeft
+	}
 }
 
 // own makes a descriptor of the container's terminal that is ours: the engine closes its own

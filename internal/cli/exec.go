@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -76,7 +77,11 @@ func (a *app) execute(ctx context.Context, ref string, req engine.ExecRequest, k
 	if err != nil {
 		return err
 	}
-	end, err := a.attend(w, guest{terminal, func() { x.Terminal.Close() }, req.Stdin, x.Signal, x.Wait})
+	end, err := a.attendUntil(w, guest{terminal, func() { x.Terminal.Close() }, req.Stdin, x.Signal, x.Wait}, keys)
+	if errors.Is(err, errLeft) {
+		a.say("left the command running")
+		return x.Leave()
+	}
 	if err != nil {
 		return err
 	}

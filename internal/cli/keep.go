@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"io"
+
 	"github.com/spf13/cobra"
 
 	"github.com/cortenhq/corten/internal/engine"
@@ -25,6 +27,10 @@ func newKeep(a *app) *cobra.Command {
 		}),
 		step("end", 1, func(_ *cobra.Command, eng *engine.Engine, args []string) error {
 			return eng.KeepEnd(spec.ContainerID(args[0]))
+		}),
+		step("hold", 0, func(*cobra.Command, *engine.Engine, []string) error {
+			_, err := io.Copy(io.Discard, a.env.Stdin)
+			return err
 		}),
 		step("compress", 1, func(_ *cobra.Command, eng *engine.Engine, args []string) error {
 			return eng.CompressLogs(args[0])

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -169,8 +171,20 @@ func (x *Executing) Wait() (Exit, error) {
 	return exit, nil
 }
 
-// Leave lets go of a command that goes on by itself.
-func (x *Executing) Leave() error { return x.proc.Close() }
+// Leave lets go of a command that goes on by itself. Its terminal would hang up if nobody held
+// it: a process of ours does so, and reads what is written to it, until the command ends.
+func (x *Executing) Leave() error {
+	if x.Terminal != nil {
+		hold := exec.Command("/proc/self/exe", "keep", "hold")
+		hold.Stdin, hold.Dir = x.Terminal, "/"
+		hold.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := hold.Start(); err != nil {
+			return errs.Wrap("hold terminal", "", err)
+		}
+		_ = hold.Process.Release()
+	}
+	return x.proc.Close()
+}
 
 // linger is how long what a command left in the background is listened to.
 const linger = 100 * time.Millisecond
