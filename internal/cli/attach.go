@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cortenhq/corten/internal/cli/runflags"
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -27,7 +28,7 @@ func (f *attachFlags) bind(cmd *cobra.Command) {
 
 // read finds the bytes that the keys to leave stand for.
 func (f *attachFlags) read() (err error) {
-	if f.keys, err = runflags.ParseKeys(f.keys); err != nil {
+	if f.keys, err = values.Keys(f.keys); err != nil {
 		return usage(err)
 	}
 	return nil

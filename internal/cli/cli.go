@@ -47,7 +47,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 	for _, arg := range args {
 		a.args = append(a.args, strings.Clone(arg)) // exec blanks those of the process
 	}
-	args = a.args
+	args, a.shell.Args = a.args, a.args
 	err := a.dispatch(ctx, args)
 	if err == nil {
 		return 0

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cortenhq/corten/internal/cli/runflags"
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
@@ -75,7 +76,7 @@ func (a *app) createContainer(ctx context.Context, eng *engine.Engine, req engin
 	req.Progress, req.Quiet = bars.Tell, opts.Quiet
 	id, err := make(eng, ctx, req)
 	for tries := 0; opts.Unnamed && tries < 3 && errs.Is(err, errs.Exists); tries++ {
-		req.Spec.Name = runflags.OtherName()
+		req.Spec.Name = values.OtherName()
 		id, err = make(eng, ctx, req)
 	}
 	bars.Close()

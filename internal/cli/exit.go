@@ -44,8 +44,8 @@ func exitOf(err error) (int, error) {
 	if said := (*engine.Said)(nil); errors.As(err, &said) {
 		return said.Code, nil
 	}
-	if misuse := (*shell.Misuse)(nil); errors.As(err, &misuse) {
-		return exitUsage, err
+	if x := (*shell.Exit)(nil); errors.As(err, &x) {
+		return x.Code, x.Err
 	}
 	return exitError, err
 }

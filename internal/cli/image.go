@@ -4,19 +4,21 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/cortenhq/corten/internal/cli/library"
 )
 
 // newImage is Docker's other spelling of the verbs about images.
 func newImage(a *app) *cobra.Command {
 	return a.family("image",
-		respell("inspect", "Show all that is known of images", newImageInspect(a)),
-		respell("ls", "List images", newImages(a)),
-		respell("pull", "Bring an image from its registry", newPull(a)),
-		respell("load", "Load images from an archive", newLoad(a)),
-		respell("import", "Make an image of a root file system", newImport(a)),
-		respell("tag", "Give an image one more name", newTag(a)),
-		respell("rm", "Remove images", newRmi(a)),
-		respell("prune", "Remove images that nobody needs", newImagePrune(a)),
+		respell("inspect", "Show all that is known of images", library.Inspect(a.shell)),
+		respell("ls", "List images", library.List(a.shell)),
+		respell("pull", "Bring an image from its registry", library.Pull(a.shell)),
+		respell("load", "Load images from an archive", library.Load(a.shell)),
+		respell("import", "Make an image of a root file system", library.Import(a.shell)),
+		respell("tag", "Give an image one more name", library.Tag(a.shell)),
+		respell("rm", "Remove images", library.Remove(a.shell)),
+		respell("prune", "Remove images that nobody needs", library.Prune(a.shell)),
 	)
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/cli/runflags"
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -63,7 +64,7 @@ func (f *stopFlags) request(cmd *cobra.Command) (engine.StopRequest, error) {
 }
 
 func parseSignal(s string) (unix.Signal, error) {
-	name, err := runflags.Signal(s)
+	name, err := values.Signal(s)
 	if err != nil {
 		return 0, usage(err)
 	}
@@ -201,7 +202,7 @@ func newRename(a *app) *cobra.Command {
 		Args:              wantArgs(2, 2),
 		ValidArgsFunction: a.completeContainers(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if !runflags.ValidName(args[1]) {
+			if !values.ValidName(args[1]) {
 				return usage(errs.Newf(errs.Invalid, "rename to", strconv.Quote(args[1]), "not a container name").
 					WithHint(`use two or more letters, digits, "_", "." and "-", beginning with a letter or digit`))
 			}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cortenhq/corten/internal/cli/runflags"
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
@@ -141,7 +142,7 @@ func (a *app) start(ctx context.Context, eng *engine.Engine, req engine.RunReque
 		if !unnamed || tries == 3 || !errs.Is(err, errs.Exists) {
 			return r, err
 		}
-		req.Spec.Name = runflags.OtherName()
+		req.Spec.Name = values.OtherName()
 	}
 }
 

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"context"
 	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cortenhq/corten/internal/cli/shell"
+	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
 )
 
@@ -16,15 +18,17 @@ func (a *app) engine() (*engine.Engine, error)       { return a.shell.Engine() }
 func (a *app) say(text string)                       { a.shell.Say(text) }
 func (a *app) sayError(err error)                    { a.shell.SayError(err) }
 func (a *app) sayButLast(err error) error            { return a.shell.SayButLast(err) }
-func (a *app) confirm(what string) bool              { return a.shell.Confirm(what) }
-func (a *app) printJSON(list []any) error            { return a.shell.PrintJSON(list) }
 func (a *app) format(form string, list ...any) error { return a.shell.Format(form, list...) }
-func (a *app) formatTable(form string, heads any, list ...any) error {
-	return a.shell.FormatTable(form, heads, list...)
+
+func (a *app) progress(verb string, quiet bool) *show.Progress { return a.shell.Progress(verb, quiet) }
+func (a *app) supplying(ctx context.Context, work func(context.Context) error) error {
+	return a.shell.Supplying(ctx, work)
+}
+func (a *app) interruptible(ctx context.Context, work func(context.Context) error) error {
+	return a.shell.Interruptible(ctx, work)
 }
 
 func newTable(w io.Writer) *tabwriter.Writer        { return shell.NewTable(w) }
-func findTool(name string) (string, error)          { return shell.FindTool(name) }
 func wantArgs(least, most int) cobra.PositionalArgs { return shell.WantArgs(least, most) }
 
 // of makes a verb of another package one of the table.

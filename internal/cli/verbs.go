@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/library"
 	"github.com/cortenhq/corten/internal/cli/look"
 	"github.com/cortenhq/corten/internal/cli/past"
 	"github.com/cortenhq/corten/internal/cli/values"
@@ -63,16 +64,17 @@ func verbs() []verb {
 		{"port", "List the ports of the host that lead to a container", containers, of(look.Port)},
 		{"container", "Manage containers", containers, newContainer},
 
-		{"pull", "Bring an image from its registry", images, newPull},
-		{"images", "List images", images, newImages},
-		{"load", "Load images from an archive", images, newLoad},
-		{"import", "Make an image of a root file system", images, newImport},
-		{"tag", "Give an image one more name", images, newTag},
-		{"rmi", "Remove images", images, newRmi},
+		{"pull", "Bring an image from its registry", images, of(library.Pull)},
+		{"images", "List images", images, of(library.List)},
+		{"load", "Load images from an archive", images, of(library.Load)},
+		{"import", "Make an image of a root file system", images, of(library.Import)},
+		{"tag", "Give an image one more name", images, of(library.Tag)},
+		{"rmi", "Remove images", images, of(library.Remove)},
 		{"image", "Manage images", images, newImage},
 
 		{"volume", "Manage volumes", stores, newVolume},
 
+		{"systemd", "Have systemd run containers", tools, newSystemd},
 		{"boot", "Start what is to run whenever the machine does", tools, newBoot},
 		{"doctor", "Tell what this host can do for containers", tools, newDoctor},
 		{"info", "Show this host and what Corten keeps on it", tools, newInfo},
@@ -175,21 +177,18 @@ func unknownVerb(path, name string, names []string) error {
 
 // nearest is the name that s may be a slip of; empty if none is near.
 func nearest(s string, names []string) string {
+	for _, n := range names {
+		if len(s) >= 3 && strings.HasPrefix(n, s) {
+			return n
+		}
+	}
 	best, distance := "", 3
 	for _, n := range names {
 		if d := editDistance(s, n); d < distance && d < len(n) {
 			best, distance = n, d
 		}
 	}
-	if best != "" || len(s) < 3 {
-		return best
-	}
-	for _, n := range names {
-		if strings.HasPrefix(n, s) {
-			return n
-		}
-	}
-	return ""
+	return best
 }
 
 // editDistance counts the letters to add, drop or change to make b of a (Levenshtein).

@@ -47,6 +47,6 @@ func (f *ExecFlags) Request(command []string, who Caller) (engine.ExecRequest, s
 	if req.Env, err = p.environment(who); err != nil {
 		return req, "", err
 	}
-	keys, err := ParseKeys(f.keys)
+	keys, err := values.Keys(f.keys)
 	return req, keys, err
 }

@@ -50,10 +50,10 @@ func (f *general) fill(req *engine.RunRequest) (Options, error) {
 
 func (f *general) nameOf() (string, error) {
 	if f.name == "" {
-		return RandomName(), nil
+		return values.RandomName(), nil
 	}
 	name := strings.TrimPrefix(f.name, "/") // Docker shows names with a slash, so people write it
-	if !ValidName(name) {
+	if !values.ValidName(name) {
 		return "", values.Bad("name", f.name, "not a container name",
 			`use two or more letters, digits, "_", "." and "-", beginning with a letter or digit`)
 	}

@@ -2,13 +2,10 @@ package runflags
 
 import (
 	"math"
-	"strings"
 
 	"github.com/spf13/pflag"
-	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/cli/values"
-	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -38,7 +35,7 @@ func (f *life) fill(c *spec.Container, set *pflag.FlagSet) error {
 	}
 	l.Remove, l.NoInit = f.rm, f.noInit || !f.init
 	var err error
-	if l.StopSignal, err = Signal(f.stopSignal); err != nil {
+	if l.StopSignal, err = values.Signal(f.stopSignal); err != nil {
 		return err
 	}
 	if f.stopTimeout != "" {
@@ -49,7 +46,7 @@ func (f *life) fill(c *spec.Container, set *pflag.FlagSet) error {
 		seconds := int(n)
 		l.StopTimeout = &seconds
 	}
-	if l.Restart, err = ParseRestart(f.restart); err != nil {
+	if l.Restart, err = values.Restart(f.restart); err != nil {
 		return err
 	}
 	if l.Remove && l.Restart.Policy != spec.RestartNo {
@@ -76,51 +73,4 @@ func (f *life) fill(c *spec.Container, set *pflag.FlagSet) error {
 		return values.Bad("sdnotify", f.notify, "no such choice", "write container, keeper or ignore")
 	}
 	return nil
-}
-
-// ParseRestart reads --restart.
-func ParseRestart(s string) (spec.Restart, error) {
-	name, times, counted := strings.Cut(s, ":")
-	var r spec.Restart
-	switch p := spec.RestartPolicy(name); {
-	case name == "" && !counted, name == "no":
-	case p == spec.RestartOnFailure, p == spec.RestartAlways, p == spec.RestartUnlessStopped:
-		r.Policy = p
-	default:
-		return r, values.Bad("restart", s, "no such policy", "write no, on-failure, on-failure:5, always or unless-stopped")
-	}
-	if !counted {
-		return r, nil
-	}
-	if r.Policy != spec.RestartOnFailure {
-		return r, values.Bad("restart", s, "only on-failure counts how often", "write "+name+", or on-failure:"+times)
-	}
-	if times == "" {
-		return r, values.Bad("restart", s, "the number is missing", "write on-failure:5, or on-failure to go on without end")
-	}
-	n, err := values.Int("restart", times, 0, math.MaxInt32)
-	r.Max = int(n)
-	return r, err
-}
-
-// Signal brings a signal to the form SIGTERM. As for Docker it may be written without
-// SIG, in small letters, or as a number.
-func Signal(s string) (string, error) {
-	if s == "" {
-		return "", nil
-	}
-	if n, err := values.Int("stop-signal", s, 1, 64); err == nil {
-		if name := unix.SignalName(unix.Signal(n)); name != "" {
-			return name, nil
-		}
-		return s, nil // a real-time signal, which has a number only
-	}
-	name := strings.ToUpper(s)
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
-	}
-	if engine.SignalOf(name) == 0 {
-		return "", values.Bad("stop-signal", s, "no such signal", "kill -l lists them; a number from 1 to 64 works too")
-	}
-	return name, nil
 }

@@ -179,7 +179,7 @@ func (p *pairs) check() error {
 	switch {
 	case m.Type == spec.Tmpfs && m.Source != "":
 		return refuseOption(errs.Invalid, "source", "a tmpfs has none", "leave source out")
-	case m.Type == spec.Volume && m.Source != "" && !ValidName(m.Source):
+	case m.Type == spec.Volume && m.Source != "" && !values.ValidName(m.Source):
 		return refuseOption(errs.Invalid, "source="+m.Source, "not a volume's name", "to mount a folder of the host write type=bind")
 	case m.Type == spec.Bind && m.Source == "":
 		return refuseOption(errs.Invalid, "source", "missing", "say what of the host: source=/PATH")

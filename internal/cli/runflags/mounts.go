@@ -122,7 +122,7 @@ func volumeSource(m *spec.Mount, text, source string) error {
 	if source[0] == '~' {
 		return values.Bad("volume", text, "the shell left the ~ in", "write it without quotes, or write the path in full")
 	}
-	if !ValidName(source) {
+	if !values.ValidName(source) {
 		return values.Bad("volume", text, strconv.Quote(source)+" is not a volume's name",
 			"to mount a folder of the host write its absolute path, or begin with ./")
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -123,7 +124,7 @@ func FuzzMounts(f *testing.F) {
 				if m.Type == spec.Bind && !filepath.IsAbs(m.Source) {
 					t.Errorf("%s %q: source %q", flag, s, m.Source)
 				}
-				if m.Type == spec.Volume && m.Source != "" && (!ValidName(m.Source) || strings.Contains(m.Source, "/")) {
+				if m.Type == spec.Volume && m.Source != "" && (!values.ValidName(m.Source) || strings.Contains(m.Source, "/")) {
 					t.Errorf("%s %q: volume %q", flag, s, m.Source)
 				}
 			}

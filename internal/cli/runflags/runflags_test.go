@@ -284,7 +284,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !ValidName(req.Spec.Name) {
+	if !values.ValidName(req.Spec.Name) {
 		t.Errorf("name %q", req.Spec.Name)
 	}
 	req.Spec.Name = ""
@@ -296,7 +296,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("%+v", req)
 	}
 	golden(t, "defaults.json", got)
-	if want := (Options{SigProxy: true, Unnamed: true, DetachKeys: DefaultKeys}); opts != want {
+	if want := (Options{SigProxy: true, Unnamed: true, DetachKeys: values.DefaultKeys}); opts != want {
 		t.Errorf("%+v", opts)
 	}
 }

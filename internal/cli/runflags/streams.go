@@ -32,7 +32,7 @@ func (f *streams) bind(g group, mode Mode) {
 func (f *streams) fill(o *Options, c *spec.Container) error {
 	o.Detach, o.SigProxy = f.detach, f.sigProxy
 	var err error
-	if o.DetachKeys, err = ParseKeys(f.keys); err != nil {
+	if o.DetachKeys, err = values.Keys(f.keys); err != nil {
 		return err
 	}
 	fds, err := values.Int("preserve-fds", f.fds, 0, 1000)
@@ -61,28 +61,4 @@ func (f *streams) fill(o *Options, c *spec.Container) error {
 		return errs.Newf(errs.Invalid, "", "--attach stdin without --interactive", "the container has no standard input").WithHint("add -i")
 	}
 	return nil
-}
-
-// DefaultKeys are ctrl-p and ctrl-q.
-const DefaultKeys = "\x10\x11"
-
-// ParseKeys reads --detach-keys, "ctrl-p,ctrl-q", to the bytes that a terminal sends for
-// them; an empty text is DefaultKeys.
-func ParseKeys(s string) (string, error) {
-	if s == "" {
-		return DefaultKeys, nil
-	}
-	var keys strings.Builder
-	for k := range strings.SplitSeq(s, ",") {
-		name, ctrl := strings.CutPrefix(strings.ToLower(k), "ctrl-")
-		switch {
-		case ctrl && len(name) == 1 && (name[0] >= 'a' && name[0] <= 'z' || strings.Contains(`@[\]^_`, name)):
-			keys.WriteByte(name[0] & 0x1f)
-		case len(k) == 1 && k[0] > ' ' && k[0] < 0x7f:
-			keys.WriteByte(k[0])
-		default:
-			return "", values.Bad("detach-keys", s, "not keys", `write letters and ctrl- with a letter or one of @ [ \ ] ^ _, with commas between: ctrl-p,ctrl-q`)
-		}
-	}
-	return keys.String(), nil
 }

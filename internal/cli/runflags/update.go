@@ -37,7 +37,7 @@ func (u *Update) Change() (func(*spec.Container) error, error) {
 	if err := u.disk.fill(&said); err != nil {
 		return nil, err
 	}
-	restart, err := ParseRestart(u.restart)
+	restart, err := values.Restart(u.restart)
 	if err != nil {
 		return nil, err
 	}

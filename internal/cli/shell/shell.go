@@ -26,18 +26,22 @@ type Env struct {
 // Shell is one command line while it is carried out.
 type Shell struct {
 	Env
-	Root, Run string // the folders that flags name; empty: see Folders
-	Debug     bool   // show where in Corten an error arose
+	Args      []string // as they were typed
+	Root, Run string   // the folders that flags name; empty: see Folders
+	Debug     bool     // show where in Corten an error arose
 }
 
-// Misuse is an error of the user's in writing the command line.
-type Misuse struct{ Err error }
+// Exit is an error that ends the command with a code of its own.
+type Exit struct {
+	Code int
+	Err  error
+}
 
-func (m *Misuse) Error() string { return m.Err.Error() }
-func (m *Misuse) Unwrap() error { return m.Err }
+func (e *Exit) Error() string { return e.Err.Error() }
+func (e *Exit) Unwrap() error { return e.Err }
 
-// Misused marks an error as Misuse.
-func Misused(err error) error { return &Misuse{err} }
+// Misused marks an error as one of the user's in writing the command line.
+func Misused(err error) error { return &Exit{125, err} }
 
 // WantArgs checks the number of arguments; most may be -1 for any number.
 func WantArgs(least, most int) cobra.PositionalArgs {

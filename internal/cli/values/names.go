@@ -1,4 +1,4 @@
-package runflags
+package values
 
 import (
 	"math/rand/v2"

@@ -1,4 +1,4 @@
-package cli
+package library
 
 import (
 	"context"
@@ -8,11 +8,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-func newImport(a *app) *cobra.Command {
+// Import makes an image of a root file system.
+func Import(sh *shell.Shell) *cobra.Command {
 	req := engine.ImportRequest{}
 	cmd := &cobra.Command{
 		Use: "import [flags] FILE|- [NAME[:TAG]]",
@@ -23,7 +25,7 @@ Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, ST
 VOLUME or WORKDIR. The image's id is printed.`,
 		Example: `  debootstrap --variant=minbase bookworm ./root && tar -C root -c . | corten import - debian:mine
   corten import -c 'CMD ["nginx"]' -c 'ENV LANG=C.UTF-8' root.tar.zst web`,
-		Args: wantArgs(1, 2),
+		Args: shell.WantArgs(1, 2),
 	}
 	fs := cmd.Flags()
 	fs.StringArrayVarP(&req.Changes, "change", "c", nil, "Apply `INSTRUCTION` of a Dockerfile")
@@ -34,19 +36,19 @@ VOLUME or WORKDIR. The image's id is printed.`,
 			req.Name = args[1]
 		}
 		if req.Path = args[0]; req.Path == "-" {
-			req.Path, req.Stream = "", a.env.Stdin
+			req.Path, req.Stream = "", sh.Stdin
 		} else if isURL(req.Path) && !fileExists(req.Path) {
 			return errs.Newf(errs.Unsupported, "import", req.Path, "an address, not a file").
 				WithHint("fetch it first: curl -L " + req.Path + " | corten import -")
 		}
-		return a.supplying(cmd.Context(), func(ctx context.Context) error {
-			eng, err := a.engine()
+		return sh.Supplying(cmd.Context(), func(ctx context.Context) error {
+			eng, err := sh.Engine()
 			if err != nil {
 				return err
 			}
 			x, err := eng.Import(ctx, req)
 			if err == nil {
-				_, err = fmt.Fprintln(a.env.Stdout, x.ID)
+				_, err = fmt.Fprintln(sh.Stdout, x.ID)
 			}
 			return err
 		})

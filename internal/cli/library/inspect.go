@@ -1,22 +1,25 @@
-package cli
+package library
 
 import (
 	"errors"
 
 	"github.com/spf13/cobra"
+
+	"github.com/cortenhq/corten/internal/cli/shell"
 )
 
-func newImageInspect(a *app) *cobra.Command {
+// Inspect shows all that is known of images.
+func Inspect(sh *shell.Shell) *cobra.Command {
 	format, platform := "", ""
 	cmd := &cobra.Command{
 		Use:               "inspect [flags] IMAGE...",
-		Args:              wantArgs(1, -1),
-		ValidArgsFunction: a.completeImages(-1),
+		Args:              shell.WantArgs(1, -1),
+		ValidArgsFunction: completeImages(sh, -1),
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Print as `FORMAT`: json, or a Go template such as {{.Config.Env}}")
 	cmd.Flags().StringVar(&platform, "platform", "", "Show the image for `OS/ARCH[/VARIANT]` (default this machine's)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		eng, err := a.engine()
+		eng, err := sh.Engine()
 		if err != nil {
 			return err
 		}
@@ -32,12 +35,7 @@ func newImageInspect(a *app) *cobra.Command {
 			}
 			found = append(found, d)
 		}
-		if format != "" {
-			err = a.format(format, found...)
-		} else {
-			err = a.printJSON(found)
-		}
-		return a.sayButLast(errors.Join(append(all, err)...))
+		return sh.SayButLast(errors.Join(append(all, sh.PrintFound(format, found))...))
 	}
 	return cmd
 }

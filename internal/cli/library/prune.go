@@ -1,21 +1,23 @@
-package cli
+package library
 
 import (
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
 )
 
-func newImagePrune(a *app) *cobra.Command {
+// Prune removes images that nobody needs.
+func Prune(sh *shell.Shell) *cobra.Command {
 	all, force, filters := false, false, []string(nil)
 	cmd := &cobra.Command{
 		Use: "prune [flags]",
 		Long: `Remove images that have no name, or with --all every image that no container uses, and free the
 space of whatever nothing needs any more.`,
-		Args: wantArgs(0, 0),
+		Args: shell.WantArgs(0, 0),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&all, "all", "a", false, "Remove all images that no container uses")
@@ -30,21 +32,21 @@ space of whatever nothing needs any more.`,
 		if all {
 			what = "This will remove all images that no container uses."
 		}
-		if !force && !a.confirm(what) {
+		if !force && !sh.Confirm(what) {
 			return nil
 		}
-		eng, err := a.engine()
+		eng, err := sh.Engine()
 		if err != nil {
 			return err
 		}
 		r, freed, err := eng.PruneImages(cmd.Context(), all, f)
 		if len(r.Untagged)+len(r.Deleted) > 0 {
-			fmt.Fprintln(a.env.Stdout, "Deleted Images:")
-			a.printRemoved(r)
-			fmt.Fprintln(a.env.Stdout)
+			fmt.Fprintln(sh.Stdout, "Deleted Images:")
+			printRemoved(sh, r)
+			fmt.Fprintln(sh.Stdout)
 		}
-		fmt.Fprintln(a.env.Stdout, "Total reclaimed space: "+show.Size(freed.Bytes))
-		return a.sayButLast(err)
+		fmt.Fprintln(sh.Stdout, "Total reclaimed space: "+show.Size(freed.Bytes))
+		return sh.SayButLast(err)
 	}
 	return cmd
 }

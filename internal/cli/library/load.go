@@ -1,4 +1,4 @@
-package cli
+package library
 
 import (
 	"context"
@@ -7,11 +7,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-func newLoad(a *app) *cobra.Command {
+// Load loads images from an archive.
+func Load(sh *shell.Shell) *cobra.Command {
 	req, quiet := engine.LoadRequest{}, false
 	cmd := &cobra.Command{
 		Use: "load [flags]",
@@ -22,28 +24,28 @@ plain or compressed with gzip or zstd, and may come from a pipe.`,
 		Example: `  corten load -i debian.tar
   docker save debian:12 | corten load
   corten load -i ./layout/`,
-		Args: wantArgs(0, 0),
+		Args: shell.WantArgs(0, 0),
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&req.Path, "input", "i", "", "Read from `FILE` or folder (default the standard input)")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Do not show progress")
 	fs.StringVar(&req.Platform, "platform", "", "Load the image for `OS/ARCH[/VARIANT]` (default this machine's)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if req.Path == "" && term.IsTerminal(int(a.env.Stdin.Fd())) {
+		if req.Path == "" && term.IsTerminal(int(sh.Stdin.Fd())) {
 			return errs.Newf(errs.Invalid, "load", "", "the standard input is a terminal").WithHint("name an archive with --input, or feed one in")
 		}
-		req.Stream = a.env.Stdin
-		return a.supplying(cmd.Context(), func(ctx context.Context) error { return a.load(ctx, req, quiet) })
+		req.Stream = sh.Stdin
+		return sh.Supplying(cmd.Context(), func(ctx context.Context) error { return load(sh, ctx, req, quiet) })
 	}
 	return cmd
 }
 
-func (a *app) load(ctx context.Context, req engine.LoadRequest, quiet bool) error {
-	eng, err := a.engine()
+func load(sh *shell.Shell, ctx context.Context, req engine.LoadRequest, quiet bool) error {
+	eng, err := sh.Engine()
 	if err != nil {
 		return err
 	}
-	bars := a.progress("Loading", quiet)
+	bars := sh.Progress("Loading", quiet)
 	req.Progress = bars.Tell
 	var lines []string
 	req.Each = func(l engine.LoadedImage) {
@@ -53,12 +55,12 @@ func (a *app) load(ctx context.Context, req engine.LoadRequest, quiet bool) erro
 		if len(l.Refs) == 0 {
 			lines = append(lines, "Loaded image ID: "+string(l.Image.ID))
 		}
-		a.warnPlatform(l.Image, req.Platform)
+		warnPlatform(sh, l.Image, req.Platform)
 	}
 	err = eng.Load(ctx, req)
 	bars.Close()
 	for _, l := range lines {
-		if _, werr := fmt.Fprintln(a.env.Stdout, l); err == nil {
+		if _, werr := fmt.Fprintln(sh.Stdout, l); err == nil {
 			err = werr
 		}
 	}

@@ -1,4 +1,5 @@
-package cli
+// Package library is the verbs about images: how they come, how they are shown, and how they go.
+package library
 
 import (
 	"context"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
 )
@@ -20,7 +22,8 @@ type imagesFlags struct {
 	format                       string
 }
 
-func newImages(a *app) *cobra.Command {
+// List lists images.
+func List(sh *shell.Shell) *cobra.Command {
 	f := imagesFlags{}
 	cmd := &cobra.Command{
 		Use: "images [flags] [NAME[:TAG]]",
@@ -31,8 +34,8 @@ file is kept once.`,
 		Example: `  corten images
   corten images --filter dangling=true -q
   corten images --format '{{.Repository}}:{{.Tag}} {{.Size}}'`,
-		Args:              wantArgs(0, 1),
-		ValidArgsFunction: a.completeImages(1),
+		Args:              shell.WantArgs(0, 1),
+		ValidArgsFunction: completeImages(sh, 1),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&f.all, "all", "a", false, "List all images, as is always done")
@@ -49,7 +52,7 @@ file is kept once.`,
 		if len(args) > 0 {
 			filter.References = append(filter.References, args[0])
 		}
-		eng, err := a.engine()
+		eng, err := sh.Engine()
 		if err != nil {
 			return err
 		}
@@ -58,10 +61,10 @@ file is kept once.`,
 		for i, s := range list {
 			lines[i] = newImageLine(s, f.noTrunc, time.Now())
 		}
-		if perr := a.printImages(lines, f); perr != nil {
+		if perr := printImages(sh, lines, f); perr != nil {
 			return perr
 		}
-		return a.sayButLast(err) // of images that could not be read
+		return sh.SayButLast(err) // of images that could not be read
 	}
 	return cmd
 }
@@ -101,10 +104,10 @@ func newImageLine(s engine.ImageSummary, noTrunc bool, now time.Time) imageLine 
 	return l
 }
 
-func (a *app) printImages(lines []imageLine, f imagesFlags) error {
+func printImages(sh *shell.Shell, lines []imageLine, f imagesFlags) error {
 	if f.quiet {
 		for _, l := range lines {
-			if _, err := fmt.Fprintln(a.env.Stdout, l.ID); err != nil {
+			if _, err := fmt.Fprintln(sh.Stdout, l.ID); err != nil {
 				return err
 			}
 		}
@@ -115,9 +118,9 @@ func (a *app) printImages(lines []imageLine, f imagesFlags) error {
 		for i, l := range lines {
 			values[i] = l
 		}
-		return a.formatTable(f.format, imageHeads(), values...)
+		return sh.FormatTable(f.format, imageHeads(), values...)
 	}
-	w := newTable(a.env.Stdout)
+	w := shell.NewTable(sh.Stdout)
 	head := "REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE"
 	if f.digests {
 		head = "REPOSITORY\tTAG\tDIGEST\tIMAGE ID\tCREATED\tSIZE"
@@ -140,12 +143,12 @@ func imageHeads() map[string]string {
 }
 
 // completeImages completes the first arguments with names of images.
-func (a *app) completeImages(most int) cobra.CompletionFunc {
+func completeImages(sh *shell.Shell, most int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if most >= 0 && len(args) >= most {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		eng, err := a.engine()
+		eng, err := sh.Engine()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}

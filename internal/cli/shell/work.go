@@ -1,0 +1,69 @@
+package shell
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/cli/show"
+	"github.com/cortenhq/corten/internal/errs"
+)
+
+// Progress shows on stderr what the verb, such as "Pulling", does, unless nobody wants to
+// see it.
+func (s *Shell) Progress(verb string, quiet bool) *show.Progress {
+	if quiet {
+		return show.NewProgress(nil, verb)
+	}
+	return show.NewProgress(s.Stderr, verb)
+}
+
+// Supplying does work that brings images, here or, if this program links nothing for it,
+// in corten-image, which takes the place of this process.
+func (s *Shell) Supplying(ctx context.Context, work func(context.Context) error) error {
+	if s.Supplier != nil {
+		return s.Interruptible(ctx, work)
+	}
+	tool, err := FindTool("corten-image")
+	if err != nil {
+		return err
+	}
+	return errs.Wrap("execute", tool, unix.Exec(tool, append([]string{"corten"}, s.Args...), os.Environ()))
+}
+
+// Interruptible gives work a context that ends when the user asks for an end; a second
+// time ends it on the spot. Work with images makes much garbage in little memory, so it
+// is collected more often than usual.
+func (s *Shell) Interruptible(ctx context.Context, work func(context.Context) error) error {
+	debug.SetGCPercent(gcPercent)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer signal.Stop(signals)
+	asked := make(chan unix.Signal, 1)
+	go func() {
+		select {
+		case got := <-signals:
+			signal.Stop(signals) // from now on a signal does what it does to any program
+			asked <- got.(unix.Signal)
+			cancel(errs.Newf(errs.Canceled, "", "", got.String()))
+		case <-ctx.Done():
+		}
+	}()
+	err := work(ctx)
+	select {
+	case got := <-asked:
+		if err != nil {
+			return &Exit{128 + int(got), err}
+		}
+	default:
+	}
+	return err
+}
+
+// gcPercent is how far the heap may grow over what is in use, in percent.
+const gcPercent = 50
