@@ -78,6 +78,14 @@ func (c *counters) works(now int64) {
 	}
 }
 
+// slow counts a write that took long, if that time is not counted anyway.
+func (c *counters) slow(took int64) {
+	if c.BlockedSince == 0 {
+		c.BlockedTotal += took
+		c.changed = true
+	}
+}
+
 func (c *counters) drops(lines, bytes int) {
 	c.DroppedLines += int64(lines)
 	c.DroppedBytes += int64(bytes)

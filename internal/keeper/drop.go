@@ -42,7 +42,7 @@ func (p *pump) drop(s *stream) {
 // cutLine takes the beginning of a line from the end of the spool.
 func (p *pump) cutLine(s *stream) {
 	low := s.from
-	if p.pending && p.last.stream == s.name {
+	if (p.pending || p.writer.busy) && p.last.stream == s.name {
 		low = max(low, p.last.to) // the journal promises what is below
 	}
 	low = max(low, s.taken-inSize)

@@ -23,6 +23,7 @@ const (
 	tagPID = 2 + iota
 	tagSignal
 	tagNotify
+	tagWritten
 	tagCompress
 	tagProbe
 )
@@ -117,6 +118,9 @@ func (k *keep) watchAll() error {
 	if err := k.watch(k.signals, tagSignal, unix.EPOLLIN); err != nil {
 		return err
 	}
+	if err := k.watch(k.pump.writer.event, tagWritten, unix.EPOLLIN|unix.EPOLLET); err != nil {
+		return err
+	}
 	if err := k.watch(k.notify, tagNotify, unix.EPOLLIN); err != nil {
 		return err
 	}
@@ -145,7 +149,7 @@ func (k *keep) turn() error {
 	if k.orders.Health.Interval > 0 && k.ended == nil {
 		next = min(next, k.check(now))
 	}
-	if k.upgrade && k.compress.pidfd < 0 && k.probe.pidfd < 0 {
+	if k.upgrade && !k.pump.writer.busy && k.compress.pidfd < 0 && k.probe.pidfd < 0 {
 		k.upgrade = false
 		k.pump.counters.publish(k.folder, now, true)
 		k.orders.anew(k.args, k.proc.pidfd, k.pump.streams[0].source, k.pump.streams[1].source, k.stdin, k.notify)
@@ -185,6 +189,8 @@ func (k *keep) event(tag int) {
 		k.signal()
 	case tagNotify:
 		k.relay()
+	case tagWritten:
+		k.pump.written()
 	case tagCompress:
 		k.compress.reap()
 		if k.more {

@@ -20,7 +20,7 @@ import (
 //	                                 and is not touched: its file may be compressed already
 //	journal  E becomes this batch    torn: the same. Whole: the batch is written as below, from the
 //	                                 spool, with the time of E, so to the same bytes
-//	write    memory -> log           E is this batch: it is cut and written again
+//	write    memory -> log           E is this batch: it is written again, at the same place
 //	forget   holes in the spool      below done of E only, so what E calls for is there
 //	erase    journal says erasing, the spool is emptied, the journal says nothing: E says
 //	         erasing, and it is done again; nothing was taken meanwhile
@@ -34,14 +34,15 @@ type pump struct {
 	rules     LogOrders
 	journal   *journal
 	streams   [2]*stream
-	in, out   *buffer
-	last      entry // what the journal says
-	pending   bool  // last could not be written, and is to be written again
-	retry     int64 // when to try again what could not be done, ns by the monotonic clock; 0: all is well
-	rotated   bool  // a file was begun: there is one to compress
-	deadline  int64 // when to give up, once the container has ended
-	counters  *counters
-	epoch     time.Time
+	buffers
+	writer   logWriter
+	last     entry // what the journal says
+	pending  bool  // last could not be written, and is to be written again
+	retry    int64 // when to try again what could not be done, ns by the monotonic clock; 0: all is well
+	rotated  bool  // a file was begun: there is one to compress
+	deadline int64 // when to give up, once the container has ended
+	counters *counters
+	epoch    time.Time
 }
 
 const (
@@ -55,7 +56,7 @@ const (
 // streams have their sources already. A log that cannot be opened is tried again like one
 // that cannot be written.
 func openPump(folder, logFolder string, rules LogOrders, streams [2]*stream) (*pump, error) {
-	p := &pump{folder: folder, logFolder: logFolder, rules: rules, streams: streams, epoch: time.Now(), counters: openCounters(folder)}
+	p := &pump{folder: folder, logFolder: logFolder, rules: rules, streams: streams, epoch: time.Now(), counters: openCounters(folder), writer: newWriter()}
 	var err error
 	if p.in, err = newBuffer(inSize); err != nil {
 		return nil, err
@@ -128,10 +129,14 @@ func (p *pump) openLog() {
 	p.again()
 }
 
+// idle says whether the next batch may be written now.
+func (p *pump) idle() bool { return p.retry == 0 && !p.writer.busy }
+
 func limits(r LogOrders) logs.Limits { return logs.Limits{Size: r.Size, Files: r.Files} }
 
 // order changes the rules for what comes from now on.
 func (p *pump) order(r LogOrders) {
+	p.await()
 	p.rules = r
 	switch {
 	case p.log == nil:
@@ -198,7 +203,7 @@ func (p *pump) turn() (next int64) {
 
 // calm gives memory back when nothing has come for a while.
 func (p *pump) calm(now int64) (next int64) {
-	if !p.in.dirty && !p.out.dirty {
+	if !p.in.dirty && !p.out.dirty || p.writer.busy {
 		return never
 	}
 	if quiet := max(p.streams[0].came, p.streams[1].came) + silence; now < quiet {
@@ -213,20 +218,26 @@ const never = int64(1<<63 - 1)
 
 func (p *pump) turnStream(s *stream, now int64) (next int64) {
 	full := p.fill(s, now)
-	if p.retry == 0 && s.taken > s.from {
+	if p.idle() && s.taken > s.from {
 		p.drain(s, s.window != nil && full || !s.ready && now-s.came >= silence)
 	}
-	if p.retry == 0 && s.taken == s.from {
+	if p.idle() && s.taken == s.from {
 		p.empty(s)
 	}
-	full = s.taken-s.from >= p.limit() || s.window != nil && s.taken == windowSize || s.dropped && p.retry != 0
+	full = s.taken-s.from >= p.limit() || s.window != nil && s.taken == windowSize || s.dropped && !p.idle()
+	late := never // when a write takes so long that it is time to drop
+	if p.writer.busy {
+		late = p.writer.since + slow
+	}
 	switch {
-	case s.ready && full && p.rules.NonBlocking:
+	case s.ready && full && p.rules.NonBlocking && (p.retry != 0 || now >= late):
 		p.drop(s)
 		return never
-	case s.ready && !(full && p.retry != 0):
+	case s.ready && !(full && !p.idle()):
 		return 0
-	case s.taken > s.from && p.retry == 0:
+	case s.ready && p.rules.NonBlocking:
+		return late
+	case s.taken > s.from && p.idle():
 		return s.came + silence
 	}
 	return never
@@ -234,10 +245,10 @@ func (p *pump) turnStream(s *stream, now int64) (next int64) {
 
 // fill takes what has come, so much that a turn is worth its while.
 func (p *pump) fill(s *stream, now int64) (full bool) {
-	if s.dropped && p.retry == 0 && (s.window == nil || windowSize-s.taken >= windowLow) {
+	if s.dropped && p.idle() && (s.window == nil || windowSize-s.taken >= windowLow) {
 		p.resume(s)
 	}
-	for s.ready && !s.dropped && !full && (p.retry != 0 || s.taken-s.from < holeSize) {
+	for s.ready && !s.dropped && !full && (!p.idle() || s.taken-s.from < holeSize) {
 		before := s.taken
 		var err error
 		if full, err = s.fill(p.limit()); err != nil {
@@ -261,7 +272,7 @@ func (p *pump) limit() int64 {
 
 // drain writes what is in the spool, with flush also a line that has no end.
 func (p *pump) drain(s *stream, flush bool) {
-	for s.from < s.taken && p.retry == 0 {
+	for s.from < s.taken && p.idle() {
 		b := p.in.use()[:min(inSize, s.taken-s.from)]
 		n, err := retry(func() (int, error) { return unix.Pread(s.spool, b, s.from) })
 		if err != nil || n == 0 {
@@ -270,7 +281,7 @@ func (p *pump) drain(s *stream, flush bool) {
 		}
 		b = b[:n]
 		last := s.from+int64(n) == s.taken
-		for len(b) > 0 && p.retry == 0 {
+		for len(b) > 0 && p.idle() {
 			used := p.batch(s, b, flush && last)
 			if used == 0 {
 				break
@@ -306,14 +317,8 @@ func (p *pump) batch(s *stream, b []byte, flush bool) int {
 		p.fail(err)
 		return 0
 	}
-	if err := p.log.Append(out); err != nil {
-		p.pending = true
-		p.fail(err)
-		return 0
-	}
-	s.from, s.midway = e.to, b[used-1] != '\n'
-	p.counters.works(p.now())
-	return used
+	p.write(out, b[used-1] != '\n')
+	return int(s.from - e.from)
 }
 
 // again writes the last batch once more, to the same bytes.
@@ -330,16 +335,7 @@ func (p *pump) again() {
 		return
 	}
 	out, _ := format(p.out.use()[:0], b[:n], e.time, e.stream, 1<<62, true)
-	err = p.log.Append(out)
-	if err == nil {
-		err = p.log.Cut()
-	}
-	if err != nil {
-		p.fail(err)
-		return
-	}
-	s.from, s.midway, p.pending = e.to, n > 0 && b[n-1] != '\n', false
-	p.counters.works(p.now())
+	p.write(out, n > 0 && b[n-1] != '\n')
 }
 
 // fail waits for a second before anything is tried again.
@@ -391,13 +387,13 @@ func (p *pump) finish(now int64) bool {
 		if p.rules.Off {
 			continue
 		}
-		if s.from < s.taken && p.retry == 0 {
+		if s.from < s.taken && p.idle() {
 			p.drain(s, true)
 		}
-		if s.from == s.taken && !p.pending {
+		if s.from == s.taken && !p.pending && !p.writer.busy {
 			continue
 		}
-		if p.retry == 0 || now < p.deadline && !p.rules.NonBlocking {
+		if p.retry == 0 || p.writer.busy || now < p.deadline && !p.rules.NonBlocking {
 			return false
 		}
 		p.giveUp(s)

@@ -169,18 +169,6 @@ func (s *stream) erase() error {
 	return s.openWindow()
 }
 
-// close closes what was opened by name.
-func (s *stream) close() {
-	if s.window != nil {
-		_ = unix.Munmap(s.window)
-		s.window = nil
-	}
-	if s.spool >= 0 {
-		unix.Close(s.spool)
-	}
-	s.spool = -1
-}
-
 // buffer is memory outside of Go's heap, so that all of it can be given back when the
 // container falls silent.
 type buffer struct {
@@ -192,6 +180,9 @@ func (b *buffer) use() []byte {
 	b.dirty = true
 	return b.b
 }
+
+// buffers are what is read into, and what is written from.
+type buffers struct{ in, out *buffer }
 
 func newBuffer(size int) (*buffer, error) {
 	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)

@@ -52,8 +52,9 @@ func TestTerminalOfKilledKeepers(t *testing.T) {
 		time.Sleep(time.Duration(rand.IntN(int(25 * time.Millisecond))))
 		w.kill()
 	}
-	w.must(os.WriteFile(enough, nil, 0o600))
 	w.keep()
+	w.until("a keeper has the terminal", w.catches) // of a process that is gone there is none
+	w.must(os.WriteFile(enough, nil, 0o600))
 	_ = w.command.Wait()
 	w.finish()
 	text, ok := strings.CutSuffix(string(w.logged()[0]), "end")

@@ -56,14 +56,14 @@ func corten() {
 // world is a container without a container: FIFOs, a process that writes to them, and keepers
 // that come and go. The test holds the FIFOs open, as corten-init does.
 type world struct {
-	t                     *testing.T
-	root, run, id         string
-	folder, log           string
-	orders                Orders
-	guards                []*os.File
-	command               *exec.Cmd
-	keeper                *exec.Cmd
-	stdin, stdout, stderr *os.File
+	t             *testing.T
+	root, run, id string
+	folder, log   string
+	orders        Orders
+	guards        []*os.File
+	command       *exec.Cmd
+	keeper        *exec.Cmd
+	stdin         *os.File
 }
 
 func newWorld(t *testing.T) *world {
