@@ -74,7 +74,6 @@ func verbs() []verb {
 
 		{"volume", "Manage volumes", stores, newVolume},
 
-		{"systemd", "Have systemd run containers", tools, newSystemd},
 		{"boot", "Start what is to run whenever the machine does", tools, newBoot},
 		{"doctor", "Tell what this host can do for containers", tools, newDoctor},
 		{"info", "Show this host and what Corten keeps on it", tools, newInfo},
