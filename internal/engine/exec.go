@@ -176,7 +176,7 @@ func (x *Executing) Wait() (Exit, error) {
 func (x *Executing) Leave() error {
 	if x.Terminal != nil {
 		hold := exec.Command("/proc/self/exe", "keep", "hold")
-		hold.Stdin, hold.Dir = x.Terminal, "/"
+		hold.Args[0], hold.Stdin, hold.Dir = "corten", x.Terminal, "/"
 		hold.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err := hold.Start(); err != nil {
 			return errs.Wrap("hold terminal", "", err)
