@@ -75,6 +75,7 @@ func verbs() []verb {
 		{"volume", "Manage volumes", stores, newVolume},
 
 		{"boot", "Start what is to run whenever the machine does", tools, newBoot},
+		{"systemd", "Have systemd run containers", tools, newSystemd},
 		{"doctor", "Tell what this host can do for containers", tools, newDoctor},
 		{"info", "Show this host and what Corten keeps on it", tools, newInfo},
 		{"version", "Show the version", tools, newVersion},

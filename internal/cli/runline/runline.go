@@ -76,8 +76,8 @@ func (l *line) refuse(what, hint string) {
 	}
 }
 
-// Of returns the flags, the image and the command that make the container.
-func Of(c *spec.Container) ([]string, error) {
+// Of returns the flags that make the container, and then the image and the command.
+func Of(c *spec.Container) (flags, rest []string, err error) {
 	l := &line{}
 	l.text("name", c.Name)
 	l.pairs("label", c.Labels)
@@ -91,11 +91,11 @@ func Of(c *spec.Container) ([]string, error) {
 	l.devices(c)
 	l.limits(c.Resources)
 	l.blockIO(c.Resources.BlockIO)
-	l.args = append(l.args, c.Image.Name)
+	rest = []string{c.Image.Name}
 	if c.Image.Platform {
-		l.args = append(l.args, "--")
+		rest = append(rest, "--")
 	}
-	return append(l.args, c.Process.Args...), l.err
+	return l.args, append(rest, c.Process.Args...), l.err
 }
 
 func (l *line) life(c *spec.Container) {

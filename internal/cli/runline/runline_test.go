@@ -168,10 +168,11 @@ func TestInverse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		line, err := Of(want)
+		line, rest, err := Of(want)
 		if err != nil {
 			t.Fatalf("%q: %v", args, err)
 		}
+		line = append(line, rest...)
 		got, err := parse(line)
 		if err != nil {
 			t.Fatalf("%q\nwas written as %q: %v", args, line, err)
@@ -199,7 +200,7 @@ func TestRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		change(c)
-		if _, err := Of(c); !errs.Is(err, errs.Unsupported) {
+		if _, _, err := Of(c); !errs.Is(err, errs.Unsupported) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
