@@ -47,7 +47,7 @@ var band = map[string]int{
 	"cgroup": 3, "seccomp": 3, "events": 3, "logs": 3, "logs/gz": 3, "logs/read": 3, "registry/registries": 3, "store/layout": 3,
 	"image": 4, "supply": 4, "container": 4, "keeper": 4, "platform": 4, "volume": 4, "content": 4,
 	"engine": 5,
-	"cli":    6, "cli/runflags": 6, "cli/show": 6, "cli/shell": 6, "cli/look": 6, "cli/past": 6, "cli/volumes": 6,
+	"cli":    6, "cli/runflags": 6, "cli/show": 6, "cli/shell": 6, "cli/look": 6, "cli/past": 6, "cli/volumes": 6, "cli/files": 6,
 	"cli/values": 6, "cli/refused": 6, "cli/runline": 6, "cli/units": 6, "cli/library": 6,
 	// support for tests; nothing of the product may import it
 	"testimage": 9,
@@ -76,6 +76,8 @@ var sideways = map[string]string{
 	"cli -> cli/volumes":              "the table of verbs",
 	"cli -> cli/values":               "how values are written is the same for every flag",
 	"cli -> cli/refused":              "a table of flags that are not there",
+	"cli -> cli/files":                "the table of verbs",
+	"cli/files -> cli/shell":          "a family of verbs",
 	"cli -> cli/units":                "the table of verbs",
 	"cli/units -> cli/shell":          "a family of verbs",
 	"cli/units -> cli/runline":        "a unit has a command line in it",

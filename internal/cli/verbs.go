@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/files"
 	"github.com/cortenhq/corten/internal/cli/library"
 	"github.com/cortenhq/corten/internal/cli/look"
 	"github.com/cortenhq/corten/internal/cli/past"
@@ -53,9 +54,9 @@ func verbs() []verb {
 		{"rename", "Give a container another name", containers, newRename},
 		{"update", "Change limits of containers", containers, newUpdate},
 		{"rm", "Remove containers", containers, newRm},
-		{"cp", "Copy files between a container and the host", containers, newCp},
-		{"diff", "List what a container changed", containers, newDiff},
-		{"export", "Write a container's root as a tar", containers, newExport},
+		{"cp", "Copy files between a container and the host", containers, of(files.Cp)},
+		{"diff", "List what a container changed", containers, of(files.Diff)},
+		{"export", "Write a container's root as a tar", containers, of(files.Export)},
 		{"commit", "Make an image of a container", containers, newCommit},
 		{"ps", "List containers", containers, of(look.PS)},
 		{"inspect", "Show all that is known of containers, images and volumes", containers, of(look.Inspect)},
@@ -74,8 +75,8 @@ func verbs() []verb {
 
 		{"volume", "Manage volumes", stores, newVolume},
 
-		{"boot", "Start what is to run whenever the machine does", tools, newBoot},
 		{"systemd", "Have systemd run containers", tools, newSystemd},
+		{"boot", "Start what is to run whenever the machine does", tools, newBoot},
 		{"doctor", "Tell what this host can do for containers", tools, newDoctor},
 		{"info", "Show this host and what Corten keeps on it", tools, newInfo},
 		{"version", "Show the version", tools, newVersion},

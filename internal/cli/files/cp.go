@@ -1,4 +1,5 @@
-package cli
+// Package files has the verbs about the files of containers.
+package files
 
 import (
 	"context"
@@ -9,11 +10,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-func newCp(a *app) *cobra.Command {
+// Cp is corten cp.
+func Cp(s *shell.Shell) *cobra.Command {
 	req, quiet := engine.CopyRequest{}, false
 	cmd := &cobra.Command{
 		Use: "cp [flags] CONTAINER:PATH PATH|-\n  corten cp [flags] PATH|- CONTAINER:PATH",
@@ -31,21 +34,21 @@ Devices are copied in tars only.`,
   corten cp web:/var/log/app ./logs
   corten cp -a web:/srv/. - | gzip > srv.tar.gz
   corten cp one:/data - | corten cp - two:/`,
-		Args:              wantArgs(2, 2),
-		ValidArgsFunction: a.completeCopy,
+		Args:              shell.WantArgs(2, 2),
+		ValidArgsFunction: complete(s),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&req.Options.Archive, "archive", "a", false, "Keep the numbers of users and groups, and the rights of programs")
 	fs.BoolVarP(&req.Options.Follow, "follow-link", "L", false, "Copy what SRC leads to if it is a symlink")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Do not say how much was copied")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.interruptible(cmd.Context(), func(ctx context.Context) error { return a.copy(ctx, req, args[0], args[1], quiet) })
+		return copyFiles(cmd.Context(), s, req, args[0], args[1], quiet)
 	}
 	return cmd
 }
 
-// copy finds out the direction and copies.
-func (a *app) copy(ctx context.Context, req engine.CopyRequest, src, dst string, quiet bool) error {
+// copyFiles finds out the direction and copies.
+func copyFiles(ctx context.Context, s *shell.Shell, req engine.CopyRequest, src, dst string, quiet bool) error {
 	from, srcPath, out := containerPath(src)
 	to, dstPath, in := containerPath(dst)
 	var hint string
@@ -56,30 +59,30 @@ func (a *app) copy(ctx context.Context, req engine.CopyRequest, src, dst string,
 		hint = "name a file of a container as CONTAINER:PATH; for one of the host whose name has a colon write ./" + src
 	}
 	if hint != "" {
-		return usage(errs.Newf(errs.Invalid, "copy", src+" to "+dst, "one of the two has to be in a container, and the other on the host").WithHint(hint))
+		return shell.Misused(errs.Newf(errs.Invalid, "copy", src+" to "+dst, "one of the two has to be in a container, and the other on the host").WithHint(hint))
 	}
-	eng, err := a.engine()
+	eng, err := s.Engine()
 	if err != nil {
 		return err
 	}
 	_ = eng.Tidy()
-	req.Options.Skip = func(path string) { a.say("warning: left out, being a device or socket: " + path) }
+	req.Options.Skip = func(path string) { s.Say("warning: left out, being a device or socket: " + path) }
 	n := int64(0)
 	if out {
 		req.Container, req.Path, req.Host = from, srcPath, streamOr(dst)
 		if req.Host == "" {
-			if err := a.refuseTerminal("copy", "write the tar to a file or a pipe: corten cp "+src+" - > FILE"); err != nil {
+			if err := refuseTerminal(s, "copy", "write the tar to a file or a pipe: corten cp "+src+" - > FILE"); err != nil {
 				return err
 			}
 			quiet = true
 		}
-		n, err = eng.CopyOut(ctx, req, a.env.Stdout)
+		n, err = eng.CopyOut(ctx, req, s.Stdout)
 	} else {
 		req.Container, req.Path, req.Host = to, dstPath, streamOr(src)
-		n, err = eng.CopyIn(ctx, req, a.env.Stdin)
+		n, err = eng.CopyIn(ctx, req, s.Stdin)
 	}
-	if err == nil && !quiet && term.IsTerminal(int(a.env.Stderr.Fd())) {
-		fmt.Fprintf(a.env.Stderr, "Successfully copied %s to %s\n", sizeOf(n), dst)
+	if err == nil && !quiet && term.IsTerminal(int(s.Stderr.Fd())) {
+		fmt.Fprintf(s.Stderr, "Successfully copied %s to %s\n", sizeOf(n), dst)
 	}
 	return err
 }
@@ -98,11 +101,11 @@ func sizeOf(n int64) string {
 
 // containerPath splits CONTAINER:PATH. A path of the host that is absolute or begins with a
 // dot is one whatever is in it.
-func containerPath(s string) (container, path string, ok bool) {
-	if filepath.IsAbs(s) || strings.HasPrefix(s, ".") {
+func containerPath(p string) (container, path string, ok bool) {
+	if filepath.IsAbs(p) || strings.HasPrefix(p, ".") {
 		return "", "", false
 	}
-	container, path, ok = strings.Cut(s, ":")
+	container, path, ok = strings.Cut(p, ":")
 	return container, path, ok
 }
 
@@ -114,27 +117,29 @@ func streamOr(path string) string {
 }
 
 // refuseTerminal refuses to write what is no text to a terminal.
-func (a *app) refuseTerminal(op, hint string) error {
-	if !term.IsTerminal(int(a.env.Stdout.Fd())) {
+func refuseTerminal(s *shell.Shell, op, hint string) error {
+	if !term.IsTerminal(int(s.Stdout.Fd())) {
 		return nil
 	}
-	return usage(errs.Newf(errs.Invalid, op, "", "a tar is not for a terminal").WithHint(hint))
+	return shell.Misused(errs.Newf(errs.Invalid, op, "", "a tar is not for a terminal").WithHint(hint))
 }
 
-// completeCopy completes names of containers, and leaves paths of the host to the shell.
-func (a *app) completeCopy(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-	if len(args) >= 2 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+// complete completes names of containers, and leaves paths of the host to the shell.
+func complete(s *shell.Shell) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) >= 2 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		if strings.ContainsAny(begun, "/:") {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		names, follow := s.CompleteContainers(-1)(cmd, nil, begun)
+		for i := range names {
+			names[i] += ":"
+		}
+		if follow == cobra.ShellCompDirectiveNoFileComp {
+			follow = cobra.ShellCompDirectiveNoSpace
+		}
+		return names, follow
 	}
-	if strings.ContainsAny(begun, "/:") {
-		return nil, cobra.ShellCompDirectiveDefault
-	}
-	names, follow := a.completeContainers(-1)(cmd, nil, begun)
-	for i := range names {
-		names[i] += ":"
-	}
-	if follow == cobra.ShellCompDirectiveNoFileComp {
-		follow = cobra.ShellCompDirectiveNoSpace
-	}
-	return names, follow
 }

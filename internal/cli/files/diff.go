@@ -1,12 +1,15 @@
-package cli
+package files
 
 import (
 	"bufio"
 
 	"github.com/spf13/cobra"
+
+	"github.com/cortenhq/corten/internal/cli/shell"
 )
 
-func newDiff(a *app) *cobra.Command {
+// Diff is corten diff.
+func Diff(s *shell.Shell) *cobra.Command {
 	format := ""
 	cmd := &cobra.Command{
 		Use: "diff [flags] CONTAINER",
@@ -14,12 +17,12 @@ func newDiff(a *app) *cobra.Command {
 A directory is changed if something in it is. What is in volumes and other mounts is not
 compared.`,
 		Example:           "  corten diff web\n  corten diff --format '{{.Kind}} {{.Path}}' web",
-		Args:              wantArgs(1, 1),
-		ValidArgsFunction: a.completeContainers(1),
+		Args:              shell.WantArgs(1, 1),
+		ValidArgsFunction: s.CompleteContainers(1),
 	}
 	cmd.Flags().StringVar(&format, "format", "", "Print as `json`, a change a line, or by a Go template")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		eng, err := a.engine()
+		eng, err := s.Engine()
 		if err != nil {
 			return err
 		}
@@ -33,9 +36,9 @@ compared.`,
 			for i, c := range list {
 				values[i] = c
 			}
-			return a.format(format, values...)
+			return s.Format(format, values...)
 		}
-		w := bufio.NewWriter(a.env.Stdout)
+		w := bufio.NewWriter(s.Stdout)
 		for _, c := range list {
 			_, _ = w.WriteString(string(c.Kind) + " " + c.Path + "\n")
 		}

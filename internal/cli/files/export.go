@@ -1,4 +1,4 @@
-package cli
+package files
 
 import (
 	"bufio"
@@ -6,41 +6,43 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
+	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-func newExport(a *app) *cobra.Command {
+// Export is corten export.
+func Export(s *shell.Shell) *cobra.Command {
 	file := ""
 	cmd := &cobra.Command{
 		Use: "export [flags] CONTAINER",
 		Long: `Write the root file system of a container as a tar, with owners as the container knows them.
 What is in its volumes is not part of it. corten import makes an image of such a tar.`,
 		Example:           "  corten export web | corten import - web:flat\n  corten export -o web.tar web",
-		Args:              wantArgs(1, 1),
-		ValidArgsFunction: a.completeContainers(1),
+		Args:              shell.WantArgs(1, 1),
+		ValidArgsFunction: s.CompleteContainers(1),
 	}
 	cmd.Flags().StringVarP(&file, "output", "o", "", "Write to `FILE` instead of stdout")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if file == "" {
-			if err := a.refuseTerminal("export", "use -o FILE, or a pipe"); err != nil {
+			if err := refuseTerminal(s, "export", "use -o FILE, or a pipe"); err != nil {
 				return err
 			}
 		}
-		eng, err := a.engine()
+		eng, err := s.Engine()
 		if err != nil {
 			return err
 		}
 		_ = eng.Tidy()
-		return a.interruptible(cmd.Context(), func(ctx context.Context) error {
-			if file == "" {
-				return export(ctx, eng, args[0], a.env.Stdout)
-			}
-			return exportTo(ctx, eng, args[0], file)
-		})
+		if file == "" {
+			return export(cmd.Context(), eng, args[0], s.Stdout)
+		}
+		return exportTo(cmd.Context(), eng, args[0], file)
 	}
 	return cmd
 }
@@ -54,15 +56,23 @@ func export(ctx context.Context, eng *engine.Engine, ref string, w io.Writer) er
 	return err
 }
 
-// exportTo writes to a file. One that is not complete is removed.
+// exportTo writes to a file, which is there only when it is complete: whoever is killed leaves
+// nothing. What is no plain file, such as a pipe, is written to as it is.
 func exportTo(ctx context.Context, eng *engine.Engine, ref, file string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(file, os.O_WRONLY, 0)
+		if err != nil {
+			return errs.Wrap("write tar", file, err)
+		}
+		return errors.Join(export(ctx, eng, ref, f), f.Close())
+	}
+	t, err := disk.CreateTemp(filepath.Dir(file), 0o600)
 	if err != nil {
 		return errs.Wrap("write tar", file, err)
 	}
-	err = errors.Join(export(ctx, eng, ref, f), f.Close())
-	if info, serr := os.Lstat(file); err != nil && serr == nil && info.Mode().IsRegular() {
-		_ = os.Remove(file)
+	defer t.Close()
+	if err := export(ctx, eng, ref, t); err != nil {
+		return err
 	}
-	return err
+	return errs.Wrap("write tar", file, t.Replace(file))
 }
