@@ -22,7 +22,10 @@ func newKeep(a *app) *cobra.Command {
 		}}
 	}
 	cmd := a.family("keep",
-		step("start", 2, func(cmd *cobra.Command, eng *engine.Engine, args []string) error {
+		step("start", 1, func(cmd *cobra.Command, eng *engine.Engine, args []string) error {
+			return eng.KeepStart(cmd.Context(), spec.ContainerID(args[0]), engine.ByRestart)
+		}),
+		step("begin", 2, func(cmd *cobra.Command, eng *engine.Engine, args []string) error {
 			return eng.KeepStart(cmd.Context(), spec.ContainerID(args[0]), engine.Origin(args[1]))
 		}),
 		step("end", 1, func(_ *cobra.Command, eng *engine.Engine, args []string) error {

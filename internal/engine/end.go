@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
-	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/keeper"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -118,12 +116,6 @@ func (e *Engine) rest(box *container.Container, dir string, st container.State) 
 	if err := keeper.WriteRest(dir, st.Finished.Add(backOff(st.Attempts)).UnixNano()); err != nil {
 		box.Abandon()
 		return err
-	}
-	for _, name := range []string{"orders", "ended"} { // in this order: with orders it is ended or runs
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			box.Abandon()
-			return errs.Wrap("clear folder of keeper", dir, err)
-		}
 	}
 	program, err := helper("corten-keeper")
 	if err != nil {

@@ -61,7 +61,7 @@ func (e *Engine) startKept(ctx context.Context, box *container.Container, by Ori
 		return errs.Wrap("make pipe", "", err)
 	}
 	defer rd.Close()
-	err = e.spawn(dir, box.Lock(), wr, e.notifyOrders(box.Spec).Socket, e.self(), "keep", "start", string(box.Spec.ID), string(by))
+	err = e.spawn(dir, box.Lock(), wr, e.notifyOrders(box.Spec).Socket, e.self(), "keep", "begin", string(box.Spec.ID), string(by))
 	wr.Close()
 	if err != nil {
 		box.Abandon()
@@ -201,12 +201,16 @@ func (e *Engine) KeepStart(ctx context.Context, id spec.ContainerID, by Origin) 
 		unix.CloseOnExec(readyFD)
 	}
 	k, err := e.launchKept(ctx, box)
-	if ready != nil {
+	settled := error(nil)
+	if err != nil {
+		settled = e.notStarted(box, by, err)
+	}
+	if ready != nil { // now that nothing is left to wait for
 		sayReply(ready, advise(err))
 		ready.Close()
 	}
 	if err != nil {
-		return e.notStarted(box, by, err)
+		return settled
 	}
 	return k.hand()
 }
@@ -262,9 +266,13 @@ func (e *Engine) launchKept(ctx context.Context, box *container.Container) (*kep
 	if err := destroyGroup(stale, box.Groups()); err != nil {
 		return nil, err
 	}
+	dir := container.KeepDir(e.dirs(), box.Spec.ID)
+	if err := clearRun(dir); err != nil {
+		return nil, errs.Wrap("clear folder of keeper", dir, err)
+	}
 	d, err := e.again(ctx, box)
 	if err == nil {
-		k := &kept{e: e, d: d, dir: container.KeepDir(e.dirs(), box.Spec.ID)}
+		k := &kept{e: e, d: d, dir: dir}
 		if err = k.launch(); err == nil {
 			return k, nil
 		}
@@ -273,6 +281,24 @@ func (e *Engine) launchKept(ctx context.Context, box *container.Container) (*kep
 		d.retreat()
 	}
 	return nil, err
+}
+
+// clearRun removes what the last run of a container has left for its keeper.
+func clearRun(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range entries {
+		switch f.Name() {
+		case "rest", "stop", "keeper", "orders": // of the restart
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // retreat gives back what a start has claimed, but not the container.
@@ -409,13 +435,12 @@ func (e *Engine) adopt(id spec.ContainerID, lock *os.File) error {
 		return err
 	}
 	switch {
-	case there("orders") && there("ended"):
-		return e.spawn(dir, lock, nil, "", e.self(), "keep", "end", string(id))
-	case there("orders"):
-		return e.spawn(dir, lock, nil, "", program, e.cfg.Root, e.cfg.Run, string(id))
-	default:
+	case there("rest"):
 		return e.spawn(dir, lock, nil, "", program, "rest", e.cfg.Root, e.cfg.Run, string(id))
+	case there("ended"):
+		return e.spawn(dir, lock, nil, "", e.self(), "keep", "end", string(id))
 	}
+	return e.spawn(dir, lock, nil, "", program, e.cfg.Root, e.cfg.Run, string(id))
 }
 
 // keeperOf is the pid of the process that looks after a kept container; 0 if it is not known.

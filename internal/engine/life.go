@@ -84,6 +84,11 @@ func (e *Engine) Signal(ref string, sig unix.Signal) error {
 	if err != nil {
 		return err
 	}
+	if sig == unix.SIGKILL || sig == signalOf(s.Spec.Life.StopSignal) { // as Docker: a restart policy does not undo it
+		if err := e.askEnd(s); err != nil {
+			return err
+		}
+	}
 	if err := signalFound(s, sig); err != nil {
 		return errs.Wrap("kill", "", err)
 	}
