@@ -84,7 +84,7 @@ func (e *Engine) Signal(ref string, sig unix.Signal) error {
 	if err != nil {
 		return err
 	}
-	if sig == unix.SIGKILL || sig == signalOf(s.Spec.Life.StopSignal) { // as Docker: a restart policy does not undo it
+	if sig == unix.SIGKILL || sig == stopSignal(s.Spec) { // as Docker: a restart policy does not undo it
 		if err := e.askEnd(s); err != nil {
 			return err
 		}
@@ -187,7 +187,7 @@ func frozen(s container.Snapshot) bool {
 func stopOf(c *spec.Container, req StopRequest) (unix.Signal, time.Duration) {
 	sig, patience := req.Signal, 10*time.Second
 	if sig == 0 {
-		sig = cmp.Or(SignalOf(c.Life.StopSignal), unix.SIGTERM)
+		sig = stopSignal(c)
 	}
 	if t := c.Life.StopTimeout; t != nil {
 		patience = time.Duration(*t) * time.Second
@@ -222,6 +222,9 @@ func realTime(name string) unix.Signal {
 	}
 	return unix.Signal(34 + n)
 }
+
+// stopSignal asks a container to end, if nobody says which.
+func stopSignal(c *spec.Container) unix.Signal { return cmp.Or(SignalOf(c.Life.StopSignal), unix.SIGTERM) }
 
 // awaitEnd waits until a container that runs has ended for good and nobody looks after it
 // any more.
