@@ -224,7 +224,9 @@ func realTime(name string) unix.Signal {
 }
 
 // stopSignal asks a container to end, if nobody says which.
-func stopSignal(c *spec.Container) unix.Signal { return cmp.Or(SignalOf(c.Life.StopSignal), unix.SIGTERM) }
+func stopSignal(c *spec.Container) unix.Signal {
+	return cmp.Or(SignalOf(c.Life.StopSignal), unix.SIGTERM)
+}
 
 // awaitEnd waits until a container that runs has ended for good and nobody looks after it
 // any more.
