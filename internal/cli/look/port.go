@@ -16,7 +16,8 @@ func Port(sh *shell.Shell) *cobra.Command {
 
 There are none yet: a container has no network, or the host's with --network host, where its
 ports are the host's own.`,
-		Args: shell.WantArgs(1, 2),
+		Args:              shell.WantArgs(1, 2),
+		ValidArgsFunction: sh.CompleteContainers(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			eng, err := sh.Engine()
 			if err != nil {

@@ -38,6 +38,7 @@ func Stats(sh *shell.Shell) *cobra.Command {
 
 CPU % is of one CPU, so a container that has two can use 200 %. Memory is what the kernel counts for the
 container without file cache that it would give back first. What is not counted on this machine is shown as 0.`,
+		ValidArgsFunction: sh.CompleteContainers(-1),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&s.all, "all", "a", false, "Show all containers, not only those that run")
