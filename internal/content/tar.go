@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -114,6 +115,9 @@ func parse(h *tar.Header) (*tree.Entry, error) {
 	path, err := tree.Clean(h.Name)
 	if err != nil {
 		return nil, errs.Wrap("read tar", "", err)
+	}
+	if uint64(h.Uid) >= math.MaxUint32 || uint64(h.Gid) >= math.MaxUint32 { // the highest number means nobody, chown(2)
+		return nil, errs.Newf(errs.Invalid, "read tar", shown(path), "it belongs to no user or group that can be")
 	}
 	e := &tree.Entry{Path: path, Mode: uint16(h.Mode & 0o7777), UID: uint32(h.Uid), GID: uint32(h.Gid), MTime: h.ModTime.Unix(), NSec: uint32(h.ModTime.Nanosecond())}
 	switch h.Typeflag {

@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +13,6 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/image"
 	"github.com/cortenhq/corten/internal/oci"
-	"github.com/cortenhq/corten/internal/spec"
 )
 
 // CommitRequest asks for an image of what a container has become.
@@ -59,7 +56,7 @@ func (e *Engine) Commit(ctx context.Context, req CommitRequest) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	l.Config = configOf(s.Spec, below.Config)
+	l.Config = s.Spec.Config(below.Config)
 	l.CreatedBy = strings.Join(l.Config.Cmd, " ")
 	if l.Config, err = image.Change(l.Config, req.Changes); err != nil {
 		return Image{}, err
@@ -119,47 +116,4 @@ func freeze(ctx context.Context, g cgroup.Group) (thaw func() error, err error) 
 		return nil, err
 	}
 	return g.Thaw, nil
-}
-
-// configOf is the configuration of an image that starts as the container was started: what
-// the user said of that, over what its image says. As with Docker, triggers for builds
-// (ONBUILD) are not handed on.
-func configOf(c *spec.Container, below oci.Config) oci.Config {
-	out := below
-	out.OnBuild = nil
-	out.Env, out.Labels = slices.Clone(c.Process.Env), maps.Clone(c.Labels)
-	out.StopSignal = c.Life.StopSignal
-	if c.Namespaces.User.Mode != spec.UserKeepID { // else it is the caller's number
-		out.User = c.Process.User
-	}
-	if c.Process.Cwd != "/" || below.WorkingDir != "" {
-		out.WorkingDir = c.Process.Cwd
-	}
-	if n := len(below.Entrypoint); n > 0 && len(c.Process.Args) >= n && slices.Equal(c.Process.Args[:n], below.Entrypoint) {
-		out.Cmd = slices.Clone(c.Process.Args[n:])
-	} else {
-		out.Entrypoint, out.Cmd = nil, slices.Clone(c.Process.Args)
-	}
-	out.Volumes = maps.Clone(below.Volumes)
-	for _, m := range c.Mounts {
-		if m.Anonymous {
-			if out.Volumes == nil {
-				out.Volumes = map[string]struct{}{}
-			}
-			out.Volumes[m.Target] = struct{}{}
-		}
-	}
-	out.Healthcheck = healthOf(c.Life.Health, below.Healthcheck)
-	return out
-}
-
-func healthOf(h *spec.Health, below *oci.Healthcheck) *oci.Healthcheck {
-	switch {
-	case h == nil:
-		return below
-	case h.Off:
-		return &oci.Healthcheck{Test: []string{"NONE"}}
-	}
-	return &oci.Healthcheck{Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod,
-		StartInterval: h.StartInterval, Retries: h.Retries}
 }

@@ -1,0 +1,53 @@
+package spec
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/cortenhq/corten/internal/oci"
+)
+
+// Config is the configuration of an image that starts as the container was started: what it
+// is complete with, over what its image says. It undoes Complete, but for what that does
+// not tell apart: an entrypoint of the user's is part of the command.
+//
+// As with Docker, triggers for builds (ONBUILD) are not handed on.
+func (c *Container) Config(below oci.Config) oci.Config {
+	out := below
+	out.OnBuild = nil
+	out.Env, out.Labels = slices.Clone(c.Process.Env), maps.Clone(c.Labels)
+	out.StopSignal = c.Life.StopSignal
+	if c.Namespaces.User.Mode != UserKeepID { // else it is the caller's number
+		out.User = c.Process.User
+	}
+	if c.Process.Cwd != "/" || below.WorkingDir != "" {
+		out.WorkingDir = c.Process.Cwd
+	}
+	if n := len(below.Entrypoint); n > 0 && len(c.Process.Args) >= n && slices.Equal(c.Process.Args[:n], below.Entrypoint) {
+		out.Cmd = slices.Clone(c.Process.Args[n:])
+	} else {
+		out.Entrypoint, out.Cmd = nil, slices.Clone(c.Process.Args)
+	}
+	out.Volumes = maps.Clone(below.Volumes)
+	for _, m := range c.Mounts {
+		if m.Anonymous {
+			if out.Volumes == nil {
+				out.Volumes = map[string]struct{}{}
+			}
+			out.Volumes[m.Target] = struct{}{}
+		}
+	}
+	out.Healthcheck = c.Life.Health.config(below.Healthcheck)
+	return out
+}
+
+func (h *Health) config(below *oci.Healthcheck) *oci.Healthcheck {
+	switch {
+	case h == nil:
+		return below
+	case h.Off:
+		return &oci.Healthcheck{Test: []string{"NONE"}}
+	}
+	return &oci.Healthcheck{Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod,
+		StartInterval: h.StartInterval, Retries: h.Retries}
+}
