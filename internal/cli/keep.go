@@ -31,6 +31,9 @@ func newKeep(a *app) *cobra.Command {
 		step("end", 1, func(_ *cobra.Command, eng *engine.Engine, args []string) error {
 			return eng.KeepEnd(spec.ContainerID(args[0]))
 		}),
+		step("probe", 1, func(cmd *cobra.Command, eng *engine.Engine, args []string) error {
+			return eng.KeepProbe(cmd.Context(), spec.ContainerID(args[0]))
+		}),
 		step("hold", 0, func(*cobra.Command, *engine.Engine, []string) error {
 			_, err := io.Copy(io.Discard, a.env.Stdin)
 			return err

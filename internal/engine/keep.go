@@ -157,6 +157,9 @@ func (e *Engine) spawn(dir string, lock, ready *os.File, notify, program string,
 	if err := cmd.Start(); err != nil {
 		return errs.Wrap("start", program, err)
 	}
+	if dir == "" {
+		return cmd.Process.Release()
+	}
 	_ = os.WriteFile(filepath.Join(dir, "keeper"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
 	return cmd.Process.Release()
 }
@@ -360,6 +363,9 @@ func (k *kept) record(begun time.Time) error {
 	err = k.d.box.SetState(container.State{Status: container.Running, PID: k.proc.PID, StartTicks: ticks, Groups: k.d.groups.Group,
 		Kept: true, Started: begun, Restarts: old.Restarts})
 	if err != nil {
+		return err
+	}
+	if err := k.e.beginHealth(k.d.c); err != nil {
 		return err
 	}
 	o := k.e.ordersOf(k.d.c)
