@@ -10,6 +10,8 @@
 //	exits N corten ARGS...  run corten, which has to end with exit code N
 //	registry VARIABLE       start a registry, whose HOST:PORT goes into the variable
 //	silent VARIABLE FILE    start a server that never answers: see images_test.go
+//	notifier FILE           build the program of testdata/notify
+//	notified FILE N ARGS... run corten with a socket to notify, and write what came: see service_test.go
 //	image NAME ...          make an image in a registry, a file or a folder: see images_test.go
 //
 // The first two leave what was written for stdout and stderr to look at. The programs are in the PATH,
@@ -97,6 +99,8 @@ func TestScripts(t *testing.T) {
 			"registry": registry,
 			"silent":   silent,
 			"image":    image,
+			"notified": notified,
+			"notifier": notifier,
 		},
 	})
 }

@@ -1,5 +1,7 @@
 package keeper
 
+import "strings"
+
 // Notify sends a notification to a service manager: socket is what NOTIFY_SOCKET says,
 // sd_notify(3). What does not arrive is lost.
 func Notify(socket, s string) {
@@ -9,4 +11,4 @@ func Notify(socket, s string) {
 }
 
 // Allowed is the part of a notification that a container has a say in.
-func Allowed(s string) string { return allowed(s) }
+func Allowed(s string) string { return strings.TrimSuffix(allowed(s), "\n") }

@@ -131,7 +131,7 @@ func (u *unit) run() (string, error) {
 	}
 	return u.head() + "Type=notify\nNotifyAccess=main\n" +
 		"ExecStart=" + command(slices.Concat(u.program, []string{"run"}), flags, rest) + "\n" +
-		u.stop() + u.tail(), nil
+		u.stop() + u.tail(0), nil
 }
 
 // start is a unit that starts and stops a container that is there.
@@ -144,7 +144,7 @@ func (u *unit) start() string {
 		u.restart = "no" // its keeper does
 	}
 	with := func(words ...string) string { return quoted(slices.Concat(u.program, words, []string{u.c.Name})) }
-	return u.head() + kind + "ExecStart=" + with("start", "--attach") + "\nExecStop=" + with("stop") + "\n" + u.tail()
+	return u.head() + kind + "ExecStart=" + with("start", "--attach") + "\nExecStop=" + with("stop") + "\n" + u.tail(10)
 }
 
 func (u *unit) head() string {
@@ -167,10 +167,11 @@ func (u *unit) stop() string {
 	return out + "SuccessExitStatus=" + strconv.Itoa(128+int(sig)) + "\n"
 }
 
-func (u *unit) tail() string {
-	timeout := "10"
+// tail ends a unit. more is seconds that what stops the container takes besides.
+func (u *unit) tail(more int) string {
+	timeout := strconv.Itoa(10 + more) // Docker's
 	if t := u.c.Life.StopTimeout; t != nil {
-		timeout = strconv.Itoa(max(*t, 0))
+		timeout = strconv.Itoa(max(*t, 0) + more)
 		if *t < 0 {
 			timeout = "infinity"
 		}
