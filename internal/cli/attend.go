@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"io"
 	"os"
 	"sync"
 
@@ -20,6 +21,7 @@ type guest struct {
 	stdin    bool     // the terminal gets our input
 	signal   func(unix.Signal) error
 	wait     func() (engine.Exit, error)
+	tee      func(io.Writer) io.Writer // what the terminal's output passes through; nil: nothing
 }
 
 // errLeft says that the user typed the keys to leave.
@@ -67,7 +69,11 @@ func (a *app) attendUntil(w *watch, g guest, keys string) (engine.Exit, error) {
 	go func() {
 		defer t.restoreOnPanic()
 		defer close(copied)
-		if err := copyTerminal(a.env.Stdout, g.terminal, over); err != nil {
+		out := io.Writer(a.env.Stdout)
+		if g.tee != nil {
+			out = g.tee(out)
+		}
+		if err := copyTerminal(out, g.terminal, over); err != nil {
 			// Nobody reads it any more. A terminal says that by hanging up.
 			_ = g.terminal.Close()
 			g.hangup()
@@ -196,7 +202,7 @@ func (t *terminals) signal(w *watch, g guest, s unix.Signal) {
 //
 // A terminal that nobody has open reads as an error, even if somebody will open it again: so
 // we keep it open as long as the container runs.
-func copyTerminal(out, master, over *os.File) error {
+func copyTerminal(out io.Writer, master, over *os.File) error {
 	const linger = 100 // ms without output, after which a process that survived the container is let go
 	ptm := int(master.Fd())
 	// Flags 0 open it for reading (Linux 4.13). It cannot become our controlling terminal,

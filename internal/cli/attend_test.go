@@ -89,7 +89,7 @@ func sit(t *testing.T, stdin, proxy bool, script string) *desk {
 				return engine.Exit{Code: st.ExitStatus()}, nil
 			}
 			return engine.Exit{}, err
-		}})
+		}, nil})
 		d.end <- ending{e, err}
 	}()
 	return d
@@ -257,7 +257,7 @@ func TestOutputGone(t *testing.T) {
 	_, err = d.app.attend(d.watch, guest{master, func() {}, true, func(s unix.Signal) error { return cmd.Process.Signal(s) }, func() (engine.Exit, error) {
 		_ = cmd.Wait()
 		return engine.Exit{}, nil
-	}})
+	}, nil})
 	if st := cmd.ProcessState.Sys().(syscall.WaitStatus); err != nil || st.Signal() != unix.SIGHUP {
 		t.Error(err, cmd.ProcessState)
 	}

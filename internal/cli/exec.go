@@ -77,7 +77,7 @@ func (a *app) execute(ctx context.Context, ref string, req engine.ExecRequest, k
 	if err != nil {
 		return err
 	}
-	end, err := a.attendUntil(w, guest{terminal, func() { x.Terminal.Close() }, req.Stdin, x.Signal, x.Wait}, keys)
+	end, err := a.attendUntil(w, guest{terminal, func() { x.Terminal.Close() }, req.Stdin, x.Signal, x.Wait, nil}, keys)
 	if errors.Is(err, errLeft) {
 		a.say("left the command running")
 		return x.Leave()

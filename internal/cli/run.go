@@ -122,7 +122,8 @@ func (a *app) runContainer(ctx context.Context, req engine.RunRequest, opts runf
 	if err != nil {
 		return err
 	}
-	end, err := a.attend(w, guest{terminal, func() { r.Terminal.Close() }, proc.Stdin, r.Signal, r.Wait})
+	end, err := a.attend(w, guest{terminal, func() { r.Terminal.Close() }, proc.Stdin, r.Signal, r.Wait, r.Tee})
+	r.EndLog()
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,8 @@ func Views(dirs Dirs, f Filter) ([]View, error) {
 // outline is Load without those parts of the description that no list shows: its namespaces,
 // its security and its resources, which are most of it and take most of the time.
 func outline(dirs Dirs, id spec.ContainerID) (Snapshot, error) {
-	b, err := os.ReadFile(filepath.Join(Dir(dirs, id), "spec.json"))
+	dir := Dir(dirs, id)
+	b, err := readQuickly(dir + "/spec.json")
 	if err != nil {
 		return Snapshot{}, errs.Wrap("read container", id.Short(), err)
 	}
@@ -98,8 +99,39 @@ func outline(dirs Dirs, id spec.ContainerID) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	st, err := stateOf(dirs, id)
-	return Snapshot{c, st}, err
+	st := State{Status: Created}
+	b, err = readQuickly(dir + "/state.json")
+	if err == nil {
+		err = json.Unmarshal(b, &st)
+	} else if missing(err) {
+		err = nil
+	}
+	return Snapshot{c, st}, errs.Wrap("read state of container", id.Short(), err)
+}
+
+// readQuickly reads a small file by four system calls. Package os makes twelve of it, most of
+// them to find out that a file on a disk cannot be polled.
+func readQuickly(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 0, 4096)
+	for {
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		case n == 0:
+			return b, nil
+		}
+		if b = b[:len(b)+n]; len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+	}
 }
 
 // without takes members out of a JSON object. What is no object stays as it is, for the

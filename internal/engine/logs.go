@@ -2,11 +2,15 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/logs"
 	"github.com/cortenhq/corten/internal/logs/gz"
@@ -34,37 +38,55 @@ func (e *Engine) Logs(ctx context.Context, ref string, req LogsRequest, each fun
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(container.Dir(e.dirs(), s.Spec.ID), "log")
-	if err := hasLog(s, dir); err != nil {
+	if req.Idle == nil {
+		req.Idle = func() error { return nil }
+	}
+	folder, err := e.holdLog(s)
+	if folder == nil || err != nil {
 		return err
 	}
+	defer folder.Close()
+	dir := "/proc/self/fd/" + strconv.Itoa(int(folder.Fd())) // wherever it is moved to
 	part := read.Request{Since: req.Since, Until: req.Until, Tail: req.Tail}
 	if req.Follow {
 		live := read.Live{Idle: req.Idle, Over: func() bool { return e.ended(s) }, Wake: []string{container.Dir(e.dirs(), s.Spec.ID)}}
 		return read.Follow(ctx, dir, part, live, each)
 	}
-	err = read.Read(ctx, dir, part, each)
-	if err == nil && req.Idle != nil {
-		err = req.Idle()
+	if err := read.Read(ctx, dir, part, each); err != nil {
+		return err
 	}
-	return err
+	return req.Idle()
 }
 
-// hasLog refuses if there is no log and will be none.
-func hasLog(s container.Snapshot, dir string) error {
+// holdLog opens the folder of a container's log, and keeps it from going with the container
+// until it is closed. It returns nil if there is nothing to read and will be nothing.
+func (e *Engine) holdLog(s container.Snapshot) (*os.File, error) {
 	const op = "read log of container"
-	if _, err := os.Stat(dir); err == nil {
-		return nil // of an earlier start, perhaps
+	dir := filepath.Join(container.Dir(e.dirs(), s.Spec.ID), "log")
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case s.Spec.Life.Log.Off:
+			return nil, errs.Newf(errs.NotFound, op, s.Spec.Name, "it keeps none (--log-driver none)").
+				WithHint("make the container without that flag")
+		case !s.State.Kept && !s.State.Started.IsZero():
+			return nil, errs.Newf(errs.NotFound, op, s.Spec.Name, "its output went to whoever ran it in the foreground").
+				WithHint("run it with --detach, or without --rm, to have its output kept")
+		case !s.State.Alive():
+			return nil, nil
+		}
+		if err = os.Mkdir(dir, 0o700); err == nil || errors.Is(err, fs.ErrExist) { // as whoever is about to write it does
+			f, err = os.Open(dir)
+		}
 	}
-	switch {
-	case s.Spec.Life.Log.Off:
-		return errs.Newf(errs.NotFound, op, s.Spec.Name, "it keeps none (--log-driver none)").
-			WithHint("make the container without that flag")
-	case !s.State.Kept && !s.State.Started.IsZero():
-		return errs.Newf(errs.NotFound, op, s.Spec.Name, "its output went to whoever ran it in the foreground").
-			WithHint("run it with --detach, or without --rm, to have its output kept")
+	if err != nil {
+		return nil, errs.Wrap(op, s.Spec.Name, err)
 	}
-	return nil // it may have written nothing yet
+	if err := disk.Flock(f, disk.Shared); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // ended reports whether nothing will be added to the container's log unless somebody starts

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 
@@ -10,25 +11,33 @@ import (
 	"github.com/cortenhq/corten/internal/kernel"
 )
 
-// small is in the environment of a keeper: with one processor Go makes fewer threads.
-const small = "GOMAXPROCS=1"
+// small is what Go's runtime is told of a keeper by its environment: with one processor it
+// makes fewer threads, and it collects before the heap has the 4 MiB that it waits for
+// otherwise (the percentage is of that, too).
+func small() []string { return []string{"GOMAXPROCS=1", "GOGC=10"} }
 
 // isSmall says whether the program was executed as Become does it.
 func isSmall() bool {
-	v, _ := syscall.Getenv("GOMAXPROCS")
-	return "GOMAXPROCS="+v == small
+	env := syscall.Environ()
+	for _, s := range small() {
+		if !slices.Contains(env, s) {
+			return false
+		}
+	}
+	return true
+}
+
+// environ is the environment for others: without what is for keepers.
+func environ() []string {
+	return slices.DeleteFunc(syscall.Environ(), func(e string) bool {
+		return strings.HasPrefix(e, "GOMAXPROCS=") || strings.HasPrefix(e, "GOGC=")
+	})
 }
 
 // Become executes a keeper in place of the calling program, which has the descriptors at
 // their numbers. It returns only if that is not possible.
 func Become(program string, args ...string) error {
-	env := []string{small}
-	for _, e := range syscall.Environ() {
-		if !strings.HasPrefix(e, "GOMAXPROCS=") {
-			env = append(env, e)
-		}
-	}
-	err := syscall.Exec(program, append([]string{"corten-keeper"}, args...), env)
+	err := syscall.Exec(program, append([]string{"corten-keeper"}, args...), append(environ(), small()...))
 	return errs.Wrap("execute", program, err)
 }
 
@@ -72,7 +81,7 @@ func inherit(fds ...int) {
 // hand executes corten in place, with the lock: what comes next is its work.
 func (o Orders) hand(verb string) error {
 	inherit(lockFD)
-	err := syscall.Exec(o.Corten, o.command(verb, o.ID), syscall.Environ())
+	err := syscall.Exec(o.Corten, o.command(verb, o.ID), environ())
 	return errs.Wrap("execute", o.Corten, err)
 }
 
@@ -108,7 +117,7 @@ type child struct {
 // start runs corten with no descriptor but /dev/null, in a process group of its own.
 func (c *child) start(o Orders, verb string, args ...string) error {
 	fd := -1
-	attr := &syscall.ProcAttr{Dir: "/", Env: syscall.Environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{PidFD: &fd, Setpgid: true}}
+	attr := &syscall.ProcAttr{Dir: "/", Env: environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{PidFD: &fd, Setpgid: true}}
 	pid, err := syscall.ForkExec(o.Corten, o.command(verb, args...), attr)
 	if err != nil {
 		return errs.Wrap("execute", o.Corten, err)

@@ -269,3 +269,35 @@ func TestJournalTorn(t *testing.T) {
 		t.Fatalf("%+v, %v", e, err)
 	}
 }
+
+// What a keeper does all the time takes nothing from the heap: it would grow to megabytes
+// before anything is collected.
+func TestNoGarbage(t *testing.T) {
+	folder := t.TempDir()
+	if err := unix.Mkfifo(folder+"/fifo", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fifo, err := os.OpenFile(folder+"/fifo", os.O_RDWR|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fifo.Close()
+	p := fixture(t, folder)
+	p.log.SetLimits(logs.Limits{})
+	s := p.streams[0]
+	s.source = int(fifo.Fd())
+	lines := bytes.Repeat([]byte("a line of some length\n"), 1000)
+	if n := testing.AllocsPerRun(500, func() {
+		if _, err := unix.Write(s.source, lines); err != nil {
+			t.Fatal(err)
+		}
+		s.ready = true
+		for p.turn() == 0 {
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for %d bytes", n, len(lines))
+	}
+	if want := bytes.Repeat(lines, 501); !bytes.Equal(content(t, folder+"/log"), want) {
+		t.Error("the log is not what was written")
+	}
+}

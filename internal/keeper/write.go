@@ -4,6 +4,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/logs"
 )
 
 // logWriter is how a batch gets to the log. A container that may wait waits while write(2)
@@ -33,25 +35,28 @@ func newWriter() logWriter {
 func (p *pump) write(records []byte, midway bool) {
 	w := &p.writer
 	w.since, w.midway = p.now(), midway
-	log, again := p.log, p.pending
-	do := func() error {
-		err := log.Append(records)
-		if err == nil && again {
-			err = log.Cut()
-		}
-		return err
-	}
 	if !p.rules.NonBlocking || w.event < 0 {
-		p.wrote(do())
+		p.wrote(appendTo(p.log, records, p.pending))
 		return
 	}
 	w.busy = true
-	go func() {
-		w.done <- do()
-		_, _ = unix.Write(w.event, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	}()
+	go w.write(p.log, records, p.pending)
 	runtime.Gosched() // most writes are done when this returns
 	p.written()
+}
+
+// write runs in the other thread.
+func (w *logWriter) write(log *logs.Writer, records []byte, again bool) {
+	w.done <- appendTo(log, records, again)
+	_, _ = unix.Write(w.event, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+}
+
+func appendTo(log *logs.Writer, records []byte, again bool) error {
+	err := log.Append(records)
+	if err == nil && again {
+		err = log.Cut()
+	}
+	return err
 }
 
 // written looks whether the other thread is done.

@@ -55,6 +55,7 @@ func OpenWriter(folder string, l Limits) (*Writer, error) {
 		w.Close()
 		return nil, errs.Wrap("open log", folder, err)
 	}
+	w.prune()
 	return w, nil
 }
 
@@ -109,8 +110,11 @@ func (w *Writer) Close() {
 	w.fd, w.dir = -1, -1
 }
 
-// SetLimits changes the limits for what is written from now on.
-func (w *Writer) SetLimits(l Limits) { w.limits = l }
+// SetLimits changes the limits for what is written from now on, and removes what is too old.
+func (w *Writer) SetLimits(l Limits) {
+	w.limits = l
+	w.prune()
+}
 
 // Position is where the next record goes, unless Rotate comes first.
 func (w *Writer) Position() Position { return w.end }
@@ -158,16 +162,25 @@ func (w *Writer) Cut() error {
 	return errs.Wrap("cut log", Name(w.end.File), unix.Ftruncate(w.fd, w.end.Offset))
 }
 
-// Rotate begins the next file and removes those that are too old.
+// Rotate begins the next file and removes the one that is too old then.
 func (w *Writer) Rotate() error {
 	if err := w.open(w.end.File + 1); err != nil {
 		return errs.Wrap("begin log", Name(w.end.File+1), err)
 	}
-	w.prune()
+	if n := uint64(w.limits.Files); n > 0 && w.end.File > n {
+		w.remove(w.end.File - n)
+	}
 	return nil
 }
 
-// prune removes what is older than the limit. What cannot be removed stays until the next
+// remove removes a file in whichever form it is. The plain one goes first: whoever is
+// compressing it sees by that, at the end, that nobody wants it any more.
+func (w *Writer) remove(n uint64) {
+	_ = unix.Unlinkat(w.dir, Name(n), 0)
+	_ = unix.Unlinkat(w.dir, CompressedName(n), 0)
+}
+
+// prune removes all that is older than the limit. What cannot be removed stays until the next
 // time: it keeps nobody from writing.
 func (w *Writer) prune() {
 	if w.limits.Files <= 0 {
@@ -181,12 +194,7 @@ func (w *Writer) prune() {
 		if f.N+uint64(w.limits.Files) > w.end.File {
 			return
 		}
-		if f.Compressed {
-			_ = unix.Unlinkat(w.dir, CompressedName(f.N), 0)
-		}
-		if f.Plain {
-			_ = unix.Unlinkat(w.dir, Name(f.N), 0)
-		}
+		w.remove(f.N)
 	}
 }
 

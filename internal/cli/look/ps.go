@@ -5,6 +5,7 @@ package look
 
 import (
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,6 +76,7 @@ func (f *psFlags) list(cmd *cobra.Command, sh *shell.Shell) ([]psLine, error) {
 	if err != nil {
 		return nil, err
 	}
+	debug.SetGCPercent(400) // a list of 1,000 takes a few MB, and we end when it is written
 	list, err := eng.Containers(cmd.Context(), filter)
 	size := f.size && !f.quiet || strings.Contains(f.format, ".Size")
 	now, lines := time.Now(), make([]psLine, len(list))
@@ -170,12 +172,12 @@ func shorten(s string, n int, not bool) string {
 func (f *psFlags) print(sh *shell.Shell, lines []psLine) error {
 	switch {
 	case f.quiet && f.format == "":
+		var b strings.Builder
 		for _, l := range lines {
-			if _, err := fmt.Fprintln(sh.Stdout, l.ID); err != nil {
-				return err
-			}
+			b.WriteString(l.ID + "\n")
 		}
-		return nil
+		_, err := sh.Stdout.WriteString(b.String())
+		return err
 	case f.format != "" && f.format != "table":
 		values := make([]any, len(lines))
 		for i, l := range lines {

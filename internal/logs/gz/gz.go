@@ -18,8 +18,16 @@ import (
 
 // Folder compresses every file of a log but the one that is being written. Whoever was
 // killed while doing so has left a file that no reader knows, or both forms of a file: it
-// can be done again.
+// can be done again. One process at a time does it; others wait.
 func Folder(folder string) error {
+	dir, err := os.Open(folder)
+	if err != nil {
+		return errs.Wrap("compress log", folder, err)
+	}
+	defer dir.Close()
+	if err := disk.Flock(dir, disk.Exclusive); err != nil {
+		return errs.Wrap("lock log", folder, err)
+	}
 	list, err := logs.Files(folder)
 	if err != nil {
 		return errs.Wrap("compress log", folder, err)
@@ -27,31 +35,24 @@ func Folder(folder string) error {
 	var all []error
 	for i, f := range list {
 		if f.Plain && i < len(list)-1 {
-			all = append(all, Compress(filepath.Join(folder, logs.Name(f.N))))
+			path := filepath.Join(folder, logs.Name(f.N))
+			all = append(all, errs.Wrap("compress", path, compress(path)))
 		}
 	}
 	return errors.Join(all...)
 }
 
-// Compress replaces N.log by N.log.gz. The compressed file is durable before it has its
-// name, and its name before the other goes, so a power cut leaves at least one whole. It is
-// no error if rotation has removed the file.
-func Compress(path string) error {
-	err := compress(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return errs.Wrap("compress", path, err)
-}
-
+// compress replaces N.log by N.log.gz. The compressed file is durable before it has its
+// name, and its name before the other goes, so a power cut leaves at least one whole. Where
+// rotation has removed the file meanwhile, nothing is left.
 func compress(path string) error {
 	name := path + ".gz"
 	if _, err := os.Lstat(name); err == nil {
-		return os.Remove(path) // killed between the two names
+		return ignoreMissing(os.Remove(path)) // killed between the two names
 	}
 	in, err := os.Open(path)
 	if err != nil {
-		return err
+		return ignoreMissing(err)
 	}
 	defer in.Close()
 	temp := name + ".new"
@@ -64,7 +65,18 @@ func compress(path string) error {
 	if err := disk.SyncDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return os.Remove(path)
+	err = os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ignoreMissing(os.Remove(name))
+	}
+	return err
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func write(name string, in io.Reader) error {

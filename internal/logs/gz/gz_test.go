@@ -59,7 +59,7 @@ func TestFolder(t *testing.T) {
 		}
 		f.Close()
 	}
-	if err := Compress(filepath.Join(folder, "1.log")); err != nil {
+	if err := compress(filepath.Join(folder, "1.log")); err != nil {
 		t.Errorf("a file that rotation has removed: %v", err)
 	}
 	if got := names(t, folder); len(got) != 4 {
