@@ -114,22 +114,29 @@ func list(dirs Dirs, load func(Dirs, spec.ContainerID) (Snapshot, error)) ([]Sna
 		return nil, err
 	}
 	found, failed := make([]Snapshot, len(ids)), make([]error, len(ids))
+	each(len(ids), func(i int) {
+		found[i], failed[i] = load(dirs, ids[i])
+		if unready(failed[i]) {
+			failed[i] = nil
+		}
+	})
+	found = slices.DeleteFunc(found, func(s Snapshot) bool { return s.Spec == nil })
+	slices.SortFunc(found, func(a, b Snapshot) int { return b.Spec.Created.Compare(a.Spec.Created) })
+	return found, errors.Join(failed...)
+}
+
+// each calls do for 0 to n-1, on all processors.
+func each(n int, do func(i int)) {
 	var wait sync.WaitGroup
-	workers := min(runtime.GOMAXPROCS(0), len(ids)/16+1)
+	workers := min(runtime.GOMAXPROCS(0), n/16+1)
 	for w := range workers {
 		wait.Go(func() {
-			for i := w; i < len(ids); i += workers {
-				found[i], failed[i] = load(dirs, ids[i])
-				if unready(failed[i]) {
-					failed[i] = nil
-				}
+			for i := w; i < n; i += workers {
+				do(i)
 			}
 		})
 	}
 	wait.Wait()
-	found = slices.DeleteFunc(found, func(s Snapshot) bool { return s.Spec == nil })
-	slices.SortFunc(found, func(a, b Snapshot) int { return b.Spec.Created.Compare(a.Spec.Created) })
-	return found, errors.Join(failed...)
 }
 
 // unready reports whether a container could not be read because it is only being made, has

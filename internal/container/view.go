@@ -75,9 +75,11 @@ func Views(dirs Dirs, f Filter) ([]View, error) {
 		load = Load
 	}
 	list, err := list(dirs, load)
+	views := make([]View, len(list))
+	each(len(list), func(i int) { views[i] = Look(dirs, list[i]) })
 	var found []View
-	for _, s := range list {
-		if v := Look(dirs, s); pass(v) {
+	for _, v := range views {
+		if pass(v) {
 			found = append(found, v)
 			if len(found) == f.Last {
 				break
