@@ -48,7 +48,7 @@ var band = map[string]int{
 	"image": 4, "supply": 4, "container": 4, "keeper": 4, "platform": 4, "volume": 4, "content": 4,
 	"engine": 5,
 	"cli":    6, "cli/runflags": 6, "cli/show": 6, "cli/shell": 6, "cli/look": 6, "cli/past": 6, "cli/volumes": 6, "cli/files": 6,
-	"cli/values": 6, "cli/refused": 6, "cli/runline": 6, "cli/units": 6, "cli/library": 6,
+	"cli/values": 6, "cli/refused": 6, "cli/runline": 6, "cli/units": 6, "cli/library": 6, "cli/life": 6,
 	// support for tests; nothing of the product may import it
 	"testimage": 9,
 }
@@ -70,6 +70,11 @@ var sideways = map[string]string{
 	"cli -> cli/shell":                "what every verb has in hand",
 	"cli -> cli/look":                 "the table of verbs",
 	"cli -> cli/library":              "the table of verbs",
+	"cli -> cli/life":                 "the table of verbs",
+	"cli/life -> cli/shell":           "a family of verbs",
+	"cli/life -> cli/show":            "how things are put before people is the same in every verb",
+	"cli/life -> cli/values":          "how values are written is the same for every flag",
+	"cli/life -> cli/runflags":        "update and rename read what run reads",
 	"cli/library -> cli/shell":        "a family of verbs",
 	"cli/library -> cli/show":         "how things are put before people is the same in every verb",
 	"cli/shell -> cli/show":           "how things are put before people is the same in every verb",

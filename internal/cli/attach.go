@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"github.com/cortenhq/corten/internal/cli/life"
 	"github.com/cortenhq/corten/internal/cli/runflags"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
@@ -60,6 +61,31 @@ The container does not notice: who reads slowly or goes away keeps it from nothi
 		}
 		f.stdin = !noStdin && eng.HasStdin(args[0])
 		return runExit(a.attachTo(cmd.Context(), eng, args[0], f, engine.AttachRequest{Stdin: f.stdin}))
+	}
+	return cmd
+}
+
+func newStart(a *app) *cobra.Command {
+	f := attachFlags{}
+	attach := false
+	cmd := &cobra.Command{
+		Use:               "start [flags] CONTAINER...",
+		Long:              "Start containers that are not running.",
+		Example:           "  corten start web db\n  corten start -ai shell",
+		Args:              wantArgs(1, -1),
+		ValidArgsFunction: a.completeContainers(-1, "created", "exited"),
+	}
+	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "Show its output, pass signals on, and end as it ends")
+	cmd.Flags().BoolVarP(&f.stdin, "interactive", "i", false, "Attach, and send it input")
+	f.bind(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !attach && !f.stdin {
+			return life.Each(a.shell, args, func(eng *engine.Engine, ref string) error { return eng.StartContainer(cmd.Context(), ref) })
+		}
+		if len(args) > 1 {
+			return usage(errs.Newf(errs.Invalid, "start", "", "only one container can be attached").WithHint("start them without --attach and --interactive"))
+		}
+		return runExit(a.startAttached(cmd.Context(), args[0], f))
 	}
 	return cmd
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/life"
 	"github.com/cortenhq/corten/internal/cli/look"
 )
 
@@ -12,6 +13,7 @@ func newContainer(a *app) *cobra.Command {
 	list.Aliases = []string{"list", "ps"}
 	children := []*cobra.Command{
 		respell("ls", "List containers", list),
+		respell("prune", "Remove containers that do not run", life.Prune(a.shell)),
 		respell("inspect", "Show all that is known of containers", look.InspectContainers(a.shell)),
 	}
 	for _, v := range verbs() {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/cli/files"
 	"github.com/cortenhq/corten/internal/cli/library"
+	"github.com/cortenhq/corten/internal/cli/life"
 	"github.com/cortenhq/corten/internal/cli/look"
 	"github.com/cortenhq/corten/internal/cli/past"
 	"github.com/cortenhq/corten/internal/cli/values"
@@ -43,17 +44,17 @@ func verbs() []verb {
 		{"start", "Start containers", containers, newStart},
 		{"attach", "Show output of a container and send it input", containers, newAttach},
 		{"exec", "Run a further command in a container", containers, newExec},
-		{"stop", "Stop containers", containers, newStop},
-		{"restart", "Stop and start containers", containers, newRestart},
-		{"kill", "Send a signal to containers", containers, newKill},
-		{"pause", "Freeze containers", containers, newPause},
-		{"unpause", "Let frozen containers go on", containers, newUnpause},
-		{"wait", "Wait until containers do not run", containers, newWait},
+		{"stop", "Stop containers", containers, of(life.Stop)},
+		{"restart", "Stop and start containers", containers, of(life.Restart)},
+		{"kill", "Send a signal to containers", containers, of(life.Kill)},
+		{"pause", "Freeze containers", containers, of(life.Pause)},
+		{"unpause", "Let frozen containers go on", containers, of(life.Unpause)},
+		{"wait", "Wait until containers do not run", containers, of(life.Wait)},
 		{"logs", "Show what a container has written", containers, of(past.Logs)},
 		{"events", "Show what happens to containers, images and volumes", containers, of(past.Events)},
-		{"rename", "Give a container another name", containers, newRename},
-		{"update", "Change limits of containers", containers, newUpdate},
-		{"rm", "Remove containers", containers, newRm},
+		{"rename", "Give a container another name", containers, of(life.Rename)},
+		{"update", "Change limits of containers", containers, of(life.Update)},
+		{"rm", "Remove containers", containers, of(life.Remove)},
 		{"cp", "Copy files between a container and the host", containers, of(files.Cp)},
 		{"diff", "List what a container changed", containers, of(files.Diff)},
 		{"export", "Write a container's root as a tar", containers, of(files.Export)},
@@ -76,7 +77,7 @@ func verbs() []verb {
 		{"volume", "Manage volumes", stores, newVolume},
 
 		{"systemd", "Have systemd run containers", tools, newSystemd},
-		{"boot", "Start what is to run whenever the machine does", tools, newBoot},
+		{"boot", "Start what is to run whenever the machine does", tools, of(life.Boot)},
 		{"doctor", "Tell what this host can do for containers", tools, newDoctor},
 		{"info", "Show this host and what Corten keeps on it", tools, newInfo},
 		{"version", "Show the version", tools, newVersion},
