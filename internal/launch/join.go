@@ -226,8 +226,8 @@ func (c *compiler) enter(s plan.Enter) error {
 //
 // Both processes come out of clone3 and walk the same table. The old one is kept inside
 // (CLONE_VFORK) until the new one has executed its program or died: then there is nothing left
-// for it to do. As its result is a pid, pidfd_open succeeds and it exits; for the new one it is
-// 0, pidfd_open refuses that, and the exit is left out. As long as the kernel takes it for a vfork the
+// for it to do. As its result is a pid, tgkill finds that and it exits; for the new one it is
+// 0, tgkill refuses that, and the exit is left out. As long as the kernel takes it for a vfork the
 // new one is not chosen when memory runs out: with it we would be killed, who share its memory.
 func (c *compiler) fork(s plan.Fork) {
 	if s.Orphan {
@@ -251,7 +251,7 @@ func (c *compiler) forkOnce(group plan.Handle, signal uint64) {
 	}
 	c.joining.ours = append(c.joining.ours, pidfd)
 	pid := c.result(c.call(unix.SYS_CLONE3, point(c.table, args), c.num(sizeofCloneArgs)))
-	c.call(unix.SYS_PIDFD_OPEN, pid, zero).allow(1, unix.EINVAL)
+	c.call(unix.SYS_TGKILL, pid, pid, zero).allow(1, unix.EINVAL)
 	c.call(unix.SYS_EXIT_GROUP, zero)
 }
 
