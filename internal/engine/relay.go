@@ -3,6 +3,7 @@ package engine
 import (
 	"io"
 	"os"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,8 @@ import (
 // relay stands between a container without a terminal of its own and the terminal of its
 // user. A descriptor of that terminal would let the container read what the user types and
 // change the terminal's modes, so it gets pipes and we copy; we do the same where the output
-// is logged. What is neither a terminal nor logged is handed over as it is, and costs nothing.
+// is logged, or goes to systemd's journal. What is none of these is handed over as it is, and
+// costs nothing.
 type relay struct {
 	theirs  []*os.File // the container's ends
 	ours    []*os.File
@@ -43,7 +45,7 @@ func newRelay(p spec.Process, pl *plan.Plan, files map[plan.Handle]*os.File, log
 		to   *plan.Handle
 		s    logs.Stream
 	}{{os.Stdout, "stdout", &std.Out, logs.Stdout}, {os.Stderr, "stderr", &std.Err, logs.Stderr}} {
-		if log == nil && !isTerminal(o.f) {
+		if log == nil && !isTerminal(o.f) && !isJournal(o.f) {
 			continue
 		}
 		r.outputs.Add(1)
@@ -67,6 +69,19 @@ func newRelay(p spec.Process, pl *plan.Plan, files map[plan.Handle]*os.File, log
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
+}
+
+// isJournal reports whether f leads to systemd's journal, as JOURNAL_STREAM says it: DEVICE:INODE
+// (systemd.exec(5)). The journal looks at who writes, and would not take the lines of a process
+// outside of the service's control group for the service's.
+func isJournal(f *os.File) bool {
+	stream := os.Getenv("JOURNAL_STREAM")
+	if stream == "" {
+		return false
+	}
+	var st unix.Stat_t
+	err := unix.Fstat(int(f.Fd()), &st)
+	return err == nil && stream == strconv.FormatUint(uint64(st.Dev), 10)+":"+strconv.FormatUint(st.Ino, 10)
 }
 
 // pipe makes one pipe; the copy runs once the container is started.
