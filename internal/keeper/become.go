@@ -11,33 +11,23 @@ import (
 	"github.com/cortenhq/corten/internal/kernel"
 )
 
-// small is what Go's runtime is told of a keeper by its environment: with one processor it
-// makes fewer threads, and it collects before the heap has the 4 MiB that it waits for
-// otherwise (the percentage is of that, too).
-func small() []string { return []string{"GOMAXPROCS=1", "GOGC=10"} }
+// small is in the environment of a keeper: with one processor Go makes fewer threads.
+const small = "GOMAXPROCS=1"
 
 // isSmall says whether the program was executed as Become does it.
-func isSmall() bool {
-	env := syscall.Environ()
-	for _, s := range small() {
-		if !slices.Contains(env, s) {
-			return false
-		}
-	}
-	return true
-}
+func isSmall() bool { return slices.Contains(syscall.Environ(), small) }
 
 // environ is the environment for others: without what is for keepers.
 func environ() []string {
 	return slices.DeleteFunc(syscall.Environ(), func(e string) bool {
-		return strings.HasPrefix(e, "GOMAXPROCS=") || strings.HasPrefix(e, "GOGC=")
+		return strings.HasPrefix(e, "GOMAXPROCS=")
 	})
 }
 
 // Become executes a keeper in place of the calling program, which has the descriptors at
 // their numbers. It returns only if that is not possible.
 func Become(program string, args ...string) error {
-	err := syscall.Exec(program, append([]string{"corten-keeper"}, args...), append(environ(), small()...))
+	err := syscall.Exec(program, append([]string{"corten-keeper"}, args...), append(environ(), small))
 	return errs.Wrap("execute", program, err)
 }
 
@@ -98,12 +88,12 @@ func (o Orders) program() string {
 	return o.Corten[:strings.LastIndexByte(o.Corten, '/')+1] + "corten-keeper"
 }
 
-// anew executes the keeper itself anew, with the lock and the given descriptors. Until the new
-// program catches signals, the one that asks for this does nothing.
-func (o Orders) anew(args []string, fds ...int) {
+// anew executes a keeper's program in its place, with the lock and the given descriptors.
+// Until that catches signals, the one that asks for this does nothing.
+func anew(program string, args []string, fds ...int) {
 	_ = kernel.IgnoreSignals(unix.SIGHUP, unix.SIGINT)
 	inherit(append(fds, lockFD)...)
-	_ = Become(o.program(), args...)
+	_ = Become(program, args...)
 	inherit() // there may be no program just now: this one goes on
 	_ = catchSignals()
 }
@@ -112,7 +102,12 @@ func (o Orders) anew(args []string, fds ...int) {
 type child struct {
 	pid   int
 	pidfd int // -1: none runs
+	runs  int // how many have run
 }
+
+// enough children have run for the keeper to execute itself anew: each leaves some KiB of
+// garbage, and what takes collecting it would stay larger than the keeper is.
+const enough = 64
 
 // start runs corten with no descriptor but /dev/null, in a process group of its own.
 func (c *child) start(o Orders, verb string, args ...string) error {
@@ -122,7 +117,7 @@ func (c *child) start(o Orders, verb string, args ...string) error {
 	if err != nil {
 		return errs.Wrap("execute", o.Corten, err)
 	}
-	c.pid, c.pidfd = pid, fd
+	c.pid, c.pidfd, c.runs = pid, fd, c.runs+1
 	return nil
 }
 

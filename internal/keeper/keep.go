@@ -142,17 +142,13 @@ func (k *keep) watch(fd, tag int, events uint32) error {
 func (k *keep) turn() error {
 	next := k.pump.turn()
 	now := k.pump.now()
+	k.renew(now) // before another child is there
 	if k.pump.rotated {
 		k.pump.rotated = false
 		k.squeeze()
 	}
 	if k.orders.Health.Interval > 0 && k.ended == nil {
 		next = min(next, k.check(now))
-	}
-	if k.upgrade && !k.pump.writer.busy && k.compress.pidfd < 0 && k.probe.pidfd < 0 {
-		k.upgrade = false
-		k.pump.counters.publish(k.folder, now, true)
-		k.orders.anew(k.args, k.proc.pidfd, k.pump.streams[0].source, k.pump.streams[1].source, k.stdin, k.notify)
 	}
 	if k.ended != nil {
 		if k.pump.finish(now) {
@@ -169,6 +165,24 @@ func (k *keep) turn() error {
 		k.event(int(e.Fd))
 	}
 	return nil
+}
+
+// renew executes the keeper anew, if it was asked to or has become large, when nothing is
+// under way that the next program would not know of.
+func (k *keep) renew(now int64) {
+	program := k.orders.program()
+	if !k.upgrade {
+		if k.compress.runs+k.probe.runs < enough {
+			return
+		}
+		program = "/proc/self/exe"
+	}
+	if k.pump.writer.busy || k.compress.pidfd >= 0 || k.probe.pidfd >= 0 {
+		return
+	}
+	k.upgrade, k.compress.runs, k.probe.runs = false, 0, 0
+	k.pump.counters.publish(k.folder, now, true)
+	anew(program, k.args, k.proc.pidfd, k.pump.streams[0].source, k.pump.streams[1].source, k.stdin, k.notify)
 }
 
 // wait is the time from now to next in ms, for epoll_wait(2).
@@ -193,9 +207,7 @@ func (k *keep) event(tag int) {
 		k.pump.written()
 	case tagCompress:
 		k.compress.reap()
-		if k.more {
-			k.squeeze()
-		}
+		k.pump.rotated = k.pump.rotated || k.more
 	case tagProbe:
 		k.probe.reap()
 		k.probeDue = k.nextProbe()

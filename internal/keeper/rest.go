@@ -44,7 +44,7 @@ func Rest(root, run, id string, args []string) error {
 			return o.hand("start")
 		}
 		if pause(signals, min(left, restMax)) {
-			o.anew(args)
+			anew(o.program(), args)
 		}
 	}
 }

@@ -137,7 +137,7 @@ func (w *world) keep() {
 
 func (w *world) program() *exec.Cmd {
 	c := exec.Command(w.orders.Keeper, w.root, w.run, w.id)
-	c.Env = append(environ(), small()...)
+	c.Env = append(environ(), small)
 	c.Stderr = os.Stderr
 	lock, err := os.OpenFile(filepath.Join(w.run, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	w.must(err)
