@@ -118,11 +118,7 @@ func foreign(c *spec.Container) []spec.IDMap {
 
 // partsOf is what the root of a container that exists is made of.
 func (e *Engine) partsOf(ctx context.Context, c *spec.Container) (plan.Root, error) {
-	byID := spec.Container{Image: c.Image}
-	if !byID.Image.Platform {
-		byID.Image.Name = byID.Image.Config // its name may be another's by now
-	}
-	b, err := e.base(ctx, RunRequest{Spec: &byID, Pull: PullNever}, false)
+	b, err := e.baseOf(ctx, c)
 	if err != nil {
 		return plan.Root{}, err
 	}

@@ -85,16 +85,21 @@ func (d *draft) holdBase() error {
 // again drafts a container that is on disk.
 func (e *Engine) again(ctx context.Context, box *container.Container) (*draft, error) {
 	d := &draft{e: e, c: box.Spec, kept: true, box: box}
-	byID := spec.Container{Image: box.Spec.Image}
-	if !byID.Image.Platform {
-		byID.Image.Name = byID.Image.Config // its name may be another's by now
-	}
 	var err error
-	if d.base, err = e.base(ctx, RunRequest{Spec: &byID, Pull: PullNever}, false); err != nil {
+	if d.base, err = e.baseOf(ctx, box.Spec); err != nil {
 		return nil, err
 	}
 	if err := d.planGroups(); err != nil {
 		return nil, err
 	}
 	return d, d.claimAll(ctx)
+}
+
+// baseOf is what a container that is on disk was made on.
+func (e *Engine) baseOf(ctx context.Context, c *spec.Container) (base, error) {
+	byID := spec.Container{Image: c.Image}
+	if !byID.Image.Platform {
+		byID.Image.Name = byID.Image.Config // its name may be another's by now
+	}
+	return e.base(ctx, RunRequest{Spec: &byID, Pull: PullNever}, false)
 }

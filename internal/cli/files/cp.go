@@ -19,13 +19,14 @@ import (
 func Cp(s *shell.Shell) *cobra.Command {
 	req, quiet := engine.CopyRequest{}, false
 	cmd := &cobra.Command{
-		Use: "cp [flags] CONTAINER:PATH PATH|-\n  corten cp [flags] PATH|- CONTAINER:PATH",
-		Long: `Copy files and directories between a container, running or not, and the host.
+		Use: "cp [flags] SRC DEST",
+		Long: `Copy files and directories between a container, running or not, and the host. One of SRC and
+DEST is CONTAINER:PATH, the other a path of the host.
 
 SRC is a file: DEST is the name it gets, or a directory that it goes into. SRC is a directory:
 if DEST does not exist it is made as a copy of it; if it does, SRC goes into it, or with SRC/.
 what is in SRC. A symlink that is named as SRC is copied itself, unless --follow-link is given;
-one that is named as DEST is followed. "-" is a tar on stdin or stdout.
+one that is named as DEST is followed. In the place of a path of the host "-" is a tar on stdin or stdout.
 
 What comes into a container belongs to its root, and what comes out to the caller, unless
 --archive is given. Without it programs lose set-user-id bits and capabilities on the host.
