@@ -29,7 +29,11 @@ func newKeep(a *app) *cobra.Command {
 			return eng.KeepStart(cmd.Context(), spec.ContainerID(args[0]), engine.Origin(args[1]))
 		}),
 		step("end", 1, func(_ *cobra.Command, eng *engine.Engine, args []string) error {
-			return eng.KeepEnd(spec.ContainerID(args[0]))
+			status, err := eng.KeepEnd(spec.ContainerID(args[0]))
+			if err == nil && status != 0 {
+				err = &exit{status, nil}
+			}
+			return err
 		}),
 		step("probe", 1, func(cmd *cobra.Command, eng *engine.Engine, args []string) error {
 			return eng.KeepProbe(cmd.Context(), spec.ContainerID(args[0]))

@@ -17,11 +17,12 @@ import (
 
 // KeepEnd is the process of a kept container once that has ended and its log is complete: it
 // records the end, gives back what the container held, and lets go of it or has it started
-// again. Everything here may be done twice, for it may have been killed half-way.
-func (e *Engine) KeepEnd(id spec.ContainerID) error {
+// again. Everything here may be done twice, for it may have been killed half-way. The status is
+// how the container ended: for systemd, which may have this process for the service's own.
+func (e *Engine) KeepEnd(id spec.ContainerID) (status int, err error) {
 	box, err := container.Inherit(e.dirs(), id, os.NewFile(lockFD, "lock"))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	dir := container.KeepDir(e.dirs(), id)
 	st, err := container.ReadState(e.dirs(), id)
@@ -30,12 +31,12 @@ func (e *Engine) KeepEnd(id spec.ContainerID) error {
 	}
 	if err != nil {
 		box.Abandon()
-		return err
+		return 0, err
 	}
 	if st.Status == container.Restarting && !asked(dir) {
-		return e.rest(box, dir, st)
+		return 0, e.rest(box, dir, st)
 	}
-	return e.finish(box, dir, st)
+	return st.ExitCode, e.finish(box, dir, st)
 }
 
 // asked reports whether a user has asked for the container's end.

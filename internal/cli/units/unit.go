@@ -2,6 +2,7 @@
 package units
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -131,7 +132,7 @@ func (u *unit) run() (string, error) {
 	}
 	return u.head() + "Type=notify\nNotifyAccess=main\n" +
 		"ExecStart=" + command(slices.Concat(u.program, []string{"run"}), flags, rest) + "\n" +
-		u.stop() + u.tail(0), nil
+		u.stop() + "TimeoutStartSec=900\n" + u.tail(0), nil // an image may have to be brought
 }
 
 // start is a unit that starts and stops a container that is there.
@@ -144,7 +145,8 @@ func (u *unit) start() string {
 		u.restart = "no" // its keeper does
 	}
 	with := func(words ...string) string { return quoted(slices.Concat(u.program, words, []string{u.c.Name})) }
-	return u.head() + kind + "ExecStart=" + with("start", "--attach") + "\nExecStop=" + with("stop") + "\n" + u.tail(10)
+	// systemd has the keeper for the service's process, and that ends as the container did.
+	return u.head() + kind + "ExecStart=" + with("start", "--attach") + "\nExecStop=" + with("stop") + "\nSuccessExitStatus=" + u.stopped() + "\n" + u.tail(10)
 }
 
 func (u *unit) head() string {
@@ -155,16 +157,18 @@ func (u *unit) head() string {
 
 // stop has systemd send the container's stop signal to corten run, which passes it on.
 func (u *unit) stop() string {
-	name := u.c.Life.StopSignal
-	sig := engine.SignalOf(name)
 	out := ""
-	if sig == 0 {
-		sig = syscall.SIGTERM
+	if u.signal() != syscall.SIGTERM {
+		out = "KillSignal=" + u.c.Life.StopSignal + "\n"
 	}
-	if sig != syscall.SIGTERM {
-		out = "KillSignal=" + name + "\n"
-	}
-	return out + "SuccessExitStatus=" + strconv.Itoa(128+int(sig)) + "\n"
+	return out + "SuccessExitStatus=" + u.stopped() + "\n"
+}
+
+// stopped is how a command ends that its stop signal has killed, which is in order.
+func (u *unit) stopped() string { return strconv.Itoa(128 + int(u.signal())) }
+
+func (u *unit) signal() syscall.Signal {
+	return cmp.Or(engine.SignalOf(u.c.Life.StopSignal), syscall.SIGTERM)
 }
 
 // tail ends a unit. more is seconds that what stops the container takes besides.
