@@ -57,6 +57,9 @@ cannot be executed, 127 if it does not exist, 128 and the number of the signal t
 			}
 			return runExit(a.makeContainer(cmd.Context(), req, opts, (*engine.Engine).RunDetached))
 		}
+		if err := a.attachOnly(opts.Attach, req.Spec.Process.Stdin); err != nil {
+			return runExit(err)
+		}
 		if h := req.Spec.Life.Health; req.Spec.Life.Restart.Policy != "" || h != nil && !h.Off {
 			return runExit(a.runAttached(cmd.Context(), req, opts))
 		}

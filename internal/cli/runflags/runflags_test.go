@@ -378,6 +378,7 @@ const wrong = `
 --attach stdlog
 --attach stdin
 --detach --attach stdout
+--tty --attach stderr
 --detach-keys ctrl-1
 --detach-keys ab
 --detach-keys a,,b

@@ -60,5 +60,8 @@ func (f *streams) fill(o *Options, c *spec.Container) error {
 	if o.Attach.Stdin && !c.Process.Stdin {
 		return errs.Newf(errs.Invalid, "", "--attach stdin without --interactive", "the container has no standard input").WithHint("add -i")
 	}
+	if o.Attach != (Streams{}) && c.Process.Terminal && !o.Attach.Stdout {
+		return errs.Newf(errs.Invalid, "", "--tty without --attach stdout", "a terminal is shown there").WithHint("add -a stdout, or leave -t out")
+	}
 	return nil
 }
