@@ -31,6 +31,7 @@ cannot be executed, 127 if it does not exist, 128 and the number of the signal t
 			}
 			return nil
 		},
+		ValidArgsFunction: a.completeContainers(1, "running"),
 	}
 	cmd.Flags().SetInterspersed(false)
 	flags := runflags.BindExec(cmd.Flags())
