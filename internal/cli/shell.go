@@ -17,15 +17,11 @@ import (
 func (a *app) engine() (*engine.Engine, error)       { return a.shell.Engine() }
 func (a *app) say(text string)                       { a.shell.Say(text) }
 func (a *app) sayError(err error)                    { a.shell.SayError(err) }
-func (a *app) sayButLast(err error) error            { return a.shell.SayButLast(err) }
 func (a *app) format(form string, list ...any) error { return a.shell.Format(form, list...) }
 
 func (a *app) progress(verb string, quiet bool) *show.Progress { return a.shell.Progress(verb, quiet) }
 func (a *app) supplying(ctx context.Context, work func(context.Context) error) error {
 	return a.shell.Supplying(ctx, work)
-}
-func (a *app) interruptible(ctx context.Context, work func(context.Context) error) error {
-	return a.shell.Interruptible(ctx, work)
 }
 
 func newTable(w io.Writer) *tabwriter.Writer        { return shell.NewTable(w) }
