@@ -172,7 +172,12 @@ func (w *world) report(t *testing.T, m mode, base string, names []string) map[st
 		cmd = exec.Command(w.attack+"/attack", append([]string{"attack"}, names...)...)
 		cmd.Env = append(os.Environ(), w.env...)
 	}
-	out := output(t, cmd)
+	return verdicts(t, output(t, cmd))
+}
+
+// verdicts reads what the attacker said of its attempts.
+func verdicts(t *testing.T, out string) map[string]verdict {
+	t.Helper()
 	got := map[string]verdict{}
 	for line := range strings.Lines(out) {
 		f := strings.SplitN(strings.TrimSuffix(line, "\n"), "\t", 3)

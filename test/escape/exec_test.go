@@ -245,6 +245,32 @@ func seize(pid int) error {
 	return nil
 }
 
+// What exec starts is held as the container's first process is.
+func TestExecAttempts(t *testing.T) {
+	w := newWorld(t)
+	w.victim(t)
+	keyring(t)
+	for _, m := range []mode{plain, user, unfiltered, caps, loose} {
+		t.Run(m.String(), func(t *testing.T) {
+			w.resident(t, "home-"+m.String(), flags[m], "host", "stay")
+			var names []string
+			for _, a := range attempts() {
+				if a.holds&m != 0 {
+					names = append(names, a.name)
+				}
+			}
+			args := append([]string{"exec", "home-" + m.String(), "/attack/attack", "attack"}, names...)
+			got := verdicts(t, output(t, w.corten(args...)))
+			for _, n := range names {
+				if v, ok := got[n]; !ok || v.word == "through" {
+					t.Errorf("%s: %v %s", n, v.word, v.why)
+				}
+			}
+			t.Logf("%d attempts", len(names))
+		})
+	}
+}
+
 // What a container has in the place of its passwd may not keep exec waiting, nor have it read
 // what is the host's.
 func TestExecReadsNoTraps(t *testing.T) {
