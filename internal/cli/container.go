@@ -17,9 +17,13 @@ func newContainer(a *app) *cobra.Command {
 		respell("inspect", "Show all that is known of containers", look.InspectContainers(a.shell)),
 	}
 	for _, v := range verbs() {
-		switch {
-		case v.group != containers, v.name == "container", v.name == "ps", v.name == "inspect":
-		default:
+		switch v.name {
+		case "container", "ps", "inspect": // see above
+			continue
+		case "events": // those of images and volumes too
+			continue
+		}
+		if v.group == containers {
 			children = append(children, respell(v.name, v.short, v.make(a)))
 		}
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -44,7 +45,7 @@ func unknownFlag(path string, set *pflag.FlagSet, e *pflag.NotExistError) error 
 	if letters := e.GetSpecifiedShortnames(); letters != "" {
 		name, dashes = name[:1], "-"
 	}
-	if path == "corten run" || path == "corten create" {
+	if strings.HasSuffix(path, " run") || strings.HasSuffix(path, " create") {
 		if err := refused.Flag(name); err != nil {
 			return err
 		}
