@@ -36,6 +36,7 @@ type Container struct {
 	lock *Lock
 
 	groups []string // cgroup directories, as the record has them
+	hidden bool     // its directory and its name are gone
 }
 
 // Status is what a container is doing.
@@ -178,9 +179,11 @@ func writeJSON(path string, v any, d disk.Durability) error {
 // Remove removes the container and lets go of its name and lock. If that does not succeed
 // the record stays, for the next sweep to try again.
 func (x *Container) Remove() error {
-	if err := remove(x.dirs, x.Spec.ID, x.Spec.Name); err != nil {
-		x.Abandon()
-		return err
+	if !x.hidden {
+		if err := remove(x.dirs, x.Spec.ID, x.Spec.Name); err != nil {
+			x.Abandon()
+			return err
+		}
 	}
 	return x.Unlock()
 }

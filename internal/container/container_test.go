@@ -85,7 +85,7 @@ func TestLife(t *testing.T) {
 	if got := names(dirs.Run, "active"); !slices.Equal(got, []string{string(c.ID)}) {
 		t.Errorf("active: %v", got)
 	}
-	if holder, err := os.Readlink(filepath.Join(dirs.Root, "names", "web")); err != nil || holder != string(c.ID) {
+	if holder, err := container.ReadLink(filepath.Join(dirs.Root, "names", "web")); err != nil || holder != c.ID {
 		t.Errorf("the name leads to %q, %v", holder, err)
 	}
 	if got := names(x.Dir()); !slices.Equal(got, []string{"upper", "work"}) {
@@ -137,7 +137,11 @@ func TestRemove(t *testing.T) {
 	if got := names(dirs.Root, "gone"); !slices.Equal(got, []string{string(c.ID)}) {
 		t.Errorf("a container that wrote nothing waits for the next start: %v", got)
 	}
-	container.ForgetGone(dirs)
+	container.ForgetGone(dirs, func() bool { return true })
+	if got := names(dirs.Root, "gone"); len(got) != 1 {
+		t.Errorf("removed while there was better to do: %v", got)
+	}
+	container.ForgetGone(dirs, func() bool { return false })
 	if got := names(dirs.Root, "gone"); len(got) > 0 {
 		t.Errorf("gone: %v", got)
 	}
@@ -231,7 +235,7 @@ func TestNames(t *testing.T) {
 	ok(t, os.RemoveAll(x.Dir())) // a name without a directory is free
 	y := create(t, dirs, described("web", true))
 	ok(t, x.Remove())
-	if holder, _ := os.Readlink(filepath.Join(dirs.Root, "names", "web")); holder != string(y.Spec.ID) {
+	if holder, _ := container.ReadLink(filepath.Join(dirs.Root, "names", "web")); holder != y.Spec.ID {
 		t.Errorf("removing the former holder freed the name, or gave it to %q", holder)
 	}
 }

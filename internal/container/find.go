@@ -28,9 +28,9 @@ func Find(dirs Dirs, ref string) (spec.ContainerID, error) {
 	if ref == "" || strings.ContainsAny(ref, "/\x00") || ref == "." || ref == ".." {
 		return "", noContainer(ref)
 	}
-	if id, err := os.Readlink(filepath.Join(dirs.Root, "names", ref)); err == nil {
-		if _, err := os.Stat(Dir(dirs, spec.ContainerID(id))); err == nil {
-			return spec.ContainerID(id), nil
+	if id, err := readLink(filepath.Join(dirs.Root, "names", ref)); err == nil {
+		if _, err := os.Stat(Dir(dirs, id)); err == nil {
+			return id, nil
 		}
 	}
 	if !isHex(ref) || len(ref) > 64 {

@@ -60,12 +60,13 @@ func beingRead(dir string) bool {
 // missing reports whether an error says that there is no such file, nor a folder for it.
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
 
-// Hide takes away the directory of a container that has ended and wrote next to nothing,
-// ahead of Remove.
-func (x *Container) Hide() {
-	if left := lightAtMost; light(filepath.Join(x.Dir(), "upper"), &left) {
-		_ = moveTo(filepath.Join(x.dirs.Root, "gone"), x.Dir())
-	}
+// Hide takes away the directory and the name of a container that has ended and wrote next to
+// nothing, ahead of Remove, and reports whether it has.
+func (x *Container) Hide() bool {
+	left := lightAtMost
+	x.hidden = light(filepath.Join(x.Dir(), "upper"), &left) && moveTo(filepath.Join(x.dirs.Root, "gone"), x.Dir()) == nil &&
+		dropName(x.dirs, x.Spec.Name, x.Spec.ID) == nil
+	return x.hidden
 }
 
 // moveTo moves a directory into folder, unless that is full.
@@ -108,22 +109,4 @@ func light(dir string, left *int) bool {
 		}
 	}
 	return true
-}
-
-// ForgetGone removes a few of what former containers left in ROOT/gone. Many may do so at
-// once, and what one cannot remove the next tries again.
-func ForgetGone(dirs Dirs) {
-	const atOnce = 4
-	folder, err := os.Open(filepath.Join(dirs.Root, "gone"))
-	if err != nil {
-		return
-	}
-	defer folder.Close()
-	names, _ := folder.Readdirnames(atOnce)
-	for _, name := range names {
-		if beingRead(filepath.Join(folder.Name(), name)) {
-			continue
-		}
-		_ = os.RemoveAll(filepath.Join(folder.Name(), name))
-	}
 }

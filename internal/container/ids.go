@@ -29,12 +29,12 @@ func ClaimIDs(dirs Dirs, id spec.ContainerID) (host uint32, err error) {
 		n := (start + i) % ranges
 		path := filepath.Join(folder, strconv.FormatUint(uint64(n), 10))
 		// A link is made whole or not at all, so a claim always says whose it is.
-		err := os.Symlink(string(id), path)
+		err := linkTo(id, path)
 		if errors.Is(err, fs.ErrNotExist) {
 			if err := os.MkdirAll(folder, 0o700); err != nil {
 				return 0, errs.Wrap("claim ids in", folder, err)
 			}
-			err = os.Symlink(string(id), path)
+			err = linkTo(id, path)
 		}
 		if err == nil {
 			return firstRange + n*rangeSize, nil
@@ -56,8 +56,8 @@ func ReleaseIDs(dirs Dirs, id spec.ContainerID, host uint32) error {
 
 // release removes a claim if it is this container's, and reports whether it was.
 func release(path string, id spec.ContainerID) (bool, error) {
-	holder, err := os.Readlink(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && holder != string(id) {
+	holder, err := readLink(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && holder != id {
 		return false, nil
 	}
 	if err == nil {

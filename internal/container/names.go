@@ -11,7 +11,7 @@ import (
 	"github.com/cortenhq/corten/internal/spec"
 )
 
-// Names are symbolic links, names/NAME to the id: the creation of a link is atomic and
+// Names are symbolic links, names/NAME to the id (linkTo): the creation of a link is atomic and
 // fails if there is one. To take one away has two steps, a look at whose it is and the
 // removal, so that is done under a lock on the folder: of two that find a dead name, the
 // second would else remove what the first has just made.
@@ -20,7 +20,7 @@ import (
 func (x *Container) claimName() error {
 	names := filepath.Join(x.dirs.Root, "names")
 	for {
-		err := os.Symlink(string(x.Spec.ID), filepath.Join(names, x.Spec.Name))
+		err := linkTo(x.Spec.ID, filepath.Join(names, x.Spec.Name))
 		switch {
 		case err == nil:
 			return nil
@@ -39,14 +39,13 @@ func (x *Container) claimName() error {
 // is there. A directory is made before its name, so a name without one is a leftover.
 func freeName(dirs Dirs, name string) error {
 	return underNames(dirs, func() error {
-		holder, err := os.Readlink(filepath.Join(dirs.Root, "names", name))
+		id, err := readLink(filepath.Join(dirs.Root, "names", name))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // gone meanwhile
 		}
 		if err != nil {
 			return err
 		}
-		id := spec.ContainerID(holder)
 		if _, err := os.Stat(Dir(dirs, id)); !errors.Is(err, fs.ErrNotExist) {
 			return errs.Newf(errs.Exists, "", "", "container "+id.Short()+" has that name").
 				WithHint("choose another --name, or remove that container")
@@ -59,7 +58,7 @@ func freeName(dirs Dirs, name string) error {
 func dropName(dirs Dirs, name string, id spec.ContainerID) error {
 	return underNames(dirs, func() error {
 		link := filepath.Join(dirs.Root, "names", name)
-		if holder, err := os.Readlink(link); err == nil && holder == string(id) {
+		if holder, err := readLink(link); err == nil && holder == id {
 			return errs.Wrap("give up name", name, os.Remove(link))
 		}
 		return nil

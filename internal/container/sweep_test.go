@@ -262,7 +262,7 @@ func TestSweepFreesOtherRanges(t *testing.T) {
 	if len(left) != 1 {
 		t.Fatalf("ranges left: %v", left)
 	}
-	if holder, _ := os.Readlink(filepath.Join(dirs.Run, "ids", left[0])); holder != string(other) {
+	if holder, _ := container.ReadLink(filepath.Join(dirs.Run, "ids", left[0])); holder != other {
 		t.Errorf("the range of another was freed, %q has one", holder)
 	}
 }

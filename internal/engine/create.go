@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/spec"
@@ -26,7 +27,8 @@ func (e *Engine) RunDetached(ctx context.Context, req RunRequest) (spec.Containe
 	if err := e.startKept(ctx, d.box, ByRun); err != nil {
 		return "", advise(err)
 	}
-	container.ForgetGone(e.dirs())
+	soon := time.Now().Add(time.Millisecond)
+	container.ForgetGone(e.dirs(), func() bool { return time.Now().After(soon) })
 	return d.c.ID, advise(e.sweep())
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
-	"github.com/cortenhq/corten/internal/spec"
 )
 
 // ContainerStatus is what a container is doing, by state.json.
@@ -40,11 +39,11 @@ func (e *Engine) ContainerNames(begun string, states ...ContainerStatus) ([]stri
 		if !strings.HasPrefix(d.Name(), begun) {
 			continue
 		}
-		id, err := os.Readlink(filepath.Join(dir, d.Name()))
+		id, err := container.Find(e.dirs(), d.Name())
 		if err != nil {
 			continue
 		}
-		s, err := container.Load(e.dirs(), spec.ContainerID(id))
+		s, err := container.Load(e.dirs(), id)
 		if err == nil && (len(states) == 0 || slices.Contains(states, s.State.Status)) {
 			names = append(names, d.Name())
 		}

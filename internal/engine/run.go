@@ -64,6 +64,8 @@ type Running struct {
 	sweep   func() error // clears up after others
 	later   *time.Timer  // starts meanwhile
 	idle    chan error   // what meanwhile came to
+
+	released bool // the image does not need to stay for us any more
 }
 
 // Plan says what Start would do, and does nothing.
@@ -88,7 +90,6 @@ func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
 	}
 	r.sweep, r.idle = e.sweep, make(chan error, 1)
 	r.later = time.AfterFunc(3*time.Millisecond, func() { r.idle <- r.meanwhile() })
-	container.ForgetGone(e.dirs()) // there is nothing to do now but to wait
 	return r, nil
 }
 
@@ -106,11 +107,14 @@ func (r *Running) meanwhile() error {
 // short ones: then somebody has to clear up all the same. What cannot be, the next sweep finds
 // again.
 func (r *Running) settle() {
-	if r.later.Stop() {
+	switch {
+	case r.later == nil: // it was asked before
+	case r.later.Stop():
 		_ = r.sweep()
-		return
+	default:
+		<-r.idle
 	}
-	<-r.idle
+	r.later = nil
 }
 
 // save writes description and state.
@@ -196,7 +200,8 @@ func (d *draft) start() (*Running, error) {
 		defer f.Close()
 	}
 	r.started = time.Now()
-	r.proc, err = launch.Start(p, launch.Env{Files: files, MakeGroups: d.makeGroups, Seeded: d.seeded})
+	r.proc, err = launch.Start(p, launch.Env{Files: files, MakeGroups: d.makeGroups, Seeded: d.seeded,
+		Meanwhile: func(busy func() bool) { container.ForgetGone(d.e.dirs(), busy) }})
 	r.relay.started()
 	if err != nil {
 		return nil, err
@@ -241,7 +246,8 @@ func (r *Running) Wait() (Exit, error) {
 		// The kernel takes a while to take the namespaces apart. Of our own part we do
 		// meanwhile what does not depend on it.
 		if r.heard() && r.box.Spec.Life.Remove {
-			r.box.Hide()
+			r.settle()
+			r.released = r.box.Hide() && releaseImage(r.box.Dirs(), r.box.Spec) == nil
 		}
 	}
 	st, err := r.proc.Wait()
@@ -316,6 +322,8 @@ func (r *Running) end(exit Exit) error {
 	case err != nil:
 		r.box.Abandon()
 		return err
+	case remove && r.released:
+		return r.box.Remove()
 	case remove:
 		return errors.Join(r.box.Remove(), releaseImage(r.box.Dirs(), r.box.Spec))
 	}

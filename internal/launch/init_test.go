@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -417,5 +418,29 @@ for f in mem environ maps auxv; do (head -c 1 < /proc/1/$f) && echo read $f; (ec
 	_, _ = proc.Wait()
 	if got := string(buf[:n]); got == "" || strings.Contains(got, "/") || strings.Contains(got, "read") || strings.Contains(got, "wrote") {
 		t.Errorf("the command came at PID 1: %q", got)
+	}
+}
+
+// TestMeanwhile is called while the process has not come to its command yet, and can tell when
+// it has.
+func TestMeanwhile(t *testing.T) {
+	in := attended(t, "true")
+	for _, noInit := range []bool{false, true} {
+		in.Container.Life.NoInit = noInit
+		env := launch.Env{Files: map[plan.Handle]*os.File{}}
+		pipes(t, env, plan.Report)
+		times := 0
+		env.Meanwhile = func(busy func() bool) {
+			for times++; !busy(); {
+				runtime.Gosched()
+			}
+		}
+		proc, err := launched(t, in, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := proc.Wait(); err != nil || st.Code != 0 || times != 1 {
+			t.Errorf("%+v, %v, called %d times", st, err, times)
+		}
 	}
 }

@@ -29,6 +29,10 @@ type Env struct {
 	Files      map[plan.Handle]*os.File // open for the child; they stay the caller's
 	MakeGroups func() error             // executes the step plan.MakeGroups; undoing it is the caller's
 
+	// Meanwhile is called while the new process sets itself up, and should return soon after
+	// busy says that it has; nil: we wait.
+	Meanwhile func(busy func() bool)
+
 	// Seeded is told after each plan.Seed, before the process may see the volume, and whether
 	// there was anything to copy; nil: nobody wants to know.
 	Seeded func(volume string, copied bool) error
@@ -57,6 +61,9 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 			words, _, _ := strings.Cut(s.String(), "\n") // of those that go on line by line
 			return nil, errs.Wrap(words, "", err)
 		}
+	}
+	if env.Meanwhile != nil {
+		env.Meanwhile(func() bool { return h.c.settled(*h.proc) })
 	}
 	h.proc.apart()
 	h.close(plan.InitGate) // of which the command waits for the end, if PID 1 died

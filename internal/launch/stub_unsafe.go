@@ -87,6 +87,12 @@ func (t *table) kinApart() {
 	}
 }
 
+// settled reports whether both would be found apart now.
+func (t *table) settled(b born) bool {
+	return atomic.LoadInt32(b.alive) == 0 &&
+		(t.kin == nil || atomic.LoadInt32(&t.kin.pid) == 0 || atomic.LoadInt32(&t.kin.alive) == 0)
+}
+
 // gone waits until the kernel has zeroed a word.
 func gone(alive *int32) {
 	for {
