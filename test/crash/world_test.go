@@ -2,6 +2,8 @@ package crash_test
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"os"
@@ -200,6 +202,9 @@ func (w *world) containersLeft(keep []string) []string {
 		id, err := os.Readlink(filepath.Join(w.root, "names", n))
 		if err != nil {
 			left = append(left, "names/"+n+": "+err.Error())
+		}
+		if b, err := base64.RawURLEncoding.DecodeString(id); err == nil && len(b) == 32 {
+			id = hex.EncodeToString(b)
 		}
 		held[id] = n
 	}
