@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +18,19 @@ import (
 // in our own namespaces, each Fork makes another, and the last executes the program.
 type joining struct {
 	*host
-	ours []*int32 // pidfds of all of them, in order; -1 as long as there is none
+	ours []*forked // all of them, in order
+}
+
+// forked is a process as the kernel tells of it. The pidfd counts once there is a pid: that of a
+// clone3 that failed late is closed again, and its number may be another file's.
+type forked struct{ pidfd, pid int32 }
+
+// fd is the pidfd; -1 as long as there is no process.
+func (f *forked) fd() int {
+	if atomic.LoadInt32(&f.pid) == 0 {
+		return -1
+	}
+	return int(atomic.LoadInt32(&f.pidfd))
 }
 
 // Join executes a plan of plan.MakeExec. Nobody in the container must be able to trace or
@@ -95,21 +108,30 @@ func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
 	if err != nil {
 		return errs.Wrap(plan.Clone{}.String(), "", cloneHint(err))
 	}
-	first := int32(b.pidfd)
-	j.ours = append([]*int32{&first}, j.ours...)
-	stop := context.AfterFunc(ctx, j.kill)
+	j.ours = append([]*forked{{int32(b.pidfd), int32(b.pid)}}, j.ours...)
+	over, killed := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { j.kill(over); close(killed) })
 	b.apart()
-	stop()
+	close(over)
+	late := !stop()
+	if late {
+		<-killed
+	}
 	last := j.leave()
-	if err := j.whyNot(p); err != nil {
+	err = j.whyNot(p)
+	switch {
+	case late:
+		err = errs.New(errs.Canceled, "start process", "", context.Cause(ctx))
+	case err == nil && last < 0:
+		err = errs.Newf(errs.Other, "start process", "", "it was killed on its way into the container")
+	}
+	if err != nil {
 		if last >= 0 {
+			_ = unix.PidfdSendSignal(last, unix.SIGKILL, nil, 0)
 			_ = waitID(last, &waitInfo{}) // ECHILD if it is not ours
 			_ = unix.Close(last)
 		}
 		return err
-	}
-	if last < 0 {
-		return errs.Newf(errs.Other, "start process", "", "it was killed on its way into the container")
 	}
 	proc.PID, proc.pidfd = pidOf(last), os.NewFile(uintptr(last), "pidfd")
 	j.proc = &born{pid: proc.PID, pidfd: last, alive: b.alive}
@@ -145,11 +167,18 @@ func (j *joining) compile(p plan.Plan) error {
 	}
 }
 
-// kill ends whatever is on its way.
-func (j *joining) kill() {
-	for _, fd := range j.ours {
-		if fd := atomic.LoadInt32(fd); fd >= 0 {
-			_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0)
+// kill ends whatever is on its way, until it is over: one may just be making the next.
+func (j *joining) kill(over <-chan struct{}) {
+	for {
+		for _, f := range j.ours {
+			if fd := f.fd(); fd >= 0 {
+				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			}
+		}
+		select {
+		case <-over:
+			return
+		case <-time.After(time.Millisecond):
 		}
 	}
 }
@@ -158,14 +187,14 @@ func (j *joining) kill() {
 // that; -1 if it was never made.
 func (j *joining) leave() int {
 	n := len(j.ours) - 1
-	for _, fd := range j.ours[:n] {
-		if *fd >= 0 {
-			_ = unix.PidfdSendSignal(int(*fd), unix.SIGKILL, nil, 0)
-			_ = waitID(int(*fd), &waitInfo{})
-			_ = unix.Close(int(*fd))
+	for _, f := range j.ours[:n] {
+		if fd := f.fd(); fd >= 0 {
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			_ = waitID(fd, &waitInfo{})
+			_ = unix.Close(fd)
 		}
 	}
-	return int(*j.ours[n])
+	return j.ours[n].fd()
 }
 
 // whyNot tells whether a process ended before the program was executed, in the words of the
@@ -242,14 +271,13 @@ func (c *compiler) fork(s plan.Fork) {
 // forkOnce makes a process; without a signal it is our own child (CLONE_PARENT) and not that
 // of the process that makes it.
 func (c *compiler) forkOnce(group plan.Handle, signal uint64) {
-	pidfd := new(int32)
-	*pidfd = -1
-	args := c.cloneArgs(pidfd, signal)
+	f := &forked{pidfd: -1}
+	args := c.cloneArgs(f, signal)
 	if group != "" {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(c.slots[c.handle(group)])
 	}
-	c.joining.ours = append(c.joining.ours, pidfd)
+	c.joining.ours = append(c.joining.ours, f)
 	pid := c.result(c.call(unix.SYS_CLONE3, point(c.table, args), c.num(sizeofCloneArgs)))
 	c.call(unix.SYS_TGKILL, pid, pid, zero).allow(1, unix.EINVAL)
 	c.call(unix.SYS_EXIT_GROUP, zero)

@@ -13,7 +13,7 @@ type cloneArgs struct {
 	flags      uint64
 	pidfd      uint64 // int *
 	childTID   uint64 // int *
-	_          uint64 // parent_tid
+	parentTID  uint64 // int *
 	exitSignal uint64
 	_          [5]uint64 // stack, stack_size, tls, set_tid, set_tid_size
 	cgroup     uint64
