@@ -25,10 +25,7 @@ func (c *Container) Complete(img oci.Config) {
 	}
 	p.Entrypoint = nil
 	p.Env = MergeEnv(img.Env, p.Env)
-	p.Cwd = first(p.Cwd, img.WorkingDir, "/")
-	if !strings.HasPrefix(p.Cwd, "/") {
-		p.Cwd = "/" + p.Cwd
-	}
+	p.Cwd = completeCwd(p.Cwd, img)
 	p.User = first(p.User, img.User)
 	c.Life.StopSignal = first(c.Life.StopSignal, img.StopSignal)
 	for k, v := range img.Labels {
@@ -42,6 +39,13 @@ func (c *Container) Complete(img oci.Config) {
 	c.completeSystemd()
 	c.addVolumes(img.Volumes)
 	c.Life.Health = c.Life.Health.over(img)
+}
+
+func completeCwd(cwd string, img oci.Config) string {
+	if cwd = first(cwd, img.WorkingDir, "/"); cwd[0] != '/' {
+		return "/" + cwd
+	}
+	return cwd
 }
 
 // over puts what the user said of the health check over what the image says. Nothing is left
