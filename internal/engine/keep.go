@@ -207,6 +207,8 @@ func (e *Engine) KeepStart(ctx context.Context, id spec.ContainerID, by Origin) 
 	settled := error(nil)
 	if err != nil {
 		settled = e.notStarted(box, by, err)
+	} else {
+		e.announce(box.Spec)
 	}
 	if ready != nil { // now that nothing is left to wait for
 		sayReply(ready, advise(err))

@@ -146,6 +146,20 @@ func (d *draft) ready() {
 	}
 }
 
+// announce makes this process, which is about to be the keeper, the service's main one. The
+// manager has to know before the one that it has started may end.
+func (e *Engine) announce(c *spec.Container) {
+	o := e.notifyOrders(c)
+	s := "MAINPID=" + strconv.Itoa(os.Getpid())
+	switch o.Mode {
+	case "":
+		return
+	case string(spec.NotifyKeeper):
+		s += "\nREADY=1"
+	}
+	keeper.Notify(o.Socket, s)
+}
+
 // notifyOrders is what the keeper has to know of it.
 func (e *Engine) notifyOrders(c *spec.Container) keeper.NotifyOrders {
 	if c.Life.Notify == spec.NotifyIgnore || e.cfg.Notify == "" {
