@@ -2,7 +2,10 @@ package launch
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -37,11 +40,7 @@ func (f *forked) fd() int {
 // read the new process while it shares our memory: we give up being dumpable, for good. When
 // ctx is done before the program has been executed, the process is killed.
 func Join(ctx context.Context, p plan.Plan, env Env) (*Process, error) {
-	given := make([]plan.Handle, 0, len(env.Files))
-	for name := range env.Files {
-		given = append(given, name)
-	}
-	if err := p.Check(given...); err != nil {
+	if err := p.Check(slices.Collect(maps.Keys(env.Files))...); err != nil {
 		return nil, err
 	}
 	j := &joining{host: &host{c: &compiler{}, fds: map[plan.Handle]int{}, release: -1, self: -1, stdio: stdioOf(p, env), env: env}}
@@ -57,12 +56,10 @@ func Join(ctx context.Context, p plan.Plan, env Env) (*Process, error) {
 		var err error
 		switch s := s.(type) {
 		case plan.Clone:
-			err = j.start(ctx, p, proc)
-			if err != nil {
+			if err := j.start(ctx, p, proc); err != nil {
 				j.hangUp()
 				return nil, err // it quotes its own step
 			}
-			continue
 		case plan.OpenPeer:
 			err = j.openPeer(s, proc)
 		case plan.OOMScore:
@@ -215,11 +212,11 @@ func (j *joining) whyNot(p plan.Plan) error {
 		e := errs.New(errs.KindOf(err), s.String(), "", err)
 		switch err {
 		case unix.EAGAIN:
-			return errs.New(errs.Unavailable, s.String(), "", err).WithHint("a limit on processes is met: that of the container (--pids-limit), or ulimit -u")
+			e.Kind, e.Hint = errs.Unavailable, "a limit on processes is met: that of the container (--pids-limit), or ulimit -u"
 		case unix.ENOMEM: // what the kernel says of a pid namespace whose PID 1 is gone, too
-			return e.WithHint("the container has just ended, or no memory is left")
+			e.Hint = "the container has just ended, or no memory is left"
 		case unix.EBUSY:
-			return e.WithHint("the container has made control groups in its own, and handed its controllers down to them")
+			e.Hint = "the container has made control groups in its own, and handed its controllers down to them"
 		}
 		return e
 	default:
@@ -294,10 +291,7 @@ func (j *joining) openPeer(s plan.OpenPeer, proc *Process) error {
 	defer unix.Close(found)
 	var fs unix.Statfs_t
 	var st unix.Stat_t
-	if err := unix.Fstatfs(found, &fs); err != nil {
-		return err
-	}
-	if err := unix.Fstat(found, &st); err != nil {
+	if err := errors.Join(unix.Fstatfs(found, &fs), unix.Fstat(found, &st)); err != nil {
 		return err
 	}
 	if fs.Type != unix.DEVPTS_SUPER_MAGIC || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(5, 2) {
@@ -325,9 +319,8 @@ func (j *joining) openPeer(s plan.OpenPeer, proc *Process) error {
 }
 
 func noTerminals(err error) error {
-	kind := errs.KindOf(err)
 	if err == nil {
-		return errs.Newf(errs.Unsupported, "", "", "/dev/pts of the container is not one").WithHint("leave -t out")
+		err = errs.Newf(errs.Unsupported, "", "", "/dev/pts of the container is not one")
 	}
-	return errs.New(kind, "", "", err).WithHint("the container has no /dev/pts of its own, or all of its terminals are taken; leave -t out")
+	return errs.New(errs.KindOf(err), "", "", err).WithHint("leave -t out; the container has no /dev/pts of its own, or all of its terminals are taken")
 }
