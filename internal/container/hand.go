@@ -71,10 +71,20 @@ func (x *Container) Disown() { x.Abandon() }
 
 // Discard removes a container that was made and not started, with the record.
 func (x *Container) Discard() error {
-	if err := os.RemoveAll(KeepDir(x.dirs, x.Spec.ID)); err != nil {
+	if err := ForgetRun(x.dirs, x.Spec.ID); err != nil {
 		return err
 	}
 	return x.Remove()
+}
+
+// ForgetRun removes what the keeper of a container had. The orders go first: without them
+// nobody adopts the container, who would find a part of the rest.
+func ForgetRun(dirs Dirs, id spec.ContainerID) error {
+	dir := KeepDir(dirs, id)
+	if err := os.Remove(filepath.Join(dir, "orders")); err != nil && !missing(err) {
+		return err
+	}
+	return os.RemoveAll(dir)
 }
 
 // Edit changes the description of a container, which may be running: do gets a fresh copy,

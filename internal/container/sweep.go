@@ -181,7 +181,7 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) er
 	if err := releaseAll(dirs, id); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(KeepDir(dirs, id)); err != nil {
+	if err := ForgetRun(dirs, id); err != nil {
 		return err
 	}
 	_, err := os.Stat(filepath.Join(Dir(dirs, id), "spec.json"))

@@ -36,7 +36,7 @@ func (e *Engine) KeepEnd(id spec.ContainerID) (status int, err error) {
 	if st.Status == container.Restarting && !asked(dir) {
 		return 0, e.rest(box, dir, st)
 	}
-	return st.ExitCode, e.finish(box, dir, st)
+	return st.ExitCode, e.finish(box, st)
 }
 
 // asked reports whether a user has asked for the container's end.
@@ -126,14 +126,14 @@ func (e *Engine) rest(box *container.Container, dir string, st container.State) 
 }
 
 // finish lets go of a container that will not be started again by itself.
-func (e *Engine) finish(box *container.Container, dir string, st container.State) error {
+func (e *Engine) finish(box *container.Container, st container.State) error {
 	var err error
 	if st.Status != container.Exited { // stopped while it waited for its next start
 		st.Status, st.Stopped = container.Exited, true
 		err = box.SetState(st)
 	}
 	if err == nil {
-		err = os.RemoveAll(dir)
+		err = container.ForgetRun(e.dirs(), box.Spec.ID)
 	}
 	if err != nil {
 		box.Abandon()

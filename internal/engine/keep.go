@@ -234,7 +234,7 @@ func (e *Engine) notStarted(box *container.Container, by Origin, cause error) er
 	if by == ByRestart {
 		st.Status = container.Exited
 	}
-	if err := errors.Join(box.SetState(st), os.RemoveAll(container.KeepDir(e.dirs(), box.Spec.ID))); err != nil {
+	if err := errors.Join(box.SetState(st), container.ForgetRun(e.dirs(), box.Spec.ID)); err != nil {
 		box.Abandon()
 		return err
 	}

@@ -31,6 +31,9 @@ const inside = "CORTEN_CRASH_BIN"
 func full() bool { return os.Getenv("CORTEN_CRASH") == "full" }
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == writerName {
+		os.Exit(write(os.Args[1:]))
+	}
 	if os.Getenv(inside) != "" {
 		if err := settle(); err != nil {
 			fmt.Fprintln(os.Stderr, "make a world for the test:", err)
@@ -81,7 +84,8 @@ func outside() (int, error) {
 
 func build(bin string) error {
 	for _, args := range [][]string{
-		{"build", "-o", bin, "github.com/cortenhq/corten/cmd/corten", "github.com/cortenhq/corten/cmd/corten-image"},
+		{"build", "-o", bin, "github.com/cortenhq/corten/cmd/corten", "github.com/cortenhq/corten/cmd/corten-image",
+			"github.com/cortenhq/corten/cmd/corten-format", "github.com/cortenhq/corten/cmd/corten-keeper"},
 		{"build", "-ldflags", "-E=main.entry", "-o", bin, "github.com/cortenhq/corten/cmd/corten-init"},
 	} {
 		cmd := exec.Command("go", args...)
@@ -90,7 +94,14 @@ func build(bin string) error {
 			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 		}
 	}
-	return os.Chmod(filepath.Join(bin, "corten-init"), 0o711)
+	if err := os.Chmod(filepath.Join(bin, "corten-init"), 0o711); err != nil {
+		return err
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(bin, writerName), self, 0o755)
 }
 
 // hierarchy is one mounted tree of control groups, and the group of this process in it.

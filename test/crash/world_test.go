@@ -163,7 +163,7 @@ func (w *world) leftovers(keep ...string) []string {
 			left = append(left, "mount "+m)
 		}
 	}
-	for _, dir := range []string{"active", "ids"} {
+	for _, dir := range []string{"active", "ids", "keep"} {
 		for _, n := range names(filepath.Join(w.run, dir)) {
 			left = append(left, dir+"/"+n)
 		}
@@ -199,12 +199,9 @@ func (w *world) containersLeft(keep []string) []string {
 	var left []string
 	held := map[string]string{}
 	for _, n := range names(filepath.Join(w.root, "names")) {
-		id, err := os.Readlink(filepath.Join(w.root, "names", n))
+		id, err := linked(filepath.Join(w.root, "names", n))
 		if err != nil {
 			left = append(left, "names/"+n+": "+err.Error())
-		}
-		if b, err := base64.RawURLEncoding.DecodeString(id); err == nil && len(b) == 32 {
-			id = hex.EncodeToString(b)
 		}
 		held[id] = n
 	}
@@ -234,6 +231,16 @@ func (w *world) containersLeft(keep []string) []string {
 	return left
 }
 
+// linked is the id of the container that a link leads to, as FORMATS.md has it.
+func linked(path string) (string, error) {
+	target, err := os.Readlink(path)
+	if err != nil {
+		return "", err
+	}
+	b, err := base64.RawURLEncoding.DecodeString(target)
+	return hex.EncodeToString(b), err
+}
+
 // mentioned reports whether a container has the volume.
 func (w *world) mentioned(volume string) bool {
 	specs, _ := filepath.Glob(filepath.Join(w.root, "containers", "*", "spec.json"))
@@ -250,7 +257,7 @@ func (w *world) groupsLeft() []string {
 		if err != nil || !d.IsDir() || filepath.Base(filepath.Dir(path)) != "corten" {
 			return nil
 		}
-		if !strings.HasPrefix(d.Name(), "device-filter-") {
+		if !strings.HasPrefix(d.Name(), "device-filter-") && d.Name() != "keepers" {
 			left = append(left, path)
 		}
 		return fs.SkipDir
