@@ -123,11 +123,7 @@ func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
 		err = errs.Newf(errs.Other, "start process", "", "it was killed on its way into the container")
 	}
 	if err != nil {
-		if last >= 0 {
-			_ = unix.PidfdSendSignal(last, unix.SIGKILL, nil, 0)
-			_ = waitID(last, &waitInfo{}) // ECHILD if it is not ours
-			_ = unix.Close(last)
-		}
+		end(last)
 		return err
 	}
 	proc.PID, proc.pidfd = pidOf(last), os.NewFile(uintptr(last), "pidfd")
@@ -185,13 +181,18 @@ func (j *joining) kill(over <-chan struct{}) {
 func (j *joining) leave() int {
 	n := len(j.ours) - 1
 	for _, f := range j.ours[:n] {
-		if fd := f.fd(); fd >= 0 {
-			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-			_ = waitID(fd, &waitInfo{})
-			_ = unix.Close(fd)
-		}
+		end(f.fd())
 	}
 	return j.ours[n].fd()
+}
+
+// end kills and reaps a process, if there is one.
+func end(pidfd int) {
+	if pidfd >= 0 {
+		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+		_ = waitID(pidfd, &waitInfo{}) // ECHILD if it is not ours
+		_ = unix.Close(pidfd)
+	}
 }
 
 // whyNot tells whether a process ended before the program was executed, in the words of the

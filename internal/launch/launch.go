@@ -8,7 +8,9 @@
 package launch
 
 import (
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -40,11 +42,7 @@ type Env struct {
 
 // Start executes a plan. On an error nothing is left running or mounted.
 func Start(p plan.Plan, env Env) (*Process, error) {
-	given := make([]plan.Handle, 0, len(env.Files))
-	for name := range env.Files {
-		given = append(given, name)
-	}
-	if err := p.Check(given...); err != nil {
+	if err := p.Check(slices.Collect(maps.Keys(env.Files))...); err != nil {
 		return nil, err
 	}
 	h := &host{fds: map[plan.Handle]int{}, release: -1, self: -1, stdio: stdioOf(p, env), env: env}
