@@ -33,8 +33,6 @@ import (
 const (
 	lockFD  = 3
 	readyFD = 4 // of keep start: where it says how the start went; closed in a restart
-
-	notifyFD = 9 // of corten-keeper: the socket that the container notifies
 )
 
 // Origin is who asks for a start.
@@ -406,19 +404,9 @@ func orElse(d, otherwise time.Duration) int64 {
 
 // hand makes this process the keeper.
 func (k *kept) hand() error {
-	files := []*os.File{k.d.box.Lock(), k.proc.PIDFD()}
-	switch {
-	case k.proc.Terminal != nil:
-		files = append(files, k.proc.Terminal)
-	case k.std.files["stdin-hold"] != nil:
-		files = append(files, k.std.files["stdin-hold"])
-	}
-	if k.ears != nil {
-		for len(files) < notifyFD-lockFD {
-			files = append(files, nil)
-		}
-		files = append(files, k.ears)
-	}
+	// In the order of their numbers, FORMATS.md. The keeper opens stdin anew, for writing alone.
+	files := []*os.File{k.d.box.Lock(), k.proc.PIDFD(), k.proc.Terminal, k.std.files["stdin-hold"],
+		k.std.files["guard-stdout"], k.std.files["guard-stderr"], k.ears}
 	program, err := helper("corten-keeper")
 	if err != nil {
 		return err

@@ -65,15 +65,11 @@ func (s *stdio) open(terminal, stdin, init bool) error {
 }
 
 // output makes a FIFO to write to. There has to be a reader at all times, else a writer gets
-// SIGPIPE: PID 1, if that is ours; else the container's own descriptor is open both ways.
+// SIGPIPE: PID 1, if that is ours; else the container's own descriptor is open both ways. What
+// is in a FIFO that nobody has open is gone: our next program inherits the guard.
 func (s *stdio) output(name plan.Handle, init bool) error {
 	path := filepath.Join(s.dir, string(name))
 	if err := unix.Mkfifo(path, 0o600); err != nil {
-		return err
-	}
-	if !init {
-		f, err := openFIFO(path, unix.O_RDWR)
-		s.files[name] = f
 		return err
 	}
 	guard, err := openFIFO(path, unix.O_RDONLY|unix.O_NONBLOCK)
@@ -81,8 +77,12 @@ func (s *stdio) output(name plan.Handle, init bool) error {
 		return err
 	}
 	s.files["guard-"+name] = guard
-	s.guards = append(s.guards, "guard-"+name)
-	s.files[name], err = openFIFO(path, unix.O_WRONLY)
+	mode := unix.O_RDWR
+	if init {
+		s.guards = append(s.guards, "guard-"+name)
+		mode = unix.O_WRONLY
+	}
+	s.files[name], err = openFIFO(path, mode)
 	return err
 }
 

@@ -29,6 +29,7 @@ type kept struct {
 	path  string // of the notes
 	lines int
 	code  int
+	story []string // who was killed, for people
 }
 
 // state is what the tests read of state.json.
@@ -132,6 +133,7 @@ func (k *kept) text() [2]string {
 // dump is the log for people.
 func (k *kept) dump() string {
 	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n%+v, log: %v\n", strings.Join(k.story, "\n"), k.state(), names(filepath.Join(k.w.root, "containers", k.id, "log")))
 	for _, r := range k.records() {
 		fmt.Fprintf(&b, "%.70s (%d)\n", r, len(r))
 	}
@@ -233,7 +235,7 @@ func (k *kept) settle(when string) (state, bool) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		_, err := os.Lstat(filepath.Join(k.w.run, "active", k.id))
 		s := k.state()
-		if err != nil && (s.Status == "exited" || s.Status == "created") {
+		if err != nil && (s.Status == "exited" || s.Status == "created" || s.Status == "") {
 			return s, true
 		}
 		if _, err := os.Lstat(filepath.Join(k.w.root, "containers", k.id)); err != nil {
@@ -345,11 +347,14 @@ func (k *kept) round(random *rand.Rand, victim, when string) {
 }
 
 
-// kill kills a process, and waits until it is dead. It reports whether it was alive.
-func kill(pid int) bool {
+// strike kills a process, and waits until it is dead. It reports whether it was alive.
+func (k *kept) strike(pid int) bool {
 	if pid <= 1 {
 		return false
 	}
+	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	k.story = append(k.story, fmt.Sprintf("%v: killed %d: %s; taken %d and %d; in its folder %v", time.Now().UTC(), pid,
+		strings.ReplaceAll(string(line), "\x00", " "), k.notes.taken[0].Load(), k.notes.taken[1].Load(), names(filepath.Join(k.w.run, "keep", k.id))))
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return false
@@ -371,15 +376,15 @@ func (k *kept) kill(victim string) bool {
 	st := k.state()
 	switch victim {
 	case "keeper":
-		return kill(k.keeper())
+		return k.strike(k.keeper())
 	case "init":
-		return kill(st.PID)
+		return k.strike(st.PID)
 	case "keeper and init":
-		a := kill(k.keeper())
-		return kill(st.PID) || a
+		a := k.strike(k.keeper())
+		return k.strike(st.PID) || a
 	case "command":
 		for _, pid := range numbers(fmt.Sprintf("/proc/%d/task/%d/children", st.PID, st.PID)) {
-			return kill(pid)
+			return k.strike(pid)
 		}
 	}
 	return false
