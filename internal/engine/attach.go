@@ -191,9 +191,7 @@ func (a *Attached) EndInput() {
 	}
 	_ = a.stdin.Close()
 	a.stdin = nil
-	if pid := a.e.keeperOf(a.ID); pid != 0 {
-		_ = unix.Kill(pid, unix.SIGUSR1) // the keeper has it open too
-	}
+	a.e.signalKeeper(a.ID, unix.SIGUSR1) // the keeper has it open too
 }
 
 // Signal sends a signal to the container's main process.

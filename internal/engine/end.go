@@ -11,6 +11,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/keeper"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -122,7 +123,10 @@ func (e *Engine) rest(box *container.Container, dir string, st container.State) 
 	if err != nil {
 		return err
 	}
-	return become(program, []string{"rest", e.cfg.Root, e.cfg.Run, string(box.Spec.ID)}, box.Lock())
+	if err := pass(box.Lock()); err != nil {
+		return errs.Wrap("pass the lock to", program, err)
+	}
+	return keeper.Become(program, "rest", e.cfg.Root, e.cfg.Run, string(box.Spec.ID))
 }
 
 // finish lets go of a container that will not be started again by itself.

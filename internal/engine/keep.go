@@ -32,7 +32,10 @@ import (
 // What the process of a kept container inherits.
 const (
 	lockFD  = 3
-	readyFD = 4 // of keep start: where it says how the start went; closed in a restart
+	readyFD = 4 // of keep begin: where it says how the start went; nothing in a restart
+
+	stdinFD  = 6 // of the keeper, with 3 the lock, 4 the pidfd and 5 the terminal's master
+	notifyFD = 9
 )
 
 // Origin is who asks for a start.
@@ -162,9 +165,9 @@ func (e *Engine) spawn(dir string, lock, ready *os.File, notify, program string,
 	return cmd.Process.Release()
 }
 
-// become executes a program in place of this one. Descriptors from 3 on are those given, and
-// nothing where one is nil.
-func become(program string, args []string, files ...*os.File) error {
+// pass puts files where the next program of this process expects them: from descriptor 3 on,
+// and nothing where one is nil.
+func pass(files ...*os.File) error {
 	fds := make([]int, len(files))
 	for i, f := range files { // first out of the way of those that are placed before them
 		if f == nil {
@@ -173,7 +176,7 @@ func become(program string, args []string, files ...*os.File) error {
 		}
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, lockFD+len(files))
 		if err != nil {
-			return errs.Wrap("pass descriptors to", program, err)
+			return err
 		}
 		fds[i] = fd
 	}
@@ -182,11 +185,10 @@ func become(program string, args []string, files ...*os.File) error {
 			continue
 		}
 		if err := unix.Dup3(fd, lockFD+i, 0); err != nil {
-			return errs.Wrap("pass descriptors to", program, err)
+			return err
 		}
 	}
-	err := unix.Exec(program, append([]string{filepath.Base(program)}, args...), os.Environ())
-	return errs.Wrap("execute", program, err)
+	return nil
 }
 
 // KeepStart is the process of a kept container from its beginning to the launch; then it is
@@ -404,9 +406,9 @@ func orElse(d, otherwise time.Duration) int64 {
 
 // hand makes this process the keeper.
 func (k *kept) hand() error {
-	// In the order of their numbers, FORMATS.md. The keeper opens stdin anew, for writing alone.
-	files := []*os.File{k.d.box.Lock(), k.proc.PIDFD(), k.proc.Terminal, k.std.files["stdin-hold"],
-		k.std.files["guard-stdout"], k.std.files["guard-stderr"], k.ears}
+	files := make([]*os.File, notifyFD-lockFD+1) // as keeper.Keep wants them
+	files[0], files[1], files[2] = k.d.box.Lock(), k.proc.PIDFD(), k.proc.Terminal
+	files[stdinFD-lockFD], files[notifyFD-lockFD] = k.std.files["stdin-hold"], k.ears
 	program, err := helper("corten-keeper")
 	if err != nil {
 		return err
@@ -415,7 +417,10 @@ func (k *kept) hand() error {
 		runtime.LockOSThread() // the one that executes
 		cgroup.EnterKeepers()
 	}
-	return become(program, []string{k.e.cfg.Root, k.e.cfg.Run, string(k.d.c.ID)}, files...)
+	if err := pass(files...); err != nil {
+		return errs.Wrap("pass descriptors to", program, err)
+	}
+	return keeper.Become(program, k.e.cfg.Root, k.e.cfg.Run, string(k.d.c.ID))
 }
 
 // adopt starts a process for a container whose keeper was killed, or whatever the keeper
@@ -437,6 +442,23 @@ func (e *Engine) adopt(id spec.ContainerID, lock *os.File) error {
 		return e.spawn(dir, lock, nil, "", e.self(), "keep", "end", string(id))
 	}
 	return e.spawn(dir, lock, nil, "", program, e.cfg.Root, e.cfg.Run, string(id))
+}
+
+// signalKeeper sends a signal to the process that looks after a container, once it is a keeper:
+// that is only a matter of a moment, and the programs before and after it would die of it.
+func (e *Engine) signalKeeper(id spec.ContainerID, sig unix.Signal) {
+	for range 200 {
+		pid := e.keeperOf(id)
+		comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+		if pid == 0 || err != nil {
+			return
+		}
+		if strings.HasPrefix(string(comm), "corten-keeper") {
+			_ = unix.Kill(pid, sig)
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // keeperOf is the pid of the process that looks after a kept container; 0 if it is not known.

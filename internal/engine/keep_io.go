@@ -9,6 +9,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/spec"
 )
 
 // stdio is the container's ends of its FIFOs, and what its PID 1 holds of the other ends so
@@ -29,14 +30,14 @@ func (s *stdio) close() {
 // openIO makes what a kept container reads from and writes to.
 func (k *kept) openIO() (*stdio, error) {
 	s := &stdio{dir: k.dir, files: map[plan.Handle]*os.File{}}
-	if err := s.open(k.d.c.Process.Terminal, k.d.c.Process.Stdin, !k.d.c.Life.NoInit); err != nil {
+	if err := s.open(k.d.c.Process, !k.d.c.Life.NoInit); err != nil {
 		s.close()
 		return nil, errs.Wrap("open stdio of container", k.d.c.Name, err)
 	}
 	return s, nil
 }
 
-func (s *stdio) open(terminal, stdin, init bool) error {
+func (s *stdio) open(p spec.Process, init bool) error {
 	if init {
 		// Its status is in a file that outlives whoever would read a pipe.
 		f, err := os.OpenFile(filepath.Join(s.dir, "exit"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -45,21 +46,21 @@ func (s *stdio) open(terminal, stdin, init bool) error {
 		}
 		s.files[plan.Report] = f
 	}
-	if terminal {
+	if p.Terminal {
 		if init {
 			s.guards = append(s.guards, plan.Master)
 		}
 		return nil
 	}
-	s.std = plan.Stdio{NoStdin: !stdin, Out: "stdout", Err: "stderr"}
+	s.std = plan.Stdio{NoStdin: !p.Stdin, Out: "stdout", Err: "stderr"}
 	for _, name := range []plan.Handle{"stdout", "stderr"} {
 		if err := s.output(name, init); err != nil {
 			return err
 		}
 	}
-	if stdin {
+	if p.Stdin {
 		s.std.In = "stdin"
-		return s.input()
+		return s.input(p.StdinOnce)
 	}
 	return nil
 }
@@ -86,9 +87,10 @@ func (s *stdio) output(name plan.Handle, init bool) error {
 	return err
 }
 
-// input makes the FIFO that stdin is. It ends when nobody has it open to write any more;
-// until the keeper has, the container's own descriptor keeps it from ending.
-func (s *stdio) input() error {
+// input makes the FIFO that stdin is. One that is to end with the input of whoever is attached
+// ends when nobody has it open to write any more: the keeper has, and until then we do. One that
+// never ends the container has open both ways, and so needs nobody.
+func (s *stdio) input(once bool) error {
 	path := filepath.Join(s.dir, "stdin")
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		return err
@@ -96,6 +98,10 @@ func (s *stdio) input() error {
 	hold, err := openFIFO(path, unix.O_RDWR)
 	if err != nil {
 		return err
+	}
+	if !once {
+		s.files["stdin"] = hold
+		return nil
 	}
 	s.files["stdin-hold"] = hold // of no handle in the plan: it lives until our next program has its own
 	s.files["stdin"], err = openFIFO(path, unix.O_RDONLY)

@@ -43,7 +43,8 @@ func (e *Engine) StartContainer(ctx context.Context, ref string) error {
 
 func (e *Engine) startFound(ctx context.Context, s container.Snapshot, by Origin) error {
 	if s.State.Status == container.Restarting {
-		return e.wake(s)
+		e.signalKeeper(s.Spec.ID, unix.SIGTERM) // it ends the pause
+		return nil
 	}
 	if s.State.Alive() {
 		return nil
@@ -68,14 +69,6 @@ func (e *Engine) startFound(ctx context.Context, s container.Snapshot, by Origin
 		return err
 	}
 	return advise(e.startKept(ctx, box, by))
-}
-
-// wake ends the pause before a restart.
-func (e *Engine) wake(s container.Snapshot) error {
-	if pid := e.keeperOf(s.Spec.ID); pid != 0 {
-		_ = unix.Kill(pid, unix.SIGTERM)
-	}
-	return nil
 }
 
 // Signal sends a signal to a container's main process.
@@ -133,9 +126,7 @@ func (e *Engine) stopFound(ctx context.Context, s container.Snapshot, req StopRe
 		return err
 	}
 	if s.State.Status == container.Restarting {
-		if err := e.wake(s); err != nil {
-			return err
-		}
+		e.signalKeeper(s.Spec.ID, unix.SIGTERM) // it need not wait any longer
 		return e.awaitEnd(ctx, s)
 	}
 	sig, patience := stopOf(s.Spec, req)
@@ -229,15 +220,26 @@ func stopSignal(c *spec.Container) unix.Signal {
 }
 
 // awaitEnd waits until a container that runs has ended for good and nobody looks after it
-// any more.
+// any more. Now and then it sees to it that somebody does: whoever did may be killed.
 func (e *Engine) awaitEnd(ctx context.Context, s container.Snapshot) error {
-	err := container.Await(ctx, e.dirs(), s.Spec.ID, func(st *container.State) bool {
+	ended := func(st *container.State) bool {
 		return st == nil || !st.Alive() && (st.Status != container.Created || s.State.Status == container.Created)
-	})
-	if err != nil {
-		return err
 	}
-	return container.AwaitUnlocked(ctx, e.dirs(), s.Spec.ID)
+	for {
+		brief, cancel := context.WithTimeout(ctx, time.Second)
+		err := container.Await(brief, e.dirs(), s.Spec.ID, ended)
+		if err == nil {
+			err = container.AwaitUnlocked(brief, e.dirs(), s.Spec.ID)
+		}
+		late := brief.Err() != nil
+		cancel()
+		if err == nil || ctx.Err() != nil || !late {
+			return err
+		}
+		if err := e.sweep(); err != nil {
+			return err
+		}
+	}
 }
 
 // RestartContainer stops a container if it runs, and starts it.
