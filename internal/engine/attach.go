@@ -236,5 +236,5 @@ func (a *Attached) Close() {
 // HasStdin reports whether input can be sent to a container.
 func (e *Engine) HasStdin(ref string) bool {
 	s, err := e.find(ref)
-	return err == nil && (s.Spec.Process.Stdin || s.Spec.Process.Terminal)
+	return err == nil && s.Spec.Process.Stdin
 }
