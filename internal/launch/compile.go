@@ -23,6 +23,8 @@ type compiler struct {
 	root    slot                 // the root mount, once EnterRoot is compiled
 	null    slot                 // /dev/null of the container, once a Mask needs it
 	empty   slot                 // an empty read-only file system, likewise
+	spare   slot                 // that, as long as it is mounted nowhere
+	masked  slot                 // the last directory that was hidden below it
 	ptm     slot                 // the terminal's master
 	pts     slot
 	joining *joining // of Join

@@ -174,7 +174,8 @@ func (c *compiler) cloneOfEmpty() slot {
 	jump := c.call(unix.SYS_CLOSE, c.num(^uintptr(0))) // as in mask
 	c.skipOver(first, unix.EINVAL)
 	c.resultIn(c.call(unix.SYS_FCNTL, c.empty, c.num(unix.F_DUPFD_CLOEXEC), zero), mnt)
-	jump.allow(1, unix.EBADF)
+	c.call(unix.SYS_DUP3, c.null, c.spare, c.num(unix.O_CLOEXEC))
+	jump.allow(2, unix.EBADF)
 	return mnt
 }
 
@@ -183,13 +184,14 @@ func (c *compiler) cloneOfEmpty() slot {
 func (c *compiler) mask(s plan.Mask) {
 	if c.null == zero {
 		c.null = c.result(c.devNull(unix.O_PATH))
-		c.empty = c.unset(^uintptr(0))
+		c.empty, c.masked = c.unset(^uintptr(0)), c.unset(^uintptr(0))
 		c.newFS("tmpfs", []string{"size=4096", "nr_inodes=2", "mode=0555"}, mountAttrs(true, true, true, true), c.empty)
+		c.spare = c.result(c.call(unix.SYS_FCNTL, c.empty, c.num(unix.F_DUPFD_CLOEXEC), zero))
 	}
 	path := strings.Trim(s.Path, "/")
 	asDir := len(c.rows)
-	dir := c.result(c.inRoot(path, unix.O_PATH|unix.O_DIRECTORY))
-	c.attach(c.cloneOfEmpty(), dir)
+	c.resultIn(c.inRoot(path, unix.O_PATH|unix.O_DIRECTORY), c.masked)
+	c.attach(c.cloneOfEmpty(), c.masked)
 	jump := c.call(unix.SYS_CLOSE, c.num(^uintptr(0)))
 	c.skipOver(asDir, unix.ENOENT, unix.ENOTDIR)
 	asFile := len(c.rows)
@@ -197,6 +199,16 @@ func (c *compiler) mask(s plan.Mask) {
 	c.attach(c.cloneOf(c.null), file)
 	c.skipOver(asFile, unix.ENOENT, unix.ENOTDIR)
 	jump.allow(len(c.rows)-asFile, unix.EBADF)
+}
+
+// stowEmpty hangs the empty file system itself over the last of its copies, if it is not in a
+// place already: closing a mount that is nowhere costs a grace period, as plan.Stow says. No
+// directory was hidden: EBADF. It is in use: the spare is /dev/null and no mount, EINVAL.
+func (c *compiler) stowEmpty() {
+	if c.empty != zero {
+		c.call(unix.SYS_MOVE_MOUNT, c.spare, c.text(""), c.masked, c.text(""), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)).
+			allow(0, unix.EBADF, unix.EINVAL)
+	}
 }
 
 // readOnlyPath mounts a path over itself, read-only.

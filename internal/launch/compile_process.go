@@ -113,6 +113,7 @@ func (c *compiler) keepFDs(s plan.KeepFDs) {
 		keep = append(keep, c.num(uintptr(c.await[1])))
 	}
 	c.owned = len(s.FDs)
+	c.stowEmpty()
 	rest := c.num(uintptr(3 + len(keep)))
 	for i, fd := range keep {
 		if fd != zero {
