@@ -10,11 +10,12 @@ PROGRAMS  := corten corten-image corten-format corten-keeper
 PACKAGES  := erofs-utils busybox-static debootstrap docker-registry skopeo umoci crun \
              attr libcap2-bin zstd xz-utils procps
 PEERS     := crun runc podman docker.io bubblewrap skopeo umoci docker-registry busybox-static debootstrap
+VM        := qemu-system-x86 debootstrap cpio xz-utils
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 export CGO_ENABLED = 0
 
-.PHONY: build run test check race cross fuzz bench install uninstall docs clean test-packages bench-packages
+.PHONY: build run test check race vm cross fuzz bench install uninstall docs clean test-packages bench-packages
 
 build:
 	@mkdir -p bin
@@ -39,6 +40,11 @@ check:
 # The race detector needs cgo; the tests it runs are the same.
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./internal/...
+
+# On a virtual machine with systemd and cgroup v2; takes minutes, and the network the first time.
+vm:
+	$(call install-packages,$(VM))
+	CORTEN_TEST_VM=1 $(GO) test -timeout 40m -count 1 ./test/systemd
 
 cross:
 	GOARCH=arm64 $(GO) vet ./...
