@@ -48,13 +48,13 @@ func Sweep(dirs Dirs, undo Undo) error {
 // containers.boot, and an empty file below Run. If that alone is missing somebody has cleared
 // Run, maybe while containers ran: those go on, and only the dead are looked after.
 func outlive(dirs Dirs, undo Undo) error {
-	now, err := os.ReadFile("/proc/sys/kernel/random/boot_id") // random(4)
+	now, err := disk.Read("/proc/sys/kernel/random/boot_id") // random(4)
 	if err != nil {
 		return nil // without /proc: wait for a better day
 	}
 	marker, begun := filepath.Join(dirs.Root, "containers.boot"), filepath.Join(dirs.Run, "begun")
 	_, there := os.Lstat(begun)
-	b, err := os.ReadFile(marker)
+	b, err := disk.Read(marker)
 	same := err == nil && string(b) == string(now)
 	if same && there == nil {
 		return nil

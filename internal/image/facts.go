@@ -5,12 +5,12 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/store"
 	"github.com/cortenhq/corten/internal/tree"
@@ -149,7 +149,7 @@ func (f Facts) encode() []byte {
 // readFacts reads the facts of the tree at a path.
 func readFacts(treePath string) (Facts, error) {
 	path := factsPath(treePath)
-	raw, err := os.ReadFile(path)
+	raw, err := disk.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Facts{}, errs.New(errs.NotFound, "read facts of tree", path, nil)
 	}

@@ -24,7 +24,7 @@ func (l *Library) treeKind() (store.TreeKind, error) {
 	memory := filepath.Join(l.run, "tree-kind")
 	kind := l.kind
 	if kind == "" {
-		b, _ := os.ReadFile(memory)
+		b, _ := disk.Read(memory)
 		kind = string(b)
 	}
 	switch kind {

@@ -47,7 +47,8 @@ type table struct {
 	steps  []int // rows[i] belongs to child step steps[i]
 	step   int   // the step being compiled
 	slots  []uintptr
-	keep   []any // strings and structures that slots point at
+	keep   []any // structures that slots point at, and what text has filled
+	chars  []byte
 	out    outcome
 	kinOut outcome // of the process that a row with fork makes; the stub looks for it after out
 	kin    *kin    // nil if there is no such row

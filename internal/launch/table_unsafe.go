@@ -9,11 +9,18 @@ func (t *table) address(s slot) uintptr {
 }
 
 // text returns a slot that points at s as a C string.
-func (t *table) text(s string) slot {
-	b := make([]byte, len(s)+1)
-	copy(b, s)
-	t.keep = append(t.keep, b)
-	return t.unset(uintptr(unsafe.Pointer(&b[0])))
+func (t *table) text(s string) slot { return t.unset(t.cString(s)) }
+
+// cString copies a string to where it stays, with a zero after it. They are many and short,
+// so they share their memory.
+func (t *table) cString(s string) uintptr {
+	if len(s)+1 > cap(t.chars)-len(t.chars) {
+		t.chars = make([]byte, 0, max(4096, len(s)+1))
+		t.keep = append(t.keep, t.chars)
+	}
+	at := len(t.chars)
+	t.chars = append(append(t.chars, s...), 0)
+	return uintptr(unsafe.Pointer(&t.chars[at]))
 }
 
 // bytes returns a slot that points at b, which must not be empty and is kept alive.
@@ -32,10 +39,7 @@ func point[T any](t *table, p *T) slot {
 func (t *table) texts(list []string) slot {
 	ptrs := make([]uintptr, len(list)+1)
 	for i, s := range list {
-		b := make([]byte, len(s)+1)
-		copy(b, s)
-		t.keep = append(t.keep, b)
-		ptrs[i] = uintptr(unsafe.Pointer(&b[0]))
+		ptrs[i] = t.cString(s)
 	}
 	t.keep = append(t.keep, ptrs)
 	return t.unset(uintptr(unsafe.Pointer(&ptrs[0])))

@@ -69,7 +69,7 @@ type Store struct {
 func Open(root string) (*Store, error) {
 	dir := filepath.Join(root, "store")
 	s := &Store{root: root, dir: dir, layout: layout.Layout(dir)}
-	b, err := os.ReadFile(s.path("format"))
+	b, err := disk.Read(s.path("format"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, s.wrap("create store", s.dir, s.create())
 	}

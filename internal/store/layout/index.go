@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -28,7 +27,7 @@ func (l Layout) index() string { return string(l) + "/index.json" }
 
 // Images lists the images, ordered by name.
 func (l Layout) Images() ([]Image, error) {
-	b, err := os.ReadFile(l.index())
+	b, err := disk.Read(l.index())
 	if err != nil {
 		return nil, errs.Wrap(opIndex, l.index(), err)
 	}
@@ -63,7 +62,7 @@ func imageOf(d oci.Descriptor) Image {
 
 // Lookup returns what the complete reference ref names.
 func (l Layout) Lookup(ref string) (oci.Descriptor, error) {
-	b, err := os.ReadFile(l.index())
+	b, err := disk.Read(l.index())
 	if err != nil {
 		return oci.Descriptor{}, errs.Wrap(opIndex, l.index(), err)
 	}

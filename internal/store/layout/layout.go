@@ -9,7 +9,6 @@ package layout
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 
@@ -54,15 +53,10 @@ func (l Layout) Blob(d oci.Digest) ([]byte, error) {
 	if !d.Valid() {
 		return nil, errs.Newf(errs.Invalid, op, string(d), "not a digest")
 	}
-	f, err := os.Open(l.BlobPath(d))
+	b, err := disk.ReadAtMost(l.BlobPath(d), BlobMax+1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errs.New(errs.NotFound, op, string(d), nil)
 	}
-	if err != nil {
-		return nil, errs.Wrap(op, string(d), err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, BlobMax+1))
 	if err != nil {
 		return nil, errs.Wrap(op, string(d), err)
 	}
