@@ -82,18 +82,18 @@ type Caller struct {
 func Bind(fs *pflag.FlagSet, mode Mode) *Flags {
 	f := &Flags{set: fs}
 	fs.SortFlags = false
-	f.general.bind(group{fs, "General"}, mode)
-	f.streams.bind(group{fs, "General"}, mode)
-	f.life.bind(group{fs, "Life"})
-	f.health.bind(group{fs, "Health"})
-	f.logs.bind(group{fs, "Log"})
-	f.process.bind(group{fs, "Process"})
-	f.mounts.bind(group{fs, "File systems"})
-	f.spaces.bind(group{fs, "Namespaces"})
-	f.security.bind(group{fs, "Security"})
-	f.devices.bind(group{fs, "Devices"})
-	f.limits.bind(group{fs, "Limits"})
-	f.blockIO.bind(group{fs, "Block devices"})
+	f.general.bind(in(fs, "General"), mode)
+	f.streams.bind(in(fs, "General"), mode)
+	f.life.bind(in(fs, "Life"))
+	f.health.bind(in(fs, "Health"))
+	f.logs.bind(in(fs, "Log"))
+	f.process.bind(in(fs, "Process"))
+	f.mounts.bind(in(fs, "File systems"))
+	f.spaces.bind(in(fs, "Namespaces"))
+	f.security.bind(in(fs, "Security"))
+	f.devices.bind(in(fs, "Devices"))
+	f.limits.bind(in(fs, "Limits"))
+	f.blockIO.bind(in(fs, "Block devices"))
 	return f
 }
 
@@ -165,7 +165,11 @@ func crossCheck(c *spec.Container) error {
 // names the flag's value in the help.
 type group struct {
 	set  *pflag.FlagSet
-	name string
+	note map[string][]string // of every flag
+}
+
+func in(set *pflag.FlagSet, name string) group {
+	return group{set, map[string][]string{GroupKey: {name}}}
 }
 
 func (g group) text(p *string, name, short, usage string) {
@@ -175,9 +179,16 @@ func (g group) text(p *string, name, short, usage string) {
 
 // list is a flag that may be repeated; a comma in a value is part of it.
 func (g group) list(p *[]string, name, short, usage string) {
-	g.set.StringArrayVarP(p, name, short, nil, usage)
-	g.mark(name)
+	g.set.VarPF(repeated{p}, name, short, usage).Annotations = g.note
 }
+
+// repeated is pflag's string array, which would write each list as CSV to find out that it is
+// empty.
+type repeated struct{ list *[]string }
+
+func (r repeated) String() string     { return strings.Join(*r.list, ",") }
+func (r repeated) Set(v string) error { *r.list = append(*r.list, v); return nil }
+func (r repeated) Type() string       { return "stringArray" }
 
 func (g group) yesNo(p *bool, name, short string, value bool, usage string) {
 	g.set.BoolVarP(p, name, short, value, usage)
@@ -185,5 +196,5 @@ func (g group) yesNo(p *bool, name, short string, value bool, usage string) {
 }
 
 func (g group) mark(name string) {
-	g.set.Lookup(name).Annotations = map[string][]string{GroupKey: {g.name}}
+	g.set.Lookup(name).Annotations = g.note
 }

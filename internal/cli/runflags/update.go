@@ -20,8 +20,8 @@ func BindUpdate(fs *pflag.FlagSet) *Update {
 	u := &Update{set: fs}
 	fs.SortFlags = false
 	fs.StringVar(&u.restart, "restart", "", "When to start it again: `POLICY` is no, on-failure[:TIMES], always or unless-stopped")
-	u.limits.bind(group{fs, "Limits"})
-	u.disk.bind(group{fs, "Block devices"})
+	u.limits.bind(in(fs, "Limits"))
+	u.disk.bind(in(fs, "Block devices"))
 	return u
 }
 
