@@ -21,7 +21,8 @@ const (
 )
 
 // ClaimIDs finds a range of ids that no running container has. The claim is the file
-// run/ids/N with the container's id in it; it ends with ReleaseIDs or with Sweep.
+// run/ids/N with the container's id in it; it ends with ReleaseIDs or with Sweep. A claim that a
+// start has left which was killed is the next one's.
 func ClaimIDs(dirs Dirs, id spec.ContainerID) (host uint32, err error) {
 	start := firstChoice(id)
 	folder := filepath.Join(dirs.Run, "ids")
@@ -36,7 +37,7 @@ func ClaimIDs(dirs Dirs, id spec.ContainerID) (host uint32, err error) {
 			}
 			err = linkTo(id, path)
 		}
-		if err == nil {
+		if err == nil || own(path, id, err) {
 			return firstRange + n*rangeSize, nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
@@ -45,6 +46,14 @@ func ClaimIDs(dirs Dirs, id spec.ContainerID) (host uint32, err error) {
 	}
 	return 0, errs.Newf(errs.NoSpace, "claim ids for container", id.Short(), "all 12,288 ranges of user ids are in use").
 		WithHint("stop containers, or start this one with --userns host")
+}
+
+func own(path string, id spec.ContainerID, err error) bool {
+	if !errors.Is(err, fs.ErrExist) {
+		return false
+	}
+	holder, err := readLink(path)
+	return err == nil && holder == id
 }
 
 // ReleaseIDs frees the range that begins at host, if it is this container's.

@@ -35,6 +35,8 @@ const (
 	readyFD = 4 // of keep begin: where it says how the start went; nothing in a restart
 
 	stdinFD  = 6 // of the keeper, with 3 the lock, 4 the pidfd and 5 the terminal's master
+	stdoutFD = 7
+	stderrFD = 8
 	notifyFD = 9
 )
 
@@ -78,7 +80,37 @@ func (e *Engine) startKept(ctx context.Context, box *container.Container, by Ori
 	if err != nil {
 		return errs.Wrap("wait for start of container", box.Spec.Name, err)
 	}
+	if len(b) == 0 {
+		_ = os.Remove(filepath.Join(dir, "keeper")) // who adopts writes it anew
+		return e.startLost(ctx, box.Spec, by)
+	}
 	return readReply(b, box.Spec.Name)
+}
+
+// startLost finds out about a start whose process was killed before it told anybody. If that had
+// come so far that the container is adopted, it is started.
+func (e *Engine) startLost(ctx context.Context, c *spec.Container, by Origin) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err := os.Stat(filepath.Join(container.KeepDir(e.dirs(), c.ID), keeper.OrdersName))
+	begun := err == nil
+	for ctx.Err() == nil { // what it had open may take a moment to be closed
+		if err = e.sweep(); err != nil || begun && e.keeperOf(c.ID) != 0 {
+			return err
+		}
+		brief, done := context.WithTimeout(ctx, 20*time.Millisecond)
+		unlocked := container.AwaitUnlocked(brief, e.dirs(), c.ID)
+		if done(); unlocked == nil {
+			break
+		}
+	}
+	if begun {
+		return err
+	}
+	if s, lerr := container.Load(e.dirs(), c.ID); lerr == nil && by == ByRun {
+		err = e.removeFound(ctx, s, true)
+	}
+	return errors.Join(errs.Newf(errs.Other, "start container", c.Name, "the process that started it was killed").WithHint("start it again"), err)
 }
 
 // freshDir makes an empty directory for us alone.
@@ -106,7 +138,7 @@ func readReply(b []byte, name string) error {
 	}
 	var r reply
 	if err := json.Unmarshal(b, &r); err != nil {
-		return errs.Newf(errs.Other, "start container", name, "the process that started it was killed").WithHint("start it again")
+		return errs.Wrap("start container", name, err)
 	}
 	return errs.Newf(r.Kind, r.Op, r.Object, r.Text).WithHint(r.Hint)
 }
@@ -409,6 +441,7 @@ func (k *kept) hand() error {
 	files := make([]*os.File, notifyFD-lockFD+1) // as keeper.Keep wants them
 	files[0], files[1], files[2] = k.d.box.Lock(), k.proc.PIDFD(), k.proc.Terminal
 	files[stdinFD-lockFD], files[notifyFD-lockFD] = k.std.files["stdin-hold"], k.ears
+	files[stdoutFD-lockFD], files[stderrFD-lockFD] = k.std.files["guard-stdout"], k.std.files["guard-stderr"]
 	program, err := helper("corten-keeper")
 	if err != nil {
 		return err

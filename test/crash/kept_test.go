@@ -226,20 +226,20 @@ func (k *kept) part(text, cut string, stream int, next uint64) int {
 // returns how. It is false if there is no such container.
 func (k *kept) settle(when string) (state, bool) {
 	k.w.t.Helper()
-	if code, said := k.w.within("ps", "-a"); code != 0 {
-		k.w.t.Errorf("%s: ps: status %d: %s", when, code, said)
-	}
-	if k.find() == "" {
-		return state{}, false
-	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for deadline, n := time.Now().Add(patience), 0; ; n++ {
+		if n%100 == 0 { // a process that has only just been killed may not be dead
+			if code, said := k.w.within("ps", "-a"); code != 0 {
+				k.w.t.Errorf("%s: ps: status %d: %s", when, code, said)
+			}
+		}
+		time.Sleep(time.Millisecond)
 		_, err := os.Lstat(filepath.Join(k.w.run, "active", k.id))
 		s := k.state()
+		if k.find() == "" {
+			return s, false
+		}
 		if err != nil && (s.Status == "exited" || s.Status == "created" || s.Status == "") {
 			return s, true
-		}
-		if _, err := os.Lstat(filepath.Join(k.w.root, "containers", k.id)); err != nil {
-			return s, false
 		}
 		if time.Now().After(deadline) {
 			k.w.t.Fatalf("%s: still %+v, keeper %d, keep %v, processes %v", when, s, k.keeper(), names(filepath.Join(k.w.run, "keep", k.id)), k.w.processes())
@@ -250,7 +250,7 @@ func (k *kept) settle(when string) (state, bool) {
 // over removes the container and looks that nothing is left.
 func (k *kept) over(when string) {
 	k.w.t.Helper()
-	if code, said := k.w.within("rm", k.name); code != 0 {
+	if code, said := k.w.within("rm", "-v", k.name); code != 0 {
 		k.w.t.Errorf("%s: rm: status %d: %s", when, code, said)
 	}
 	if !k.w.ends() {
@@ -345,7 +345,6 @@ func (k *kept) round(random *rand.Rand, victim, when string) {
 	}
 	k.over(when)
 }
-
 
 // strike kills a process, and waits until it is dead. It reports whether it was alive.
 func (k *kept) strike(pid int) bool {

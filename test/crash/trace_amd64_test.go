@@ -1,11 +1,18 @@
 package crash_test
 
 import (
+	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,10 +26,16 @@ type call struct {
 	nr    int
 	args  [6]uint64
 	child bool // by the process that will be the container's, before its first exec
+
+	role    string // what the process executes, of one that keeps a container; empty: the command
+	process int
 }
 
 func (c call) String() string {
 	who := "command"
+	if c.role != "" {
+		who = c.role
+	}
 	if c.child {
 		who = "child"
 	}
@@ -33,6 +46,7 @@ func (c call) String() string {
 type verdict struct {
 	killCommand bool          // SIGKILL to the command, before the call is made
 	killCaller  bool          // SIGKILL to the process that makes it
+	letGo       bool          // and all others are let go
 	fail        syscall.Errno // not made, but answered with this error
 }
 
@@ -45,11 +59,15 @@ type tracer struct {
 	main  int
 	known map[int]*tracee
 	state syscall.WaitStatus // how the command ended
-	loose bool               // let go of every process that stops
+	ended bool
+	loose bool // let go of every process that stops
+	keeps bool // go on with those that keep the container, until they have ended
 }
 
 type tracee struct {
 	child   bool
+	role    string
+	process int
 	inside  bool // a call was entered and not left
 	pending syscall.Errno
 }
@@ -61,13 +79,25 @@ const tracing = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTR
 // meanwhile on this thread.
 func trace(t testing.TB, cmd *exec.Cmd, judge func(call) verdict) syscall.WaitStatus {
 	t.Helper()
+	return (&tracer{t: t, judge: judge}).run(cmd)
+}
+
+// traceKept does so with the processes that keep the container, too.
+func traceKept(t testing.TB, cmd *exec.Cmd, judge func(call) verdict) syscall.WaitStatus {
+	t.Helper()
+	return (&tracer{t: t, judge: judge, keeps: true}).run(cmd)
+}
+
+func (x *tracer) run(cmd *exec.Cmd) syscall.WaitStatus {
+	t := x.t
+	t.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	x := &tracer{t: t, judge: judge, main: cmd.Process.Pid, known: map[int]*tracee{cmd.Process.Pid: {}}}
+	x.main, x.known = cmd.Process.Pid, map[int]*tracee{cmd.Process.Pid: {process: cmd.Process.Pid}}
 	var ws syscall.WaitStatus
 	if _, err := syscall.Wait4(x.main, &ws, unix.WALL, nil); err != nil || !ws.Stopped() {
 		t.Fatalf("traced command does not stop: %v %v", ws, err)
@@ -76,18 +106,43 @@ func trace(t testing.TB, cmd *exec.Cmd, judge func(call) verdict) syscall.WaitSt
 		t.Fatal(err)
 	}
 	x.resume(x.main, 0)
-	for {
+	watch := time.AfterFunc(2*patience, x.hangs)
+	defer watch.Stop()
+	for len(x.known) > 0 { // all have ended or are let go
 		pid, err := syscall.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD, nil)
 		if err == syscall.EINTR {
 			continue
 		}
-		if err != nil { // ECHILD: all have ended or are let go
+		if err != nil {
 			break
 		}
 		x.event(pid, ws)
 	}
+	if !x.ended { // it was let go
+		for {
+			if _, err := syscall.Wait4(x.main, &x.state, unix.WALL, nil); err != syscall.EINTR {
+				break
+			}
+		}
+	}
 	_ = cmd.Process.Release()
 	return x.state
+}
+
+// hangs ends all that does not end by itself.
+func (x *tracer) hangs() {
+	list, _ := os.ReadDir("/proc")
+	for _, e := range list {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		line, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		status, _ := os.ReadFile("/proc/" + e.Name() + "/status")
+		call, _ := os.ReadFile("/proc/" + e.Name() + "/syscall")
+		x.t.Errorf("hangs: %s\n%s%s", bytes.ReplaceAll(line, []byte{0}, []byte{' '}), status, call)
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
 }
 
 // event answers one stop or end of a tracee.
@@ -95,7 +150,7 @@ func (x *tracer) event(pid int, ws syscall.WaitStatus) {
 	if ws.Exited() || ws.Signaled() {
 		delete(x.known, pid)
 		if pid == x.main {
-			x.state, x.loose = ws, true
+			x.state, x.ended, x.loose = ws, true, x.loose || !x.keeps
 		}
 		return
 	}
@@ -120,6 +175,13 @@ func (x *tracer) event(pid int, ws syscall.WaitStatus) {
 func (x *tracer) born(pid int, p *tracee, cause int) {
 	switch cause {
 	case unix.PTRACE_EVENT_EXEC:
+		if role := keeps(pid); x.keeps && role != "" {
+			if n, err := unix.PtraceGetEventMsg(pid); err == nil && int(n) != pid {
+				delete(x.known, int(n)) // the thread that called it goes by the process's number now
+			}
+			p.child, p.role, p.process, p.inside = false, role, pid, true
+			break
+		}
 		if p.child {
 			_ = syscall.PtraceDetach(pid) // from here on it is the container
 			delete(x.known, pid)
@@ -133,9 +195,28 @@ func (x *tracer) born(pid int, p *tracee, cause int) {
 				x.known[int(n)] = q
 			}
 			q.child = p.child || cause != unix.PTRACE_EVENT_CLONE
+			if q.role, q.process = p.role, p.process; q.child {
+				q.process = int(n)
+			}
 		}
 	}
 	x.resume(pid, 0)
+}
+
+// keeps is what a process executes, if it keeps a container.
+func keeps(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	args := strings.Split(string(b), "\x00")
+	if i := slices.Index(args, "keep"); i > 0 && i+1 < len(args) {
+		return "keep " + args[i+1]
+	}
+	if filepath.Base(args[0]) != "corten-keeper" {
+		return ""
+	}
+	if args[1] == "rest" {
+		return "rest"
+	}
+	return "keeper"
 }
 
 // syscall answers a stop at the entry to a call or the return from it.
@@ -158,12 +239,13 @@ func (x *tracer) syscall(pid int, p *tracee) {
 		x.resume(pid, 0)
 		return
 	}
-	v := x.judge(call{pid, int(int64(r.Orig_rax)), [6]uint64{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}, p.child})
+	v := x.judge(call{pid, int(int64(r.Orig_rax)), [6]uint64{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}, p.child, p.role, p.process})
 	switch {
 	case v.killCommand:
 		x.loose = true
 		_ = unix.Kill(x.main, unix.SIGKILL)
 	case v.killCaller:
+		x.loose = x.loose || v.letGo
 		_ = unix.Kill(pid, unix.SIGKILL)
 	case v.fail != 0:
 		p.pending = v.fail
