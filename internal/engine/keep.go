@@ -235,7 +235,7 @@ func (e *Engine) KeepStart(ctx context.Context, id spec.ContainerID, by Origin) 
 		ready = os.NewFile(readyFD, "ready")
 		unix.CloseOnExec(readyFD)
 	}
-	k, err := e.launchKept(ctx, box)
+	k, err := e.launchKept(ctx, box, by)
 	settled := error(nil)
 	if err != nil {
 		settled = e.notStarted(box, by, err)
@@ -264,7 +264,7 @@ func (e *Engine) notStarted(box *container.Container, by Origin, cause error) er
 	}
 	st.ExitCode, st.Message = codeOf(cause), cause.Error()
 	if by == ByRestart {
-		st.Status = container.Exited
+		st.Status, st.PID, st.StartTicks, st.Groups = container.Exited, 0, 0, nil
 	}
 	if err := errors.Join(box.SetState(st), container.ForgetRun(e.dirs(), box.Spec.ID)); err != nil {
 		box.Abandon()
@@ -288,6 +288,7 @@ func codeOf(err error) int {
 type kept struct {
 	e    *Engine
 	d    *draft
+	by   Origin
 	proc *launch.Process
 	dir  string // KeepDir
 	std  *stdio
@@ -296,7 +297,7 @@ type kept struct {
 
 // launchKept launches a container from what is on disk, and writes down all that its keeper
 // has to know. What was begun is undone on an error.
-func (e *Engine) launchKept(ctx context.Context, box *container.Container) (*kept, error) {
+func (e *Engine) launchKept(ctx context.Context, box *container.Container, by Origin) (*kept, error) {
 	// A restart may find what a killed one left.
 	stale, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -309,7 +310,7 @@ func (e *Engine) launchKept(ctx context.Context, box *container.Container) (*kep
 	}
 	d, err := e.again(ctx, box)
 	if err == nil {
-		k := &kept{e: e, d: d, dir: dir}
+		k := &kept{e: e, d: d, by: by, dir: dir}
 		if err = k.launch(); err == nil {
 			return k, nil
 		}
@@ -371,15 +372,23 @@ func (k *kept) launch() error {
 	if err := k.d.settleVolumes(); err != nil {
 		return err
 	}
-	begun := time.Now()
-	k.proc, err = launch.Start(p, launch.Env{Files: std.files, MakeGroups: k.d.makeGroups, Seeded: k.d.seeded})
-	if err != nil {
+	env := launch.Env{Files: std.files, MakeGroups: k.d.makeGroups, Seeded: k.d.seeded}
+	if k.by == ByRestart { // nobody waits to be told: from the beginning it is adopted if we are killed
+		env.Waits = k.record
+	}
+	if k.proc, err = launch.Start(p, env); err != nil {
 		return err
 	}
-	if err := k.record(begun); err != nil {
+	if k.by != ByRestart {
+		err = k.record(k.proc.PID)
+	}
+	if err == nil {
+		err = os.RemoveAll(filepath.Join(k.dir, "rest"))
+	}
+	if err != nil {
 		_ = k.proc.Signal(unix.SIGKILL)
 		_, _ = k.proc.Wait()
-		return err
+		return errs.Wrap("begin container", k.d.c.Name, err)
 	}
 	k.e.tell(k.d.c, "start", nil)
 	return nil
@@ -387,27 +396,25 @@ func (k *kept) launch() error {
 
 // record says that the container runs, and what its keeper has to know. Once the orders are
 // there it is adopted rather than killed if we are.
-func (k *kept) record(begun time.Time) error {
+func (k *kept) record(pid int) error {
 	id := k.d.c.ID
 	old, err := container.ReadState(k.e.dirs(), id)
 	if err != nil {
 		return err
 	}
-	ticks := container.Ticks(k.proc.PID)
-	err = k.d.box.SetState(container.State{Status: container.Running, PID: k.proc.PID, StartTicks: ticks, Groups: k.d.groups.Group,
-		Kept: true, Started: begun, Restarts: old.Restarts})
-	if err != nil {
+	st := container.State{Status: container.Running, PID: pid, StartTicks: container.Ticks(pid), Groups: k.d.groups.Group, Kept: true, Started: time.Now()}
+	if k.by == ByRestart {
+		st.Restarts, st.Attempts = old.Restarts, old.Attempts
+	}
+	if err := k.d.box.SetState(st); err != nil {
 		return err
 	}
 	if err := k.e.beginHealth(k.d.c); err != nil {
 		return err
 	}
 	o := k.e.ordersOf(k.d.c)
-	o.PID, o.Start = k.proc.PID, ticks
-	if err := o.Write(k.dir); err != nil {
-		return err
-	}
-	return errs.Wrap("begin container", k.d.c.Name, os.RemoveAll(filepath.Join(k.dir, "rest")))
+	o.PID, o.Start = st.PID, st.StartTicks
+	return o.Write(k.dir)
 }
 
 // ordersOf is what a container's keeper has to know of its description.
@@ -469,12 +476,26 @@ func (e *Engine) adopt(id spec.ContainerID, lock *os.File) error {
 		return err
 	}
 	switch {
-	case there("rest"):
+	case there("rest") && !released(dir):
 		return e.spawn(dir, lock, nil, "", program, "rest", e.cfg.Root, e.cfg.Run, string(id))
 	case there("ended"):
 		return e.spawn(dir, lock, nil, "", e.self(), "keep", "end", string(id))
 	}
+	if err := os.RemoveAll(filepath.Join(dir, "rest")); err != nil {
+		return err
+	}
 	return e.spawn(dir, lock, nil, "", program, e.cfg.Root, e.cfg.Run, string(id))
+}
+
+// released reports whether a restart whose process was killed had come so far that the
+// container runs: its process executes another program than ours.
+func released(dir string) bool {
+	o, err := keeper.ReadOrders(dir)
+	if err != nil || container.Ticks(o.PID) != o.Start {
+		return false
+	}
+	comm, err := os.ReadFile("/proc/" + strconv.Itoa(o.PID) + "/comm")
+	return err == nil && string(comm) != "corten\n"
 }
 
 // signalKeeper sends a signal to the process that looks after a container, once it is a keeper:

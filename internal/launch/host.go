@@ -56,6 +56,11 @@ func (h *host) run(s plan.Step) error {
 	case plan.OwnStdio:
 		return h.ownStdio(s.GID)
 	case plan.Release:
+		if h.env.Waits != nil {
+			if err := h.env.Waits(h.proc.pid); err != nil {
+				return err
+			}
+		}
 		return h.letGo()
 	default:
 		return errs.Newf(errs.Internal, "execute step", s.Kind(), "not a host step")

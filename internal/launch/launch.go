@@ -35,6 +35,10 @@ type Env struct {
 	// busy says that it has; nil: we wait.
 	Meanwhile func(busy func() bool)
 
+	// Waits is told the process's number when all is done for it, before it is let go: if we
+	// die before that, it does. nil: nobody wants to know.
+	Waits func(pid int) error
+
 	// Seeded is told after each plan.Seed, before the process may see the volume, and whether
 	// there was anything to copy; nil: nobody wants to know.
 	Seeded func(volume string, copied bool) error

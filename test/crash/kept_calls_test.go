@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,7 +109,7 @@ func (k *kept) survived(s keptStart, ws syscall.WaitStatus, said, where string) 
 		if st.ExitCode != k.code || st.Restarts != int(s.runs)-1 || k.notes.runs.Load() < s.runs {
 			w.t.Errorf("%s: %+v after %d runs", when, st, k.notes.runs.Load())
 		}
-		k.logged(when, true)
+		k.logged(when, !slices.Contains(s.flags, "--no-init"))
 	}
 	if k.notes.twice.Load() > 0 {
 		w.t.Errorf("%s: two at once", when)
