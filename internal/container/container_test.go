@@ -316,17 +316,23 @@ func TestIDsRunOut(t *testing.T) {
 
 func TestClaimsAtOnce(t *testing.T) {
 	dirs := folders(t)
-	id := container.NewID() // all with one first choice
+	var ids []spec.ContainerID // all with one first choice
+	for i := 0; len(ids) < 32; i++ {
+		if id := spec.ContainerID(fmt.Sprintf("%064x", i)); len(ids) == 0 || container.LikelyIDs(id) == container.LikelyIDs(ids[0]) {
+			ids = append(ids, id)
+		}
+	}
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	seen := map[uint32]bool{}
-	for range 32 {
+	for _, id := range ids {
 		all.Go(func() {
 			host, err := container.ClaimIDs(dirs, id)
+			again, aerr := container.ClaimIDs(dirs, id) // as a start does after one that was killed
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil || seen[host] {
-				t.Errorf("range at %d, again: %v, %v", host, seen[host], err)
+			if err != nil || seen[host] || again != host || aerr != nil {
+				t.Errorf("range at %d (others have it: %v, claimed again: %d), %v, %v", host, seen[host], again, err, aerr)
 			}
 			seen[host] = true
 		})
