@@ -120,6 +120,8 @@ func benchmarks() []benchmark {
 		{"starts-100", func(s *scope) []*table { return benchMany(s, 100) }},
 		{"starts-1000", func(s *scope) []*table { return benchMany(s, 1000) }},
 		{"exec", benchExec},
+		{"detach", benchDetach},
+		{"logs", benchLogs},
 		{"pull", benchPull},
 	}
 }

@@ -32,6 +32,9 @@ type peer struct {
 	host    command   // runs /bin/true on the host's own root, read-only
 	up      command   // starts the container {name}, which sleeps, from {image} or {bundle}
 	exec    command   // executes /bin/true in it
+	write   command   // starts the container {name} from {image}, which executes {lines} {count}
+	wait    command   // waits for the end of {name}
+	down    command   // removes {name}, which may be running
 	pull    []command // brings {ref} into the store, ready to run
 }
 
@@ -54,12 +57,14 @@ func (r *bench) peers() []peer {
 	if !r.deviceRules() {
 		podmanRun += "--cgroups disabled "
 	}
+	podmanKept := command(strings.Replace(string(podmanRun), "--rm ", "", 1))
 	built := []need{{r.corten, "make build"}}
 	return []peer{
 		{name: "corten", needs: built, version: []command{command(r.corten + " version")},
 			load: corten + "load -i {archive}", run: corten + "run --rm --network none {image} /true",
 			host: corten + "run --rm --network none host /bin/true",
 			up:   corten + "run -d --network none --name {name} {image} sleep 3600", exec: corten + "exec {name} /bin/true",
+			write: corten + "run -d --network none --name {name} -v {lines}:/lines:ro {image} /lines {count}", wait: corten + "wait {name}", down: corten + "rm -f {name}",
 			pull: []command{corten + "pull {ref}"}},
 		{name: "corten, no init", needs: built,
 			load: corten + "load -i {archive}", run: corten + "run --rm --network none --init=false {image} /true",
@@ -76,6 +81,7 @@ func (r *bench) peers() []peer {
 		{name: "podman", needs: debian("podman crun", "/usr/bin/podman", "/usr/bin/crun"), version: []command{"/usr/bin/podman --version"},
 			load: podman + "load --input {archive}", run: podmanRun + "{image} /true",
 			up: podmanRun + "-d --name {name} {image} sleep 3600", exec: podman + "exec {name} /bin/true",
+			write: podmanKept + "-d --name {name} -v {lines}:/lines:ro {image} /lines {count}", wait: podman + "wait {name}", down: podman + "rm -f -i -t 0 {name}",
 			pull: []command{podman + "pull --quiet --tls-verify=false {ref}"}},
 		{name: "docker", needs: debian("docker.io", "/usr/bin/docker", "/usr/sbin/dockerd", "/usr/bin/containerd", "/usr/sbin/runc"),
 			version: []command{"/usr/sbin/dockerd --version"},
@@ -84,6 +90,7 @@ func (r *bench) peers() []peer {
 			ready: docker + "version", load: docker + "load --input {archive}",
 			run: docker + "run --rm --network none {image} /true",
 			up:  docker + "run -d --network none --name {name} {image} sleep 3600", exec: docker + "exec {name} /bin/true",
+			write: docker + "run -d --network none --name {name} -v {lines}:/lines:ro {image} /lines {count}", wait: docker + "wait {name}", down: docker + "rm -f {name}",
 			pull: []command{docker + "pull --quiet {ref}"}},
 		{name: "skopeo+umoci", needs: append(debian("skopeo", "/usr/bin/skopeo"), debian("umoci", "/usr/bin/umoci")...),
 			version: []command{"/usr/bin/skopeo --version", "/usr/bin/umoci --version"},
