@@ -268,15 +268,25 @@ func TestNameOfDead(t *testing.T) {
 	}
 }
 
+// rivals are ids of containers that would all have the same range.
+func rivals(n int) (ids []spec.ContainerID) {
+	for i := 0; len(ids) < n; i++ {
+		if id := spec.ContainerID(fmt.Sprintf("%064x", i)); len(ids) == 0 || container.LikelyIDs(id) == container.LikelyIDs(ids[0]) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 func TestIDs(t *testing.T) {
 	dirs := folders(t)
-	id := container.NewID()
+	id, other := rivals(2)[0], rivals(2)[1]
 	first, err := container.ClaimIDs(dirs, id)
 	ok(t, err)
 	if first != container.LikelyIDs(id) || first < 1<<30 || first%65536 != 0 {
 		t.Errorf("range at %d, the likely one is at %d", first, container.LikelyIDs(id))
 	}
-	second, err := container.ClaimIDs(dirs, id) // the same first choice
+	second, err := container.ClaimIDs(dirs, other)
 	ok(t, err)
 	if second == first {
 		t.Error("a range twice")
@@ -316,16 +326,10 @@ func TestIDsRunOut(t *testing.T) {
 
 func TestClaimsAtOnce(t *testing.T) {
 	dirs := folders(t)
-	var ids []spec.ContainerID // all with one first choice
-	for i := 0; len(ids) < 32; i++ {
-		if id := spec.ContainerID(fmt.Sprintf("%064x", i)); len(ids) == 0 || container.LikelyIDs(id) == container.LikelyIDs(ids[0]) {
-			ids = append(ids, id)
-		}
-	}
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	seen := map[uint32]bool{}
-	for _, id := range ids {
+	for _, id := range rivals(32) {
 		all.Go(func() {
 			host, err := container.ClaimIDs(dirs, id)
 			again, aerr := container.ClaimIDs(dirs, id) // as a start does after one that was killed
