@@ -191,6 +191,9 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) er
 		}
 		return remove(dirs, id, r.Name)
 	}
+	if err := undo.RemoveVolumes(id, nil); err != nil {
+		return err
+	}
 	st, err := ReadState(dirs, id)
 	if err != nil || !st.Alive() {
 		return nil

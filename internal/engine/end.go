@@ -14,6 +14,7 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/keeper"
 	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/volume"
 )
 
 // KeepEnd is the process of a kept container once that has ended and its log is complete: it
@@ -151,11 +152,13 @@ func (e *Engine) finish(box *container.Container, st container.State) error {
 
 // destroy removes a container whose lock we have.
 func (e *Engine) destroy(box *container.Container, volumes bool) error {
-	if volumes {
-		if err := removeVolumes(e.cfg.Root, box.Spec.AnonymousVolumes()); err != nil {
-			box.Abandon()
-			return err
-		}
+	err := volume.Forget(e.cfg.Root, string(box.Spec.ID))
+	if err == nil && volumes {
+		err = removeVolumes(e.cfg.Root, box.Spec.AnonymousVolumes())
+	}
+	if err != nil {
+		box.Abandon()
+		return err
 	}
 	if err := box.Discard(); err != nil {
 		return err

@@ -186,6 +186,7 @@ func (k *kept) records() []string {
 // had the FIFOs open when the container ended.
 func (k *kept) logged(when string, whole bool) {
 	k.w.t.Helper()
+	k.w.ends() // who compresses it, too
 	for stream, text := range k.text() {
 		last := k.notes.begun[stream].Load()
 		for n := uint64(1); n <= last; n++ {

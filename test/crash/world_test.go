@@ -169,7 +169,7 @@ func (w *world) leftovers(keep ...string) []string {
 		}
 	}
 	left = append(left, w.containersLeft(keep)...)
-	if gone := names(filepath.Join(w.root, "gone")); len(gone) > 64 { // empty ones may wait
+	if gone := names(filepath.Join(w.root, "gone")); len(gone) > 256 { // 64 that are next to empty may wait, and those whose removal was killed
 		left = append(left, fmt.Sprintf("gone: %v", gone))
 	}
 	for _, n := range names(filepath.Join(w.root, "volumes")) {
