@@ -23,7 +23,7 @@ func (supplier) Pull(ctx context.Context, lib *image.Library, req engine.PullReq
 	if err != nil {
 		return engine.Pulled{}, err
 	}
-	want, err := engine.PlatformOf(req.Platform)
+	want, err := image.PlatformOf(req.Platform)
 	if err != nil {
 		return engine.Pulled{}, err
 	}
@@ -38,7 +38,7 @@ func (supplier) Pull(ctx context.Context, lib *image.Library, req engine.PullReq
 }
 
 func (supplier) Load(ctx context.Context, lib *image.Library, req engine.LoadRequest) error {
-	want, err := engine.PlatformOf(req.Platform)
+	want, err := image.PlatformOf(req.Platform)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (supplier) Import(ctx context.Context, lib *image.Library, req engine.Impor
 		}
 		in.Ref = &ref
 	}
-	want, err := engine.PlatformOf(req.Platform)
+	want, err := image.PlatformOf(req.Platform)
 	if err != nil {
 		return engine.Image{}, err
 	}

@@ -158,3 +158,15 @@ func stopError(what, dir string, err error) error {
 	}
 	return errs.New(errs.KindOf(err), what+" control group", dir, err)
 }
+
+// Destroy kills every process of the group and removes it. To destroy what is not there is no
+// error.
+func (g Group) Destroy(ctx context.Context) error {
+	if len(g) == 0 {
+		return nil
+	}
+	if err := g.Kill(ctx); err != nil {
+		return err
+	}
+	return g.Remove(ctx)
+}

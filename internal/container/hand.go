@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -179,3 +180,19 @@ func (s Snapshot) Process() (*os.File, error) {
 
 // Gone reports whether an error says that the container does not exist any more.
 func Gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
+
+// Signal sends a signal to the container's PID 1; an error of kind NotFound says that it is gone.
+func (s Snapshot) Signal(sig unix.Signal) error {
+	p, err := s.Process()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return errs.Wrap("signal container", s.Spec.Name, unix.PidfdSendSignal(int(p.Fd()), sig, nil, 0))
+}
+
+// Frozen reports whether the container is surely paused.
+func (s Snapshot) Frozen() bool {
+	yes, err := cgroup.Group(s.State.Groups).Frozen()
+	return err == nil && yes
+}

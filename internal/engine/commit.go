@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cortenhq/corten/internal/advice"
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/content"
@@ -63,7 +64,7 @@ func (e *Engine) Commit(ctx context.Context, req CommitRequest) (Image, error) {
 	}
 	x, err := e.commit(ctx, lib, s, l, !req.NoPause)
 	if err != nil {
-		return Image{}, advise(errs.Wrap("commit container", s.Spec.Name, err))
+		return Image{}, advice.Add(errs.Wrap("commit container", s.Spec.Name, err))
 	}
 	e.tell(s.Spec, "commit", map[string]string{"imageID": string(x.ID), "imageRef": x.Ref, "comment": req.Message})
 	return x, nil
@@ -71,7 +72,7 @@ func (e *Engine) Commit(ctx context.Context, req CommitRequest) (Image, error) {
 
 // commit reads the layer while the supplier makes the image of it.
 func (e *Engine) commit(ctx context.Context, lib *image.Library, s container.Snapshot, l NewLayer, pause bool) (Image, error) {
-	parts, err := e.partsOf(ctx, s.Spec)
+	parts, err := e.site().Root(ctx, s.Spec)
 	if err != nil {
 		return Image{}, err
 	}

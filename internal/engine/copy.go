@@ -8,11 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cortenhq/corten/internal/advice"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/content"
 	"github.com/cortenhq/corten/internal/errs"
-	"github.com/cortenhq/corten/internal/plan"
-	"github.com/cortenhq/corten/internal/rootfs"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/volume"
 )
@@ -42,7 +41,7 @@ func (e *Engine) CopyOut(ctx context.Context, req CopyRequest, w io.Writer) (n i
 		}
 		return err
 	})
-	return n, advise(err)
+	return n, advice.Add(err)
 }
 
 // CopyIn copies from the host, or a tar from rd, to a container.
@@ -55,7 +54,7 @@ func (e *Engine) CopyIn(ctx context.Context, req CopyRequest, rd io.Reader) (n i
 		}
 		return err
 	})
-	return n, advise(err)
+	return n, advice.Add(err)
 }
 
 // inContainer opens a container's root for one copy.
@@ -64,7 +63,7 @@ func (e *Engine) inContainer(ctx context.Context, ref string, write bool, do fun
 	if err != nil {
 		return err
 	}
-	parts, err := e.partsOf(ctx, s.Spec)
+	parts, err := e.site().Root(ctx, s.Spec)
 	if err != nil {
 		return err
 	}
@@ -116,15 +115,6 @@ func foreign(c *spec.Container) []spec.IDMap {
 	return container.Map(container.LikelyIDs(c.ID))
 }
 
-// partsOf is what the root of a container that exists is made of.
-func (e *Engine) partsOf(ctx context.Context, c *spec.Container) (plan.Root, error) {
-	b, err := e.baseOf(ctx, c)
-	if err != nil {
-		return plan.Root{}, err
-	}
-	return b.root(rootfs.Layer{Dir: container.Dir(e.dirs(), c.ID)}), nil
-}
-
 // mountsOf is what a container mounts of the host, those nearest to the root first.
 func (e *Engine) mountsOf(c *spec.Container) []content.Mount {
 	var list []content.Mount
@@ -151,12 +141,12 @@ func (e *Engine) Diff(ctx context.Context, ref string) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts, err := e.partsOf(ctx, s.Spec)
+	parts, err := e.site().Root(ctx, s.Spec)
 	if err != nil {
 		return nil, err
 	}
 	list, err := content.Diff(ctx, parts, upperOf(e.dirs(), s.Spec), ownPlaces())
-	return list, advise(errs.Wrap("compare container", s.Spec.Name, err))
+	return list, advice.Add(errs.Wrap("compare container", s.Spec.Name, err))
 }
 
 func upperOf(dirs container.Dirs, c *spec.Container) string {
@@ -178,12 +168,12 @@ func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
 		return errs.Newf(errs.Unsupported, "export container", s.Spec.Name, "its root is the host's own").
 			WithHint("corten diff lists what it changed, and corten cp copies that")
 	}
-	parts, err := e.partsOf(ctx, s.Spec)
+	parts, err := e.site().Root(ctx, s.Spec)
 	if err != nil {
 		return err
 	}
 	if err := content.Export(ctx, parts, w); err != nil {
-		return advise(errs.Wrap("export container", s.Spec.Name, err))
+		return advice.Add(errs.Wrap("export container", s.Spec.Name, err))
 	}
 	e.tell(s.Spec, "export", nil)
 	return nil

@@ -3,11 +3,14 @@
 package engine
 
 import (
-	"os"
 	"path/filepath"
 
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/events"
+	"github.com/cortenhq/corten/internal/kept"
+	"github.com/cortenhq/corten/internal/spec"
 )
 
 // Config says where things are.
@@ -37,21 +40,17 @@ func Open(cfg Config) (*Engine, error) {
 	return &Engine{cfg: cfg}, nil
 }
 
-func (e *Engine) dirs() container.Dirs { return container.Dirs{Root: e.cfg.Root, Run: e.cfg.Run} }
-
-// helper finds a program of ours: beside the command itself, or where make install puts
-// it. The path is resolved once a start, by system calls that cost microseconds.
-func helper(name string) (string, error) {
-	self, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return "", errs.Wrap("find", name, err)
-	}
-	dir := filepath.Dir(self)
-	for _, p := range []string{filepath.Join(dir, name), filepath.Join(dir, "../libexec/corten", name), "/usr/libexec/corten/" + name} {
-		if _, err := os.Stat(p); err == nil {
-			return p, nil
-		}
-	}
-	return "", errs.Newf(errs.NotFound, "find", name, "it is neither beside "+self+" nor in ../libexec/corten").
-		WithHint("run make install, or keep the programs of bin/ together")
+// site is what the works below need to know of us.
+func (e *Engine) site() draft.Site {
+	return draft.Site{Dirs: e.dirs(), Notify: e.cfg.Notify, Bring: e.bring, Sweep: e.sweep}
 }
+
+// sweep undoes what containers left whose owner was killed.
+func (e *Engine) sweep() error { return kept.Sweep(e.dirs()) }
+
+// tell writes down that something happened to a container.
+func (e *Engine) tell(c *spec.Container, action string, more map[string]string) {
+	events.Tell(e.cfg.Root, c, action, more)
+}
+
+func (e *Engine) dirs() container.Dirs { return container.Dirs{Root: e.cfg.Root, Run: e.cfg.Run} }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"time"
 
 	"github.com/cortenhq/corten/internal/errs"
@@ -39,11 +38,8 @@ const (
 // HostPlatform is the platform that containers run on here.
 func HostPlatform() oci.Platform { return image.Host() }
 
-// images is the library of images. The environment may choose the form of trees, which is
-// for those who test both.
-func (e *Engine) images() (*image.Library, error) {
-	return image.Open(e.cfg.Root, e.cfg.Run, os.Getenv("CORTEN_TREE"))
-}
+// images is the library of images.
+func (e *Engine) images() (*image.Library, error) { return e.site().Images() }
 
 // PullRequest is a pull that was asked for.
 type PullRequest struct {
@@ -89,25 +85,6 @@ func (e *Engine) supplied() (*image.Library, error) {
 		return nil, errs.Newf(errs.Internal, "bring image", "", "this program links no supplier of images")
 	}
 	return e.images()
-}
-
-func listener(f func(ImageEvent)) func(ImageEvent) {
-	if f == nil {
-		return func(ImageEvent) {}
-	}
-	return f
-}
-
-// PlatformOf reads --platform; nil if it was not given.
-func PlatformOf(s string) (*oci.Platform, error) {
-	if s == "" {
-		return nil, nil
-	}
-	p := oci.ParsePlatform(s)
-	if p.OS == "" || p.Architecture == "" {
-		return nil, errs.Newf(errs.Invalid, "read platform", s, "want OS/ARCHITECTURE").WithHint("write one such as linux/arm64")
-	}
-	return &p, nil
 }
 
 // LoadedImage is an image that came from an archive.
@@ -179,7 +156,7 @@ func ParseImageFilter(list []string) (ImageFilter, error) { return image.ParseFi
 
 // InspectImage describes an image.
 func (e *Engine) InspectImage(ctx context.Context, name, platform string) (ImageDetails, error) {
-	want, err := PlatformOf(platform)
+	want, err := image.PlatformOf(platform)
 	if err != nil {
 		return ImageDetails{}, err
 	}

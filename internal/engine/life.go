@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +12,9 @@ import (
 
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kept"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -38,37 +38,7 @@ func (e *Engine) StartContainer(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	return e.startFound(ctx, s, ByStart)
-}
-
-func (e *Engine) startFound(ctx context.Context, s container.Snapshot, by Origin) error {
-	if s.State.Status == container.Restarting {
-		e.signalKeeper(s.Spec.ID, unix.SIGTERM) // it ends the pause
-		return nil
-	}
-	if s.State.Alive() {
-		return nil
-	}
-	d := &draft{e: e, c: s.Spec, kept: true}
-	if err := d.planGroups(); err != nil {
-		return err
-	}
-	box, err := container.Open(e.dirs(), s.Spec, d.groups.Group, true)
-	if errs.Is(err, errs.Busy) { // it is ending, or somebody else starts it
-		brief, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
-		if err := container.AwaitUnlocked(brief, e.dirs(), s.Spec.ID); err != nil {
-			if now, lerr := container.Load(e.dirs(), s.Spec.ID); lerr == nil && now.State.Alive() {
-				return nil
-			}
-			return errs.Newf(errs.Busy, "start container", s.Spec.Name, "another command is busy with it")
-		}
-		box, err = container.Open(e.dirs(), s.Spec, d.groups.Group, true)
-	}
-	if err != nil {
-		return err
-	}
-	return advise(e.startKept(ctx, box, by))
+	return kept.Start(ctx, e.site(), s, ByStart)
 }
 
 // Signal sends a signal to a container's main process.
@@ -78,24 +48,15 @@ func (e *Engine) Signal(ref string, sig unix.Signal) error {
 		return err
 	}
 	if sig == unix.SIGKILL || sig == stopSignal(s.Spec) { // as Docker: a restart policy does not undo it
-		if err := e.askEnd(s); err != nil {
+		if err := kept.AskEnd(e.dirs(), s); err != nil {
 			return err
 		}
 	}
-	if err := signalFound(s, sig); err != nil {
+	if err := s.Signal(sig); err != nil {
 		return errs.Wrap("kill", "", err)
 	}
 	e.tell(s.Spec, "kill", map[string]string{"signal": strconv.Itoa(int(sig))})
 	return nil
-}
-
-func signalFound(s container.Snapshot, sig unix.Signal) error {
-	p, err := s.Process()
-	if err != nil {
-		return err
-	}
-	defer p.Close()
-	return errs.Wrap("signal container", s.Spec.Name, unix.PidfdSendSignal(int(p.Fd()), sig, nil, 0))
 }
 
 // StopRequest is how a container is to be stopped.
@@ -122,18 +83,18 @@ func (e *Engine) StopContainer(ctx context.Context, ref string, req StopRequest)
 }
 
 func (e *Engine) stopFound(ctx context.Context, s container.Snapshot, req StopRequest) error {
-	if err := e.askEnd(s); err != nil {
+	if err := kept.AskEnd(e.dirs(), s); err != nil {
 		return err
 	}
 	if s.State.Status == container.Restarting {
-		e.signalKeeper(s.Spec.ID, unix.SIGTERM) // it need not wait any longer
+		kept.SignalKeeper(e.dirs(), s.Spec.ID, unix.SIGTERM) // it need not wait any longer
 		return e.awaitEnd(ctx, s)
 	}
 	sig, patience := stopOf(s.Spec, req)
-	if frozen(s) { // it could not react
+	if s.Frozen() { // it could not react
 		_ = cgroup.Group(s.State.Groups).Thaw()
 	}
-	if err := signalFound(s, sig); err != nil {
+	if err := s.Signal(sig); err != nil {
 		if errs.Is(err, errs.NotFound) { // it has just ended
 			return e.awaitEnd(ctx, s)
 		}
@@ -146,31 +107,11 @@ func (e *Engine) stopFound(ctx context.Context, s container.Snapshot, req StopRe
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if err := signalFound(s, unix.SIGKILL); err != nil && !errs.Is(err, errs.NotFound) {
+		if err := s.Signal(unix.SIGKILL); err != nil && !errs.Is(err, errs.NotFound) {
 			return err
 		}
 	}
 	return e.awaitEnd(ctx, s)
-}
-
-// askEnd leaves word that a user wants the container to end, so that it is not started again.
-func (e *Engine) askEnd(s container.Snapshot) error {
-	if !s.State.Kept {
-		return nil
-	}
-	f, err := os.OpenFile(filepath.Join(container.KeepDir(e.dirs(), s.Spec.ID), "stop"), os.O_CREATE|os.O_WRONLY, 0o600)
-	if container.Gone(err) {
-		return nil // it has ended
-	}
-	if err != nil {
-		return errs.Wrap("stop container", s.Spec.Name, err)
-	}
-	return f.Close()
-}
-
-func frozen(s container.Snapshot) bool {
-	yes, err := cgroup.Group(s.State.Groups).Frozen()
-	return err == nil && yes
 }
 
 // stopOf is the signal and the patience that a request, the container and Docker's defaults
@@ -264,7 +205,7 @@ func (e *Engine) RestartContainer(ctx context.Context, ref string, req StopReque
 	if s, err = container.Load(e.dirs(), s.Spec.ID); err != nil {
 		return err
 	}
-	if err := e.startFound(ctx, s, ByStart); err != nil {
+	if err := kept.Start(ctx, e.site(), s, ByStart); err != nil {
 		return err
 	}
 	e.tell(s.Spec, "restart", nil)
@@ -336,29 +277,7 @@ func (e *Engine) RemoveContainer(ctx context.Context, ref string, req RemoveRequ
 			return err
 		}
 	}
-	return e.removeFound(ctx, s, req.Volumes)
-}
-
-func (e *Engine) removeFound(ctx context.Context, s container.Snapshot, volumes bool) error {
-	box, err := container.Open(e.dirs(), s.Spec, nil, false)
-	if errs.Is(err, errs.Busy) { // it is just ending, or starting
-		brief, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
-		if container.AwaitUnlocked(brief, e.dirs(), s.Spec.ID) == nil {
-			box, err = container.Open(e.dirs(), s.Spec, nil, false)
-		}
-	}
-	if container.Gone(err) { // --rm, or somebody else
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if st, err := container.ReadState(e.dirs(), s.Spec.ID); err == nil && st.Alive() {
-		box.Abandon()
-		return errs.Newf(errs.Busy, "remove container", s.Spec.Name, "it was started meanwhile")
-	}
-	return e.destroy(box, volumes)
+	return ending.Remove(ctx, e.dirs(), s, req.Volumes)
 }
 
 // RenameContainer gives a container another name.
@@ -391,7 +310,7 @@ func (e *Engine) WaitContainer(ctx context.Context, ref string, until WaitFor) (
 		return until.met(st)
 	})
 	if err == nil && gone && until != UntilRemoved {
-		code, err = e.lastExit(s.Spec.ID, s.State.Started)
+		code, err = ending.Recall(e.cfg.Root, s.Spec.ID, s.State.Started)
 	}
 	return code, err
 }
@@ -423,7 +342,7 @@ func (e *Engine) Boot(ctx context.Context, told func(name string, err error)) er
 		if !wanted || s.State.Alive() || s.State.Status == container.Created {
 			continue
 		}
-		serr := e.startFound(ctx, s, ByStart)
+		serr := kept.Start(ctx, e.site(), s, ByStart)
 		told(s.Spec.Name, serr)
 		err = errors.Join(err, serr)
 	}

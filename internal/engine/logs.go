@@ -13,7 +13,6 @@ import (
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/logs"
-	"github.com/cortenhq/corten/internal/logs/gz"
 	"github.com/cortenhq/corten/internal/logs/read"
 )
 
@@ -99,6 +98,3 @@ func (e *Engine) ended(s container.Snapshot) bool {
 	}
 	return !st.Alive()
 }
-
-// CompressLogs compresses the files of a log but the one that is written.
-func (e *Engine) CompressLogs(folder string) error { return gz.Folder(folder) }

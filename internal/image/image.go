@@ -224,6 +224,18 @@ func (l *Library) choose(list []oci.Descriptor, want *oci.Platform) (oci.Digest,
 		WithHint("pull it with --platform " + p.String())
 }
 
+// PlatformOf reads --platform; nil if it was not given.
+func PlatformOf(s string) (*oci.Platform, error) {
+	if s == "" {
+		return nil, nil
+	}
+	p := oci.ParsePlatform(s)
+	if p.OS == "" || p.Architecture == "" {
+		return nil, errs.Newf(errs.Invalid, "read platform", s, "want OS/ARCHITECTURE").WithHint("write one such as linux/arm64")
+	}
+	return &p, nil
+}
+
 // CheckPlatform refuses an image for have where want is asked for and it would not run.
 func CheckPlatform(have, want oci.Platform) error {
 	if _, err := oci.Select(oci.Index{Manifests: []oci.Descriptor{{Platform: &have}}}, want); err == nil {

@@ -37,6 +37,15 @@ type Plan struct {
 	Warnings []string // what was asked for and has no effect here, and why
 }
 
+// UseStdio has the command take other descriptors than this process's own, unless it has a terminal.
+func (p *Plan) UseStdio(std Stdio) {
+	for i, step := range p.Child {
+		if s, ok := step.(Stdio); ok && !s.Terminal {
+			p.Child[i] = std
+		}
+	}
+}
+
 // Print writes the plan in words, one step a line, numbered.
 func (p Plan) Print(w io.Writer) error {
 	n := 0

@@ -141,6 +141,9 @@ type Namespace struct {
 	Path string `json:"path,omitempty"`
 }
 
+// New reports whether it is a namespace of the container's own, made for it.
+func (n Namespace) New() bool { return n.Mode == Private || n.Mode == Shareable }
+
 // Namespaces says what the container shares with the host or with others. The mount
 // namespace is always its own.
 type Namespaces struct {
@@ -263,6 +266,18 @@ const (
 	DefaultLogSize  = 16 << 20
 	DefaultLogFiles = 5
 )
+
+// Limits is the bytes of a file (0: no limit) and the number of files, as they are said or by default.
+func (l Log) Limits() (size int64, files int) {
+	size, files = l.MaxSize, l.MaxFiles
+	if size == 0 {
+		size = DefaultLogSize
+	}
+	if files == 0 {
+		files = DefaultLogFiles
+	}
+	return max(size, 0), files
+}
 
 // Notify is who tells systemd that the service is ready, sd_notify(3).
 type Notify string

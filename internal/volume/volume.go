@@ -217,3 +217,12 @@ func (v *Volume) Close() error {
 func Remove(root, name string) error {
 	return errs.Wrap("remove volume", name, os.RemoveAll(Dir(root, name)))
 }
+
+// RemoveAll removes volumes, all that it can. To remove what is not there is no error.
+func RemoveAll(root string, names []string) error {
+	var all []error
+	for _, n := range names {
+		all = append(all, Remove(root, n))
+	}
+	return errors.Join(all...)
+}

@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/programs"
 )
 
 // Format prints values as a user's --format says: "json", one value a line, or a Go template
@@ -75,7 +74,7 @@ func formatTo(w io.Writer, format string, values ...any) error {
 		_, err := w.Write(b.Bytes())
 		return err
 	}
-	tool, err := FindTool("corten-format")
+	tool, err := programs.Find("corten-format")
 	if err != nil {
 		return err
 	}
@@ -95,20 +94,4 @@ func badFormat(said string, err error) error {
 		err = errors.New(strings.TrimSpace(said))
 	}
 	return Misused(errs.New(errs.Invalid, "", "--format", err).WithHint("write json, or a Go template such as {{.Name}}; --format json shows the names"))
-}
-
-// FindTool finds another program of Corten: beside this one, or where make install puts it.
-func FindTool(name string) (string, error) {
-	self, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return "", errs.Wrap("find", name, err)
-	}
-	dir := filepath.Dir(self)
-	for _, p := range []string{filepath.Join(dir, name), filepath.Join(dir, "../libexec/corten", name), "/usr/libexec/corten/" + name} {
-		if _, err := os.Stat(p); err == nil {
-			return p, nil
-		}
-	}
-	return "", errs.Newf(errs.NotFound, "find", name, "it is neither beside "+self+" nor in ../libexec/corten").
-		WithHint("run make install, or keep the programs of bin/ together")
 }

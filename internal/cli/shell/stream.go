@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/programs"
 )
 
 // Stream prints values as Format does, each when it comes.
@@ -22,7 +23,7 @@ func (s *Shell) Stream(format string) (*Stream, error) {
 	x := &Stream{}
 	to := io.Writer(s.Stdout)
 	if format != "json" {
-		path, err := FindTool("corten-format")
+		path, err := programs.Find("corten-format")
 		if err != nil {
 			return nil, err
 		}

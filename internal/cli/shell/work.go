@@ -10,6 +10,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/programs"
 )
 
 // Progress shows on stderr what the verb, such as "Pulling", does, unless nobody wants to
@@ -27,7 +28,7 @@ func (s *Shell) Supplying(ctx context.Context, work func(context.Context) error)
 	if s.Supplier != nil {
 		return s.Interruptible(ctx, work)
 	}
-	tool, err := FindTool("corten-image")
+	tool, err := programs.Find("corten-image")
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,10 @@
-package engine
+package draft
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
@@ -16,15 +14,15 @@ import (
 )
 
 // findSources asks the host about what the container mounts.
-func (d *draft) findSources(ctx context.Context, dry bool) error {
+func (d *Draft) findSources(ctx context.Context, dry bool) error {
 	if !dry {
 		if err := d.openVolumes(ctx); err != nil {
 			return err
 		}
 	}
-	d.sources = make([]plan.Source, len(d.c.Mounts))
-	for i := range d.c.Mounts {
-		m := &d.c.Mounts[i]
+	d.sources = make([]plan.Source, len(d.Spec.Mounts))
+	for i := range d.Spec.Mounts {
+		m := &d.Spec.Mounts[i]
 		var err error
 		switch m.Type {
 		case spec.Bind:
@@ -60,9 +58,9 @@ func bindSource(m *spec.Mount, dry bool) (plan.Source, error) {
 }
 
 // nameVolumes gives names to the volumes that the user gave none.
-func (d *draft) nameVolumes() {
-	for i := range d.c.Mounts {
-		if m := &d.c.Mounts[i]; m.Type == spec.Volume && m.Source == "" {
+func (d *Draft) nameVolumes() {
+	for i := range d.Spec.Mounts {
+		if m := &d.Spec.Mounts[i]; m.Type == spec.Volume && m.Source == "" {
 			m.Source, m.Anonymous = string(container.NewID()), true
 		}
 	}
@@ -70,16 +68,16 @@ func (d *draft) nameVolumes() {
 
 // openVolumes finds or makes each volume once, in the order of their names: a command that
 // waits for another one to fill a volume must not have what that one waits for.
-func (d *draft) openVolumes(ctx context.Context) error {
+func (d *Draft) openVolumes(ctx context.Context) error {
 	var names []string
-	for _, m := range d.c.Mounts {
+	for _, m := range d.Spec.Mounts {
 		if m.Type == spec.Volume {
 			names = append(names, m.Source)
 		}
 	}
 	slices.Sort(names)
 	for _, n := range slices.Compact(names) {
-		v, err := volume.Open(ctx, d.e.cfg.Root, n, string(d.c.ID))
+		v, err := volume.Open(ctx, d.Site.Dirs.Root, n, string(d.Spec.ID))
 		if err != nil {
 			return err
 		}
@@ -91,8 +89,8 @@ func (d *draft) openVolumes(ctx context.Context) error {
 // volumeSource is a volume as the source of a mount. A new one is filled from the image
 // while the container is started, unless the user says no; one that is mounted twice from
 // what is at the first place.
-func (d *draft) volumeSource(m *spec.Mount) (plan.Source, error) {
-	path := filepath.Join(volume.Dir(d.e.cfg.Root, m.Source), "_data")
+func (d *Draft) volumeSource(m *spec.Mount) (plan.Source, error) {
+	path := filepath.Join(volume.Dir(d.Site.Dirs.Root, m.Source), "_data")
 	isNew := false
 	if i := slices.IndexFunc(d.volumes, func(v *volume.Volume) bool { return v.Name == m.Source }); i >= 0 {
 		isNew = d.volumes[i].New()
@@ -104,12 +102,12 @@ func (d *draft) volumeSource(m *spec.Mount) (plan.Source, error) {
 		isNew = !there
 	}
 	seeded := slices.ContainsFunc(d.sources, func(s plan.Source) bool { return s.Path == path && s.Seed })
-	return plan.Source{Path: path, Seed: isNew && !seeded && !m.NoCopy && !d.c.Image.Platform}, nil
+	return plan.Source{Path: path, Seed: isNew && !seeded && !m.NoCopy && !d.Spec.Image.Platform}, nil
 }
 
 // settleVolumes records that new volumes have their first content if they begin empty. The
 // others are settled when they are filled, which is before the container sees them.
-func (d *draft) settleVolumes() error {
+func (d *Draft) settleVolumes() error {
 	for _, v := range d.volumes {
 		if slices.ContainsFunc(d.sources, func(s plan.Source) bool { return s.Path == v.Data() && s.Seed }) {
 			continue
@@ -122,7 +120,7 @@ func (d *draft) settleVolumes() error {
 }
 
 // seeded is told by the launch that a volume has its first content.
-func (d *draft) seeded(name string, copied bool) error {
+func (d *Draft) seeded(name string, copied bool) error {
 	for _, v := range d.volumes {
 		if v.Name == name {
 			return v.Filled(copied)
@@ -130,23 +128,3 @@ func (d *draft) seeded(name string, copied bool) error {
 	}
 	return nil
 }
-
-func removeVolumes(root string, names []string) error {
-	var all []error
-	for _, n := range names {
-		all = append(all, volume.Remove(root, n))
-	}
-	return errors.Join(all...)
-}
-
-// sizeWords writes bytes as people say them: "64 MiB".
-func sizeWords(n int64) string {
-	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
-	i := 0
-	for n >= 1024 && n%1024 == 0 && i < len(units)-1 {
-		n, i = n/1024, i+1
-	}
-	return countWords(n) + " " + units[i]
-}
-
-func countWords(n int64) string { return strconv.FormatInt(n, 10) }

@@ -1,4 +1,4 @@
-package engine
+package kept
 
 import (
 	"errors"
@@ -28,11 +28,11 @@ func (s *stdio) close() {
 }
 
 // openIO makes what a kept container reads from and writes to.
-func (k *kept) openIO() (*stdio, error) {
-	s := &stdio{dir: k.dir, files: map[plan.Handle]*os.File{}}
-	if err := s.open(k.d.c.Process, !k.d.c.Life.NoInit); err != nil {
+func (l *launched) openIO() (*stdio, error) {
+	s := &stdio{dir: l.dir, files: map[plan.Handle]*os.File{}}
+	if err := s.open(l.d.Spec.Process, !l.d.Spec.Life.NoInit); err != nil {
 		s.close()
-		return nil, errs.Wrap("open stdio of container", k.d.c.Name, err)
+		return nil, errs.Wrap("open stdio of container", l.d.Spec.Name, err)
 	}
 	return s, nil
 }
@@ -116,15 +116,6 @@ func openFIFO(path string, mode int) (*os.File, error) {
 		}
 		if !errors.Is(err, unix.EINTR) {
 			return nil, err
-		}
-	}
-}
-
-// use has a plan's container take these for its own.
-func (s *stdio) use(p *plan.Plan) {
-	for i, step := range p.Child {
-		if std, ok := step.(plan.Stdio); ok && !std.Terminal {
-			p.Child[i] = s.std
 		}
 	}
 }

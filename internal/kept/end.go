@@ -1,4 +1,4 @@
-package engine
+package kept
 
 import (
 	"context"
@@ -11,34 +11,36 @@ import (
 
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/events"
 	"github.com/cortenhq/corten/internal/keeper"
+	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/spec"
-	"github.com/cortenhq/corten/internal/volume"
 )
 
-// KeepEnd is the process of a kept container once that has ended and its log is complete: it
+// End is the process of a kept container once that has ended and its log is complete: it
 // records the end, gives back what the container held, and lets go of it or has it started
 // again. Everything here may be done twice, for it may have been killed half-way. The status is
 // how the container ended: for systemd, which may have this process for the service's own.
-func (e *Engine) KeepEnd(id spec.ContainerID) (status int, err error) {
-	box, err := container.Inherit(e.dirs(), id, os.NewFile(lockFD, "lock"))
+func End(dirs container.Dirs, id spec.ContainerID) (status int, err error) {
+	box, err := container.Inherit(dirs, id, os.NewFile(lockFD, "lock"))
 	if err != nil {
 		return 0, err
 	}
-	dir := container.KeepDir(e.dirs(), id)
-	st, err := container.ReadState(e.dirs(), id)
+	dir := container.KeepDir(dirs, id)
+	st, err := container.ReadState(dirs, id)
 	if err == nil && st.Status == container.Running {
-		err = e.recordEnd(box, dir, &st)
+		err = recordEnd(box, dir, &st)
 	}
 	if err != nil {
 		box.Abandon()
 		return 0, err
 	}
 	if st.Status == container.Restarting && !asked(dir) {
-		return 0, e.rest(box, dir, st)
+		return 0, rest(box, dir, st)
 	}
-	return st.ExitCode, e.finish(box, st)
+	return st.ExitCode, finish(box, st)
 }
 
 // asked reports whether a user has asked for the container's end.
@@ -48,24 +50,25 @@ func asked(dir string) bool {
 }
 
 // recordEnd gives back what the container held and writes down how it ended.
-func (e *Engine) recordEnd(box *container.Container, dir string, st *container.State) error {
+func recordEnd(box *container.Container, dir string, st *container.State) error {
 	ended, err := keeper.ReadEnded(dir)
 	if err != nil {
 		return err
 	}
-	exit := Exit{Code: ended.Status, Signal: unix.Signal(ended.Signal)}
+	exit := ending.Exit{Code: ended.Status, Signal: unix.Signal(ended.Signal)}
 	group := cgroup.Group(box.Groups())
-	exit.Message = whyEnded(box.Spec.Resources, group, exit)
+	exit.Message = ending.Why(box.Spec.Resources, group, exit)
 	st.OOM = exit.Message != "" && exit.Code == 128+int(unix.SIGKILL)
 	if ended.Unknown {
 		exit.Message = "how it ended is not known: its keeper was killed, and this kernel tells nobody else"
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := leaveGroup(ctx, box.Spec, group); err != nil {
+	if err := ending.LeaveGroup(ctx, box.Spec, group); err != nil {
 		return err
 	}
-	if err := container.ReleaseAllIDs(e.dirs(), box.Spec.ID); err != nil {
+	dirs := box.Dirs()
+	if err := container.ReleaseAllIDs(dirs, box.Spec.ID); err != nil {
 		return err
 	}
 	finished := time.Unix(0, ended.Time)
@@ -85,9 +88,9 @@ func (e *Engine) recordEnd(box *container.Container, dir string, st *container.S
 		return err
 	}
 	if st.OOM {
-		e.tell(box.Spec, "oom", nil)
+		events.Tell(dirs.Root, box.Spec, "oom", nil)
 	}
-	e.tell(box.Spec, "die", map[string]string{"exitCode": strconv.Itoa(exit.Code)})
+	events.Tell(dirs.Root, box.Spec, "die", map[string]string{"exitCode": strconv.Itoa(exit.Code)})
 	return nil
 }
 
@@ -115,30 +118,30 @@ func backOff(attempts int) time.Duration {
 }
 
 // rest becomes the process that waits for the next start.
-func (e *Engine) rest(box *container.Container, dir string, st container.State) error {
+func rest(box *container.Container, dir string, st container.State) error {
 	if err := keeper.WriteRest(dir, st.Finished.Add(backOff(st.Attempts)).UnixNano()); err != nil {
 		box.Abandon()
 		return err
 	}
-	program, err := helper("corten-keeper")
+	program, err := programs.Find("corten-keeper")
 	if err != nil {
 		return err
 	}
 	if err := pass(box.Lock()); err != nil {
 		return errs.Wrap("pass the lock to", program, err)
 	}
-	return keeper.Become(program, "rest", e.cfg.Root, e.cfg.Run, string(box.Spec.ID))
+	return keeper.Become(program, "rest", box.Dirs().Root, box.Dirs().Run, string(box.Spec.ID))
 }
 
 // finish lets go of a container that will not be started again by itself.
-func (e *Engine) finish(box *container.Container, st container.State) error {
+func finish(box *container.Container, st container.State) error {
 	var err error
 	if st.Status != container.Exited { // stopped while it waited for its next start
 		st.Status, st.Stopped = container.Exited, true
 		err = box.SetState(st)
 	}
 	if err == nil {
-		err = container.ForgetRun(e.dirs(), box.Spec.ID)
+		err = container.ForgetRun(box.Dirs(), box.Spec.ID)
 	}
 	if err != nil {
 		box.Abandon()
@@ -147,22 +150,5 @@ func (e *Engine) finish(box *container.Container, st container.State) error {
 	if !box.Spec.Life.Remove {
 		return box.Unlock()
 	}
-	return e.destroy(box, true)
-}
-
-// destroy removes a container whose lock we have.
-func (e *Engine) destroy(box *container.Container, volumes bool) error {
-	err := volume.Forget(e.cfg.Root, string(box.Spec.ID))
-	if err == nil && volumes {
-		err = removeVolumes(e.cfg.Root, box.Spec.AnonymousVolumes())
-	}
-	if err != nil {
-		box.Abandon()
-		return err
-	}
-	if err := box.Discard(); err != nil {
-		return err
-	}
-	e.tell(box.Spec, "destroy", nil)
-	return releaseImage(e.dirs(), box.Spec)
+	return ending.Destroy(box, true)
 }

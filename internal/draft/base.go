@@ -1,10 +1,11 @@
-package engine
+package draft
 
 import (
 	"context"
 	"os"
 	"path/filepath"
 
+	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/platform"
@@ -22,16 +23,16 @@ type base struct {
 }
 
 // base finds what the request names; dry, it makes and fetches nothing.
-func (e *Engine) base(ctx context.Context, req RunRequest, dry bool) (base, error) {
+func (s Site) base(ctx context.Context, req Request, dry bool) (base, error) {
 	if req.Spec.Image.Name == platform.HostName {
-		return e.hostBase(dry)
+		return s.hostBase(dry)
 	}
-	return e.imageBase(ctx, req, dry)
+	return s.imageBase(ctx, req, dry)
 }
 
 // hostBase is the host's own root.
-func (e *Engine) hostBase(dry bool) (base, error) {
-	host, err := platform.Host(filepath.Join(e.cfg.Root, "platforms", "host"), platform.MaskList, dry, e.cfg.Root, e.cfg.Run)
+func (s Site) hostBase(dry bool) (base, error) {
+	host, err := platform.Host(filepath.Join(s.Dirs.Root, "platforms", "host"), platform.MaskList, dry, s.Dirs.Root, s.Dirs.Run)
 	if err != nil {
 		return base{}, err
 	}
@@ -44,4 +45,13 @@ func (e *Engine) hostBase(dry bool) (base, error) {
 			return plan.Accounts{Passwd: passwd, Group: group}
 		},
 	}, nil
+}
+
+// Root is what the root of a container that exists is made of.
+func (s Site) Root(ctx context.Context, c *spec.Container) (plan.Root, error) {
+	b, err := s.baseOf(ctx, c, false)
+	if err != nil {
+		return plan.Root{}, err
+	}
+	return b.root(rootfs.Layer{Dir: container.Dir(s.Dirs, c.ID)}), nil
 }

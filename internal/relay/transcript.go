@@ -1,4 +1,4 @@
-package engine
+package relay
 
 import (
 	"bytes"
@@ -11,11 +11,11 @@ import (
 	"github.com/cortenhq/corten/internal/spec"
 )
 
-// transcript is the log of a container in the foreground, which its starter writes beside
+// Transcript is the log of a container in the foreground, which its starter writes beside
 // showing the output. It ends with the starter, and the container with both; so there is
 // nothing to recover, as a keeper has. A log that cannot be written keeps nobody from
 // working: the output has been shown.
-type transcript struct {
+type Transcript struct {
 	mu     sync.Mutex
 	w      *logs.Writer
 	limits logs.Limits
@@ -23,33 +23,21 @@ type transcript struct {
 	batch  []byte
 }
 
-// newTranscript begins the log of a container that is kept when it has ended; nil if none is
+// NewTranscript begins the log of a container that is kept when it has ended; nil if none is
 // wanted.
-func newTranscript(dir string, c *spec.Container) (*transcript, error) {
+func NewTranscript(dir string, c *spec.Container) (*Transcript, error) {
 	if c.Life.Remove || c.Life.Log.Off {
 		return nil, nil
 	}
-	size, files := logLimits(c.Life.Log)
-	t := &transcript{limits: logs.Limits{Size: size, Files: files}}
+	size, files := c.Life.Log.Limits()
+	t := &Transcript{limits: logs.Limits{Size: size, Files: files}}
 	var err error
 	t.w, err = logs.OpenWriter(filepath.Join(dir, "log"), t.limits)
 	return t, err
 }
 
-// logLimits is a container's limits, or the defaults.
-func logLimits(l spec.Log) (size int64, files int) {
-	size, files = l.MaxSize, l.MaxFiles
-	if size == 0 {
-		size = spec.DefaultLogSize
-	}
-	if files == 0 {
-		files = spec.DefaultLogFiles
-	}
-	return max(size, 0), files
-}
-
-// tee returns a writer that shows what it gets on to, and then logs it.
-func (t *transcript) tee(to io.Writer, s logs.Stream) io.Writer {
+// Tee returns a writer that shows what it gets on to, and then logs it.
+func (t *Transcript) Tee(to io.Writer, s logs.Stream) io.Writer {
 	if t == nil {
 		return to
 	}
@@ -57,7 +45,7 @@ func (t *transcript) tee(to io.Writer, s logs.Stream) io.Writer {
 }
 
 type teeWriter struct {
-	t  *transcript
+	t  *Transcript
 	to io.Writer
 	s  logs.Stream
 }
@@ -69,7 +57,7 @@ func (w teeWriter) Write(b []byte) (int, error) {
 }
 
 // add logs what has come. The rest of a line waits for its end.
-func (t *transcript) add(s logs.Stream, b []byte) {
+func (t *Transcript) add(s logs.Stream, b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now().UnixNano()
@@ -92,7 +80,7 @@ func (t *transcript) add(s logs.Stream, b []byte) {
 	t.flush()
 }
 
-func (t *transcript) record(r logs.Record) {
+func (t *Transcript) record(r logs.Record) {
 	if int64(len(t.batch)+logs.HeadLen+len(r.Content)+1) > t.w.Room() {
 		t.flush()
 		_ = t.w.Rotate()
@@ -100,15 +88,15 @@ func (t *transcript) record(r logs.Record) {
 	t.batch = logs.Append(t.batch, r)
 }
 
-func (t *transcript) flush() {
+func (t *Transcript) flush() {
 	if len(t.batch) > 0 {
 		_ = t.w.Append(t.batch)
 		t.batch = t.batch[:0]
 	}
 }
 
-// close logs lines that have no end.
-func (t *transcript) close() {
+// Close logs lines that have no end.
+func (t *Transcript) Close() {
 	if t == nil {
 		return
 	}

@@ -1,4 +1,4 @@
-package engine_test
+package enter_test
 
 import (
 	"context"
@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/cortenhq/corten/internal/container"
-	"github.com/cortenhq/corten/internal/engine"
+	"github.com/cortenhq/corten/internal/enter"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
 )
 
-// resident starts a container by the real programs and returns the engine on its folders.
-func resident(t *testing.T) (*engine.Engine, container.Dirs) {
+// resident starts a container by the real programs and returns its folders and its id.
+func resident(t *testing.T) (container.Dirs, spec.ContainerID) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("containers are made by root for now")
@@ -32,28 +33,37 @@ func resident(t *testing.T) (*engine.Engine, container.Dirs) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	cfg := engine.Config{Root: filepath.Join(t.TempDir(), "root"), Run: filepath.Join(t.TempDir(), "run")}
+	dirs := container.Dirs{Root: filepath.Join(t.TempDir(), "root"), Run: filepath.Join(t.TempDir(), "run")}
 	corten := func(args ...string) {
-		cmd := exec.Command(filepath.Join(bin, "corten"), append([]string{"--root", cfg.Root, "--run", cfg.Run}, args...)...)
+		cmd := exec.Command(filepath.Join(bin, "corten"), append([]string{"--root", dirs.Root, "--run", dirs.Run}, args...)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v: %s", args, err, out)
 		}
 	}
 	corten("run", "-d", "--name", "box", "host", "sleep", "1000")
 	t.Cleanup(func() { corten("rm", "-f", "box") })
-	eng, err := engine.Open(cfg)
+	id, err := container.Find(dirs, "box")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return eng, container.Dirs{Root: cfg.Root, Run: cfg.Run}
+	return dirs, id
 }
 
-// TestExecOutput is what a health check asks of a container.
-func TestExecOutput(t *testing.T) {
-	eng, _ := resident(t)
+// output executes a command in the container as it is now.
+func output(ctx context.Context, dirs container.Dirs, id spec.ContainerID, most int, args ...string) (int, string, error) {
+	s, err := container.Load(dirs, id)
+	if err != nil {
+		return 0, "", err
+	}
+	code, out, err := enter.Output(ctx, dirs, s, args, most)
+	return code, string(out), err
+}
+
+// TestOutput is what a health check asks of a container.
+func TestOutput(t *testing.T) {
+	dirs, id := resident(t)
 	shell := func(ctx context.Context, line string, most int) (int, string, error) {
-		code, out, err := eng.ExecOutput(ctx, "box", []string{"sh", "-c", line}, most)
-		return code, string(out), err
+		return output(ctx, dirs, id, most, "sh", "-c", line)
 	}
 	if code, out, err := shell(t.Context(), "echo one; echo two >&2; cat; exit 3", 100); code != 3 || out != "one\ntwo\n" || err != nil {
 		t.Errorf("%d, %q, %v", code, out, err)
@@ -65,7 +75,7 @@ func TestExecOutput(t *testing.T) {
 	if code, out, err := shell(t.Context(), "sleep 500 & echo done", 100); code != 0 || out != "done\n" || err != nil {
 		t.Errorf("%d, %q, %v", code, out, err)
 	}
-	if _, _, err := eng.ExecOutput(t.Context(), "box", []string{"none"}, 100); !errs.Is(err, errs.NotFound) {
+	if _, _, err := output(t.Context(), dirs, id, 100, "none"); !errs.Is(err, errs.NotFound) {
 		t.Error(err)
 	}
 
@@ -83,13 +93,9 @@ func TestExecOutput(t *testing.T) {
 	}
 }
 
-// TestExecOtherProcess: a pid that belongs to another process by now is not entered.
-func TestExecOtherProcess(t *testing.T) {
-	eng, dirs := resident(t)
-	id, err := container.Find(dirs, "box")
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestOtherProcess: a pid that belongs to another process by now is not entered.
+func TestOtherProcess(t *testing.T) {
+	dirs, id := resident(t)
 	file := filepath.Join(container.Dir(dirs, id), "state.json")
 	state, err := os.ReadFile(file)
 	if err != nil {
@@ -100,7 +106,7 @@ func TestExecOtherProcess(t *testing.T) {
 	if err := os.WriteFile(file, []byte(wrong), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := eng.ExecOutput(t.Context(), "box", []string{"true"}, 10); err == nil || !strings.Contains(err.Error(), "not running") {
+	if _, _, err := output(t.Context(), dirs, id, 10, "true"); err == nil || !strings.Contains(err.Error(), "not running") {
 		t.Error(err)
 	}
 }

@@ -1,4 +1,6 @@
-package engine
+// Package relay copies between a process of a container and those who started it, and logs what
+// passes. It begins with the process and ends when all that this wrote has been copied.
+package relay
 
 import (
 	"io"
@@ -14,21 +16,21 @@ import (
 	"github.com/cortenhq/corten/internal/spec"
 )
 
-// relay stands between a container without a terminal of its own and the terminal of its
+// Relay stands between a container without a terminal of its own and the terminal of its
 // user. A descriptor of that terminal would let the container read what the user types and
 // change the terminal's modes, so it gets pipes and we copy; we do the same where the output
 // is logged, or goes to systemd's journal. What is none of these is handed over as it is, and
 // costs nothing.
-type relay struct {
+type Relay struct {
 	theirs  []*os.File // the container's ends
 	ours    []*os.File
 	outputs sync.WaitGroup
 	copies  []func()
 }
 
-// newRelay makes pipes for those of our descriptors that are terminals, and tells the plan.
-func newRelay(p spec.Process, pl *plan.Plan, files map[plan.Handle]*os.File, log *transcript) (*relay, error) {
-	r := &relay{}
+// New makes pipes for those of our descriptors that are terminals, and tells the plan.
+func New(p spec.Process, pl *plan.Plan, files map[plan.Handle]*os.File, log *Transcript) (*Relay, error) {
+	r := &Relay{}
 	if p.Terminal {
 		return r, nil
 	}
@@ -51,18 +53,14 @@ func newRelay(p spec.Process, pl *plan.Plan, files map[plan.Handle]*os.File, log
 		r.outputs.Add(1)
 		err := r.pipe(files, o.name, false, func(rd, _ *os.File) {
 			defer r.outputs.Done()
-			_, _ = io.Copy(log.tee(o.f, o.s), rd)
+			_, _ = io.Copy(log.Tee(o.f, o.s), rd)
 		})
 		if err != nil {
 			return nil, err
 		}
 		*o.to = o.name
 	}
-	for i, s := range pl.Child {
-		if _, ok := s.(plan.Stdio); ok {
-			pl.Child[i] = std
-		}
-	}
+	pl.UseStdio(std)
 	return r, nil
 }
 
@@ -85,7 +83,7 @@ func isJournal(f *os.File) bool {
 }
 
 // pipe makes one pipe; the copy runs once the container is started.
-func (r *relay) pipe(files map[plan.Handle]*os.File, name plan.Handle, in bool, copy func(rd, w *os.File)) error {
+func (r *Relay) pipe(files map[plan.Handle]*os.File, name plan.Handle, in bool, copy func(rd, w *os.File)) error {
 	rd, w, err := os.Pipe()
 	if err != nil {
 		return errs.Wrap("make pipe for", string(name), err)
@@ -100,8 +98,8 @@ func (r *relay) pipe(files map[plan.Handle]*os.File, name plan.Handle, in bool, 
 	return nil
 }
 
-// started closes the container's ends and begins to copy.
-func (r *relay) started() {
+// Started closes the container's ends and begins to copy.
+func (r *Relay) Started() {
 	for _, f := range r.theirs {
 		f.Close()
 	}
@@ -110,8 +108,8 @@ func (r *relay) started() {
 	}
 }
 
-// wait waits until all that the container wrote has been copied.
-func (r *relay) wait() {
+// Wait waits until all that the container wrote has been copied.
+func (r *Relay) Wait() {
 	r.outputs.Wait()
 	for _, f := range r.ours {
 		f.Close()

@@ -1,4 +1,6 @@
-package engine
+// Package advice says what to do about errors of the system: what a machine lacks shows as the
+// same few errors, whichever step meets it first.
+package advice
 
 import (
 	"errors"
@@ -11,9 +13,8 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-// advise adds a hint to an error of the system that has none: what a machine lacks shows
-// as the same few errors, whichever step meets it first.
-func advise(err error) error {
+// Add adds a hint to an error of the system that has none. Any other error is returned as it is.
+func Add(err error) error {
 	var errno unix.Errno
 	if err == nil || errs.HintOf(err) != "" || !errors.As(err, &errno) {
 		return err

@@ -1,4 +1,4 @@
-package engine
+package kept
 
 import (
 	"context"
@@ -10,7 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/enter"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/events"
+	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -33,15 +36,15 @@ const (
 )
 
 // beginHealth writes down that a container which has a health check has just begun.
-func (e *Engine) beginHealth(c *spec.Container) error {
+func beginHealth(dirs container.Dirs, c *spec.Container) error {
 	if h := c.Life.Health; h == nil || h.Off {
 		return nil
 	}
-	return e.writeHealth(c.ID, health{Status: container.Starting, Log: []healthCheck{}})
+	return writeHealth(dirs, c.ID, health{Status: container.Starting, Log: []healthCheck{}})
 }
 
-func (e *Engine) writeHealth(id spec.ContainerID, h health) error {
-	path := container.HealthFile(e.dirs(), id)
+func writeHealth(dirs container.Dirs, id spec.ContainerID, h health) error {
+	path := container.HealthFile(dirs, id)
 	b, err := json.Marshal(h)
 	if err == nil {
 		err = os.WriteFile(path+".new", b, 0o600)
@@ -52,14 +55,14 @@ func (e *Engine) writeHealth(id spec.ContainerID, h health) error {
 	return errs.Wrap("write", path, err)
 }
 
-// KeepProbe checks a container's health once, for its keeper, and does what is to be done
+// Probe checks a container's health once, for its keeper, and does what is to be done
 // when it turns out bad.
-func (e *Engine) KeepProbe(ctx context.Context, id spec.ContainerID) error {
-	s, err := container.Load(e.dirs(), id)
-	if err != nil || s.State.Status != container.Running || s.Spec.Life.Health == nil || frozen(s) {
+func Probe(ctx context.Context, dirs container.Dirs, id spec.ContainerID) error {
+	s, err := container.Load(dirs, id)
+	if err != nil || s.State.Status != container.Running || s.Spec.Life.Health == nil || s.Frozen() {
 		return err
 	}
-	b, err := os.ReadFile(container.HealthFile(e.dirs(), id))
+	b, err := os.ReadFile(container.HealthFile(dirs, id))
 	if err != nil {
 		return errs.Wrap("read health of container", s.Spec.Name, err)
 	}
@@ -68,25 +71,25 @@ func (e *Engine) KeepProbe(ctx context.Context, id spec.ContainerID) error {
 		return errs.Wrap("read health of container", s.Spec.Name, err)
 	}
 	before := now.Status
-	now.take(e.check(ctx, s), s)
-	if err := e.writeHealth(id, now); err != nil || now.Status == before {
+	now.take(check(ctx, dirs, s), s)
+	if err := writeHealth(dirs, id, now); err != nil || now.Status == before {
 		return err
 	}
-	e.tell(s.Spec, "health_status: "+string(now.Status), nil)
+	events.Tell(dirs.Root, s.Spec, "health_status: "+string(now.Status), nil)
 	if now.Status != container.Unhealthy {
 		return nil
 	}
-	return e.onUnhealthy(s)
+	return onUnhealthy(dirs, s)
 }
 
 // check executes the command of the health check.
-func (e *Engine) check(ctx context.Context, s container.Snapshot) healthCheck {
+func check(ctx context.Context, dirs container.Dirs, s container.Snapshot) healthCheck {
 	h := s.Spec.Life.Health
 	timeout := time.Duration(orElse(h.Timeout, 30*time.Second))
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c := healthCheck{Start: time.Now()}
-	code, output, err := e.ExecOutput(ctx, string(s.Spec.ID), healthCommand(h.Test), healthOutput)
+	code, output, err := enter.Output(ctx, dirs, s, healthCommand(h.Test), healthOutput)
 	c.End, c.ExitCode, c.Output = time.Now(), code, string(output)
 	switch {
 	case ctx.Err() != nil:
@@ -131,17 +134,17 @@ func (h *health) take(c healthCheck, s container.Snapshot) {
 
 // onUnhealthy does what the user wants done. It is another process's work: this one is the
 // keeper's, which ends with the container.
-func (e *Engine) onUnhealthy(s container.Snapshot) error {
+func onUnhealthy(dirs container.Dirs, s container.Snapshot) error {
 	switch s.Spec.Life.Health.OnFailure {
 	case "kill":
-		return signalFound(s, unix.SIGKILL) // a restart policy may start it again
+		return s.Signal(unix.SIGKILL) // a restart policy may start it again
 	case "stop", "restart":
-		return e.aside(s.Spec.Life.Health.OnFailure, string(s.Spec.ID))
+		return aside(dirs, s.Spec.Life.Health.OnFailure, string(s.Spec.ID))
 	}
 	return nil
 }
 
 // aside starts a command of ours that nobody waits for.
-func (e *Engine) aside(args ...string) error {
-	return e.spawn("", nil, nil, "", e.self(), args...)
+func aside(dirs container.Dirs, args ...string) error {
+	return spawn(dirs, "", nil, nil, "", programs.Self(), args...)
 }

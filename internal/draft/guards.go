@@ -1,0 +1,74 @@
+package draft
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/programs"
+	"github.com/cortenhq/corten/internal/seccomp"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// facts asks the host only what this container depends on.
+func (d *Draft) facts() (plan.Facts, error) {
+	f, err := Modules(d.Spec.Security)
+	f.Tied = !d.kept
+	if err == nil && !d.Spec.Life.NoInit {
+		f.Init, err = programs.Find("corten-init")
+		var st unix.Stat_t
+		f.Hidden = err == nil && unix.Stat(f.Init, &st) == nil && st.Uid == 0 && st.Gid == 0 && st.Mode&0o066 == 0
+	}
+	return f, err
+}
+
+// Modules asks for the security modules that a container has labels for, and refuses one that
+// is not there.
+func Modules(sec spec.Security) (f plan.Facts, err error) {
+	if sec.AppArmor != "" && sec.AppArmor != "unconfined" {
+		b, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+		if f.AppArmor = strings.HasPrefix(string(b), "Y"); !f.AppArmor {
+			return f, noModule("apparmor=" + sec.AppArmor)
+		}
+	}
+	if sec.SELinux != "" || sec.SELinuxMount != "" {
+		_, err := os.Stat("/sys/fs/selinux/enforce")
+		if f.SELinux = err == nil; !f.SELinux {
+			return f, noModule("label of SELinux")
+		}
+	}
+	return f, nil
+}
+
+func noModule(what string) error {
+	return errs.Newf(errs.Unsupported, "apply --security-opt", what, "the security module is not active on this host").
+		WithHint("leave the option out, or boot with the module: corten doctor says how")
+}
+
+// Filter compiles the seccomp profile of a container, or finds it compiled; nil if it has none.
+// Compiled ones are kept in the state folder run.
+func Filter(run string, sec spec.Security) (*plan.Filter, error) {
+	if sec.Unconfined || sec.Privileged {
+		return nil, nil
+	}
+	dir := filepath.Join(run, "seccomp")
+	name, prog, err := "default", seccomp.Program{}, error(nil)
+	if sec.Seccomp == nil {
+		prog, err = seccomp.DefaultCached(dir, sec.Capabilities, seccomp.Host)
+	} else {
+		name = "of the user"
+		prog, err = seccomp.Cached(dir, sec.Seccomp, seccomp.Host)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := &plan.Filter{Name: name, Flags: prog.Flags, Program: make([]plan.Instruction, len(prog.Insns))}
+	for i, in := range prog.Insns {
+		f.Program[i] = plan.Instruction(in)
+	}
+	return f, nil
+}

@@ -1,0 +1,74 @@
+package draft
+
+import (
+	"context"
+	"os"
+	"strconv"
+
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// claimAll claims a range of ids and finds what is mounted.
+func (d *Draft) claimAll(ctx context.Context) (err error) {
+	if d.Spec.Namespaces.User.Mode == spec.UserAuto {
+		if d.Claim, err = container.ClaimIDs(d.Site.Dirs, d.Spec.ID); err != nil {
+			return err
+		}
+		d.mapIDs(d.Claim)
+	}
+	if err := d.resolveUser(); err != nil {
+		return err
+	}
+	return d.findSources(ctx, false)
+}
+
+// pretend fills in what claimAll would, without touching anything.
+func (d *Draft) pretend(ctx context.Context) error {
+	if d.Spec.Namespaces.User.Mode == spec.UserAuto {
+		d.mapIDs(container.LikelyIDs(d.Spec.ID))
+	}
+	if err := d.resolveUser(); err != nil {
+		return err
+	}
+	return d.findSources(ctx, true)
+}
+
+func (d *Draft) mapIDs(host uint32) {
+	m := container.Map(host)
+	d.Spec.Namespaces.User.UIDMap, d.Spec.Namespaces.User.GIDMap = m, m
+}
+
+// resolveUser makes the map of --userns keep-id: the caller's ids stay, all others come
+// from the container's own range.
+func (d *Draft) resolveUser() error {
+	u := &d.Spec.Namespaces.User
+	switch u.Mode {
+	case spec.UserKeepID:
+		if os.Getuid() == 0 {
+			return errs.Newf(errs.Invalid, "map users", "keep-id", "the caller is root, and would be root of the host inside").
+				WithHint("leave --userns out, or say --userns host if that is what you want")
+		}
+		var err error
+		if d.Claim == 0 && d.Box != nil {
+			if d.Claim, err = container.ClaimIDs(d.Site.Dirs, d.Spec.ID); err != nil {
+				return err
+			}
+		}
+		base := d.Claim
+		if base == 0 {
+			base = container.LikelyIDs(d.Spec.ID)
+		}
+		uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
+		u.UIDMap, u.GIDMap = container.KeepMap(base, uid), container.KeepMap(base, gid)
+		if d.Spec.Process.User == "" {
+			d.Spec.Process.User = strconv.FormatUint(uint64(uid), 10) + ":" + strconv.FormatUint(uint64(gid), 10)
+		}
+	case spec.UserMap:
+		if len(u.UIDMap) == 0 || len(u.GIDMap) == 0 {
+			return errs.Newf(errs.Invalid, "map users", "", "both a uid and a gid map are wanted")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package kept
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/keeper"
+	"github.com/cortenhq/corten/internal/programs"
+	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/volume"
+)
+
+// adopt starts a process for a container whose keeper was killed, or whatever the keeper
+// had become. The lock is still that one's.
+func adopt(dirs container.Dirs, id spec.ContainerID, lock *os.File) error {
+	dir := container.KeepDir(dirs, id)
+	there := func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	}
+	program, err := programs.Find("corten-keeper")
+	if err != nil {
+		return err
+	}
+	switch {
+	case there("rest") && !released(dir):
+		return spawn(dirs, dir, lock, nil, "", program, "rest", dirs.Root, dirs.Run, string(id))
+	case there("ended"):
+		return spawn(dirs, dir, lock, nil, "", programs.Self(), "keep", "end", string(id))
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "rest")); err != nil {
+		return err
+	}
+	return spawn(dirs, dir, lock, nil, "", program, dirs.Root, dirs.Run, string(id))
+}
+
+// released reports whether a restart whose process was killed had come so far that the
+// container runs: its process executes another program than ours.
+func released(dir string) bool {
+	o, err := keeper.ReadOrders(dir)
+	if err != nil || container.Ticks(o.PID) != o.Start {
+		return false
+	}
+	comm, err := os.ReadFile("/proc/" + strconv.Itoa(o.PID) + "/comm")
+	return err == nil && string(comm) != "corten\n"
+}
+
+// SignalKeeper sends a signal to the process that looks after a container, once it is a keeper:
+// that is only a matter of a moment, and the programs before and after it would die of it.
+func SignalKeeper(dirs container.Dirs, id spec.ContainerID, sig unix.Signal) {
+	for range 200 {
+		pid := keeperOf(dirs, id)
+		comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+		if pid == 0 || err != nil {
+			return
+		}
+		if strings.HasPrefix(string(comm), "corten-keeper") {
+			_ = unix.Kill(pid, sig)
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// keeperOf is the pid of the process that looks after a kept container; 0 if it is not known.
+func keeperOf(dirs container.Dirs, id spec.ContainerID) int {
+	b, err := os.ReadFile(filepath.Join(container.KeepDir(dirs, id), "keeper"))
+	if err != nil {
+		return 0
+	}
+	pid, _ := strconv.Atoi(string(bytes.TrimSpace(b)))
+	return pid
+}
+
+// Sweep undoes what containers left whose owner was killed; one that lives on is given somebody
+// else who looks after it.
+func Sweep(dirs container.Dirs) error {
+	return container.Sweep(dirs, container.Undo{
+		KillGroups: func(groups []string) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			return cgroup.Group(groups).Destroy(ctx)
+		},
+		RemoveVolumes: func(maker spec.ContainerID, names []string) error {
+			return errors.Join(volume.Forget(dirs.Root, string(maker)), volume.RemoveAll(dirs.Root, names))
+		},
+		Adopt: func(id spec.ContainerID, lock *os.File) error { return adopt(dirs, id, lock) },
+	})
+}

@@ -1,0 +1,236 @@
+package kept
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/advice"
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/draft"
+	"github.com/cortenhq/corten/internal/ending"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/keeper"
+	"github.com/cortenhq/corten/internal/programs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// What the process of a kept container inherits.
+const (
+	lockFD  = 3
+	readyFD = 4 // of keep begin: where it says how the start went; nothing in a restart
+
+	stdinFD  = 6 // of the keeper, with 3 the lock, 4 the pidfd and 5 the terminal's master
+	stdoutFD = 7
+	stderrFD = 8
+	notifyFD = 9
+)
+
+// Origin is who asks for a start.
+type Origin string
+
+// Origins of a start, as keep start is told.
+const (
+	ByRun     Origin = "run"     // the container was made for it, and goes with it if it does not succeed
+	ByStart   Origin = "start"   // start, restart, boot
+	ByRestart Origin = "restart" // its restart policy: nobody is waiting
+)
+
+// StartLocked starts a container whose lock we have, and waits until it runs. The lock then
+// belongs to its keeper; after an error it is nobody's.
+func StartLocked(ctx context.Context, site draft.Site, box *container.Container, by Origin) error {
+	dir := container.KeepDir(site.Dirs, box.Spec.ID)
+	if err := freshDir(dir); err != nil {
+		box.Abandon()
+		return errs.Wrap("make folder of keeper", dir, err)
+	}
+	rd, wr, err := os.Pipe()
+	if err != nil {
+		box.Abandon()
+		return errs.Wrap("make pipe", "", err)
+	}
+	defer rd.Close()
+	err = spawn(site.Dirs, dir, box.Lock(), wr, notifyOrders(site.Notify, box.Spec).Socket, programs.Self(), "keep", "begin", string(box.Spec.ID), string(by))
+	wr.Close()
+	if err != nil {
+		box.Abandon()
+		return err
+	}
+	box.Disown()
+	stop := context.AfterFunc(ctx, func() { _ = rd.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	b, err := io.ReadAll(rd)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return errs.Wrap("wait for start of container", box.Spec.Name, err)
+	}
+	if len(b) == 0 {
+		_ = os.Remove(filepath.Join(dir, "keeper")) // who adopts writes it anew
+		return startLost(ctx, site.Dirs, box.Spec, by)
+	}
+	return readReply(b, box.Spec.Name)
+}
+
+// startLost finds out about a start whose process was killed before it told anybody. If that had
+// come so far that the container is adopted, it is started.
+func startLost(ctx context.Context, dirs container.Dirs, c *spec.Container, by Origin) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err := os.Stat(filepath.Join(container.KeepDir(dirs, c.ID), keeper.OrdersName))
+	begun := err == nil
+	for ctx.Err() == nil { // what it had open may take a moment to be closed
+		if err = Sweep(dirs); err != nil || begun && keeperOf(dirs, c.ID) != 0 {
+			return err
+		}
+		brief, done := context.WithTimeout(ctx, 20*time.Millisecond)
+		unlocked := container.AwaitUnlocked(brief, dirs, c.ID)
+		if done(); unlocked == nil {
+			break
+		}
+	}
+	if begun {
+		return err
+	}
+	if s, lerr := container.Load(dirs, c.ID); lerr == nil && by == ByRun {
+		err = ending.Remove(ctx, dirs, s, true)
+	}
+	return errors.Join(errs.Newf(errs.Other, "start container", c.Name, "the process that started it was killed").WithHint("start it again"), err)
+}
+
+// freshDir makes an empty directory for us alone.
+func freshDir(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	return os.MkdirAll(dir, 0o700)
+}
+
+// reply is what keep start says about a start that did not succeed.
+type reply struct {
+	Kind   errs.Kind `json:"kind"`
+	Op     string    `json:"op,omitempty"`
+	Object string    `json:"object,omitempty"`
+	Text   string    `json:"text"`
+	Hint   string    `json:"hint,omitempty"`
+}
+
+const started = "ok"
+
+func readReply(b []byte, name string) error {
+	if string(b) == started {
+		return nil
+	}
+	var r reply
+	if err := json.Unmarshal(b, &r); err != nil {
+		return errs.Wrap("start container", name, err)
+	}
+	return errs.Newf(r.Kind, r.Op, r.Object, r.Text).WithHint(r.Hint)
+}
+
+// sayReply tells how the start went. That a command could not be executed is told as such: a
+// face has exit codes for it.
+func sayReply(w io.Writer, err error) {
+	if err == nil {
+		_, _ = io.WriteString(w, started)
+		return
+	}
+	r := reply{Kind: errs.KindOf(err), Text: err.Error(), Hint: errs.HintOf(err)}
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if x, ok := e.(*errs.Error); ok && x.Op == "execute" && x.Err != nil {
+			r.Op, r.Object, r.Text = x.Op, x.Object, x.Err.Error()
+		}
+	}
+	b, _ := json.Marshal(r)
+	_, _ = w.Write(b)
+}
+
+// spawn starts a program that looks after a container: in a session of its own, without
+// anything of ours but the lock and, as descriptor 4, ready. It does not end with our session or
+// service either, unless it is to notify that one's manager: at the socket notify.
+func spawn(dirs container.Dirs, dir string, lock, ready *os.File, notify, program string, args ...string) error {
+	if filepath.Base(program) != "corten-keeper" {
+		args = append([]string{"--root", dirs.Root, "--run", dirs.Run}, args...)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.ExtraFiles = []*os.File{lock}
+	if ready != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, ready)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if notify != "" { // the manager listens only to processes of the service
+		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify)
+	} else if fd := cgroup.OpenKeepers(); fd >= 0 {
+		defer unix.Close(fd)
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
+	}
+	if err := cmd.Start(); err != nil {
+		return errs.Wrap("start", program, err)
+	}
+	if dir == "" {
+		return cmd.Process.Release()
+	}
+	_ = os.WriteFile(filepath.Join(dir, "keeper"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
+	return cmd.Process.Release()
+}
+
+// Start starts a container that is on disk, with a keeper. It is no error if it runs; one that
+// waits for its next start has it now.
+func Start(ctx context.Context, site draft.Site, s container.Snapshot, by Origin) error {
+	dirs := site.Dirs
+	if s.State.Status == container.Restarting {
+		SignalKeeper(dirs, s.Spec.ID, unix.SIGTERM) // it ends the pause
+		return nil
+	}
+	if s.State.Alive() {
+		return nil
+	}
+	group, err := draft.GroupOf(s.Spec)
+	if err != nil {
+		return err
+	}
+	box, err := container.Open(dirs, s.Spec, group, true)
+	if errs.Is(err, errs.Busy) { // it is ending, or somebody else starts it
+		brief, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if err := container.AwaitUnlocked(brief, dirs, s.Spec.ID); err != nil {
+			if now, lerr := container.Load(dirs, s.Spec.ID); lerr == nil && now.State.Alive() {
+				return nil
+			}
+			return errs.Newf(errs.Busy, "start container", s.Spec.Name, "another command is busy with it")
+		}
+		box, err = container.Open(dirs, s.Spec, group, true)
+	}
+	if err != nil {
+		return err
+	}
+	return advice.Add(StartLocked(ctx, site, box, by))
+}
+
+// AskEnd leaves word that a user wants a container to end, so that it is not started again.
+func AskEnd(dirs container.Dirs, s container.Snapshot) error {
+	if !s.State.Kept {
+		return nil
+	}
+	f, err := os.OpenFile(filepath.Join(container.KeepDir(dirs, s.Spec.ID), "stop"), os.O_CREATE|os.O_WRONLY, 0o600)
+	if container.Gone(err) {
+		return nil // it has ended
+	}
+	if err != nil {
+		return errs.Wrap("stop container", s.Spec.Name, err)
+	}
+	return f.Close()
+}
