@@ -55,3 +55,12 @@ func (s Site) Root(ctx context.Context, c *spec.Container) (plan.Root, error) {
 	}
 	return b.root(rootfs.Layer{Dir: container.Dir(s.Dirs, c.ID)}), nil
 }
+
+// baseOf is what a container that is on disk was made on.
+func (s Site) baseOf(ctx context.Context, c *spec.Container, dry bool) (base, error) {
+	byID := spec.Container{Image: c.Image}
+	if !byID.Image.Platform {
+		byID.Image.Name = byID.Image.Config // its name may be another's by now
+	}
+	return s.base(ctx, Request{Spec: &byID, Pull: PullNever}, dry)
+}

@@ -5,16 +5,12 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/events"
-	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
-	"github.com/cortenhq/corten/internal/rootfs"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/volume"
 )
@@ -36,19 +32,17 @@ type Draft struct {
 	sources []plan.Source
 }
 
-// Draft completes a request and, unless dry, makes the container's directory, claims what it
-// needs and keeps its image from being removed. A dry draft leaves no trace.
-func (s Site) Draft(ctx context.Context, req Request, dry bool) (*Draft, error) {
-	d, err := s.outline(ctx, req, dry, false)
+// Draft completes a request, makes the container's directory, claims what it needs and keeps its
+// image from being removed.
+func (s Site) Draft(ctx context.Context, req Request) (*Draft, error) {
+	d, err := s.outline(ctx, req, false, false)
 	if err != nil {
 		return nil, err
 	}
-	if dry {
-		err = d.pretend(ctx)
-	} else if err = d.makeBox(); err == nil {
+	if err = d.makeBox(); err == nil {
 		err = d.claimAll(ctx)
 	}
-	if err == nil && !dry {
+	if err == nil {
 		err = d.holdBase()
 	}
 	if err != nil {
@@ -56,6 +50,50 @@ func (s Site) Draft(ctx context.Context, req Request, dry bool) (*Draft, error) 
 		return nil, err
 	}
 	return d, nil
+}
+
+// Dry is a draft that leaves no trace. It can be planned, and says in place of what it would claim
+// what that is likely to be. An image that is not here is an error of kind NotFound.
+func (s Site) Dry(ctx context.Context, req Request) (*Draft, error) {
+	d, err := s.outline(ctx, req, true, false)
+	if err != nil {
+		return nil, err
+	}
+	return d, d.pretend(ctx)
+}
+
+// Create makes a container that is not started yet, after a look at what would keep it from
+// being started. Whoever calls it has its lock.
+func (s Site) Create(ctx context.Context, req Request) (*Draft, error) {
+	d, err := s.outline(ctx, req, false, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.check(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.makeBox(); err != nil {
+		return nil, err
+	}
+	if err := d.record(); err != nil {
+		d.Discard()
+		return nil, err
+	}
+	events.Tell(s.Dirs.Root, d.Spec, "create", nil)
+	return d, nil
+}
+
+// Again drafts a container that is on disk, to be started with a keeper.
+func (s Site) Again(ctx context.Context, box *container.Container) (*Draft, error) {
+	d := &Draft{Site: s, Spec: box.Spec, kept: true, Box: box}
+	var err error
+	if d.base, err = s.baseOf(ctx, box.Spec, false); err != nil {
+		return nil, err
+	}
+	if err := d.planGroups(); err != nil {
+		return nil, err
+	}
+	return d, d.claimAll(ctx)
 }
 
 // outline completes the request from its image.
@@ -67,27 +105,6 @@ func (s Site) outline(ctx context.Context, req Request, dry, kept bool) (*Draft,
 	}
 	d.complete()
 	return d, d.planGroups()
-}
-
-// Group is the control groups that the container has while it runs.
-func (d *Draft) Group() cgroup.Group { return d.groups.Group }
-
-// GroupOf is the control groups that a container which is on disk is going to have, with a keeper.
-func GroupOf(c *spec.Container) (cgroup.Group, error) {
-	d := &Draft{Spec: c, kept: true}
-	err := d.planGroups()
-	return d.groups.Group, err
-}
-
-// planGroups decides on the cgroups.
-func (d *Draft) planGroups() (err error) {
-	d.host = cgroup.Detect()
-	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.Spec.Resources, ID: string(d.Spec.ID),
-		Account: d.host.V1 == nil, Ready: d.kept || d.Spec.IsSystemd()})
-	if err == nil {
-		err = d.checkSystemd()
-	}
-	return err
 }
 
 // complete fills in identity and what the image says.
@@ -132,162 +149,29 @@ func (d *Draft) makeBox() error {
 	return err
 }
 
-// ownFiles is the files that every container on an image has of its own. A platform brings
-// its own.
-func (d *Draft) ownFiles() ([]plan.File, []plan.Made) {
-	if d.Spec.Image.Platform {
-		return nil, nil
+// claimAll claims a range of ids and finds what is mounted.
+func (d *Draft) claimAll(ctx context.Context) (err error) {
+	if d.Spec.Namespaces.User.Mode == spec.UserAuto {
+		if d.Claim, err = container.ClaimIDs(d.Site.Dirs, d.Spec.ID); err != nil {
+			return err
+		}
+		d.mapIDs(d.Claim)
 	}
-	name := d.Spec.Namespaces.Hostname
-	made := []plan.Made{{Target: "/etc/hostname", Content: name + "\n"}}
-	if d.Spec.Namespaces.Net.Mode == spec.Host {
-		return []plan.File{hostFile("/etc/hosts"), hostFile("/etc/resolv.conf")}, made
-	}
-	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-	if name != "" {
-		hosts += "127.0.1.1\t" + name + "\n"
-	}
-	return nil, append(made, plan.Made{Target: "/etc/hosts", Content: hosts})
-}
-
-// hostFile shows a file of the host to a container in the host's network.
-func hostFile(path string) plan.File {
-	return plan.File{Source: plan.Source{Path: path, File: true}, Target: path, ReadOnly: true, What: "the host's " + path}
-}
-
-// Plan is what is to be done to start the container. Its PID 1 holds the guards for whoever
-// looks after it.
-func (d *Draft) Plan(guards ...plan.Handle) (plan.Plan, error) {
-	layer := rootfs.Layer{Dir: container.Dir(d.Site.Dirs, d.Spec.ID), Volatile: d.Spec.Life.Remove}
-	facts, err := d.facts()
-	if err != nil {
-		return plan.Plan{}, err
-	}
-	in := plan.Input{
-		Container: d.Spec,
-		Root:      d.base.root(layer),
-		Sources:   d.sources,
-		Accounts:  d.base.accounts(),
-		Groups:    d.groupSteps(),
-		Host:      facts,
-		Guards:    guards,
-	}
-	in.Files, in.Made = d.ownFiles()
-	d.serve(&in)
-	if in.Filter, err = Filter(d.Site.Dirs.Run, d.Spec.Security); err != nil {
-		return plan.Plan{}, err
-	}
-	p, err := plan.Make(in)
-	p.Warnings = append(p.Warnings, d.groups.Warnings...)
-	return p, err
-}
-
-// Launch starts the container by a plan of the draft. It adds to env what only the draft knows: the
-// control groups, the volumes, and the files that the user passes on, which are closed then.
-func (d *Draft) Launch(p plan.Plan, env launch.Env) (*launch.Process, error) {
-	if err := d.settleVolumes(); err != nil {
-		return nil, err
-	}
-	for i, f := range d.Passed.Files {
-		env.Files[passedHandle(i)] = f
-		defer f.Close()
-	}
-	env.MakeGroups, env.Seeded = d.makeGroups, d.seeded
-	return launch.Start(p, env)
-}
-
-// groupSteps puts the cgroup plan in the words of a launch plan.
-func (d *Draft) groupSteps() plan.Groups {
-	g := plan.Groups{
-		Make:  plan.MakeGroups{Dirs: d.groups.Group, Writes: d.groups.Words()},
-		V2:    d.groups.V2,
-		Enter: d.groups.Enter,
-	}
-	if d.host.V1 == nil && d.host.V2.Mount != "" {
-		g.Mount = append(g.Mount, plan.MountFS{Type: "cgroup2", Target: "/sys/fs/cgroup",
-			ReadOnly: !d.Spec.Security.Privileged && !d.Spec.IsSystemd(), NoSuid: true, NoDev: true, NoExec: true})
-	}
-	return g
-}
-
-func (d *Draft) makeGroups() error {
-	d.grouped = true // even if it fails half-way
-	if err := d.groups.Make(); err != nil || !d.Spec.IsSystemd() {
+	if err := d.resolveUser(); err != nil {
 		return err
 	}
-	return d.groups.Group.Delegate(hostID(d.Spec.Namespaces.User.UIDMap), hostID(d.Spec.Namespaces.User.GIDMap))
+	return d.findSources(ctx, false)
 }
 
-// hostID is the host's id for the container's 0.
-func hostID(maps []spec.IDMap) int {
-	for _, m := range maps {
-		if m.Container == 0 {
-			return int(m.Host)
-		}
+// pretend fills in what claimAll would, without touching anything.
+func (d *Draft) pretend(ctx context.Context) error {
+	if d.Spec.Namespaces.User.Mode == spec.UserAuto {
+		d.mapIDs(container.LikelyIDs(d.Spec.ID))
 	}
-	return 0
-}
-
-// Discard gives back what a draft that does not become a container has claimed.
-func (d *Draft) Discard() {
-	for _, v := range d.volumes {
-		_ = v.Close() // those that were not filled are their next user's to fill
+	if err := d.resolveUser(); err != nil {
+		return err
 	}
-	if d.Box == nil {
-		return
-	}
-	if d.notifies() && !d.kept {
-		_ = os.RemoveAll(container.KeepDir(d.Site.Dirs, d.Spec.ID))
-	}
-	var err error
-	if d.grouped {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		err = d.groups.Group.Destroy(ctx)
-	}
-	if err == nil {
-		err = ending.GiveBack(d.Box, d.Claim, true)
-	}
-	if err != nil {
-		d.Box.Abandon() // the next sweep tries again
-		return
-	}
-	_ = d.Box.Remove()
-}
-
-// exists reports whether a path is there, and whether it is something else than a
-// directory.
-func exists(path string) (there, file bool, err error) {
-	var st unix.Stat_t
-	switch err := unix.Stat(path, &st); err {
-	case nil:
-		return true, st.Mode&unix.S_IFMT != unix.S_IFDIR, nil
-	case unix.ENOENT, unix.ENOTDIR:
-		return false, false, nil
-	default:
-		return false, false, err
-	}
-}
-
-// Create makes a container that is not started yet, after a look at what would keep it from
-// being started. Its lock is ours.
-func (s Site) Create(ctx context.Context, req Request) (*Draft, error) {
-	d, err := s.outline(ctx, req, false, true)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.check(ctx); err != nil {
-		return nil, err
-	}
-	if err := d.makeBox(); err != nil {
-		return nil, err
-	}
-	if err := d.record(); err != nil {
-		d.Discard()
-		return nil, err
-	}
-	events.Tell(s.Dirs.Root, d.Spec, "create", nil)
-	return d, nil
+	return d.findSources(ctx, true)
 }
 
 // check finds what would keep the container from being started, as far as that can be known
@@ -322,26 +206,31 @@ func (d *Draft) holdBase() error {
 	return d.base.hold(d.Spec)
 }
 
-// Again drafts a container that is on disk, to be started with a keeper.
-func (s Site) Again(ctx context.Context, box *container.Container) (*Draft, error) {
-	d := &Draft{Site: s, Spec: box.Spec, kept: true, Box: box}
+// Discard gives back what a draft that does not become a container has claimed.
+func (d *Draft) Discard() {
+	for _, v := range d.volumes {
+		_ = v.Close() // those that were not filled are their next user's to fill
+	}
+	if d.Box == nil {
+		return
+	}
+	if d.notifies() && !d.kept {
+		_ = os.RemoveAll(container.KeepDir(d.Site.Dirs, d.Spec.ID))
+	}
 	var err error
-	if d.base, err = s.baseOf(ctx, box.Spec, false); err != nil {
-		return nil, err
+	if d.grouped {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err = d.groups.Group.Destroy(ctx)
 	}
-	if err := d.planGroups(); err != nil {
-		return nil, err
+	if err == nil {
+		err = ending.GiveBack(d.Box, d.Claim, true)
 	}
-	return d, d.claimAll(ctx)
-}
-
-// baseOf is what a container that is on disk was made on.
-func (s Site) baseOf(ctx context.Context, c *spec.Container, dry bool) (base, error) {
-	byID := spec.Container{Image: c.Image}
-	if !byID.Image.Platform {
-		byID.Image.Name = byID.Image.Config // its name may be another's by now
+	if err != nil {
+		d.Box.Abandon() // the next sweep tries again
+		return
 	}
-	return s.base(ctx, Request{Spec: &byID, Pull: PullNever}, dry)
+	_ = d.Box.Remove()
 }
 
 // Retreat gives back what a start has claimed, but not the container.

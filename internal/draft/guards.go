@@ -5,26 +5,11 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/plan"
-	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/seccomp"
 	"github.com/cortenhq/corten/internal/spec"
 )
-
-// facts asks the host only what this container depends on.
-func (d *Draft) facts() (plan.Facts, error) {
-	f, err := Modules(d.Spec.Security)
-	f.Tied = !d.kept
-	if err == nil && !d.Spec.Life.NoInit {
-		f.Init, err = programs.Find("corten-init")
-		var st unix.Stat_t
-		f.Hidden = err == nil && unix.Stat(f.Init, &st) == nil && st.Uid == 0 && st.Gid == 0 && st.Mode&0o066 == 0
-	}
-	return f, err
-}
 
 // Modules asks for the security modules that a container has labels for, and refuses one that
 // is not there.

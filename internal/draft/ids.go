@@ -1,7 +1,6 @@
 package draft
 
 import (
-	"context"
 	"os"
 	"strconv"
 
@@ -9,31 +8,6 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
-
-// claimAll claims a range of ids and finds what is mounted.
-func (d *Draft) claimAll(ctx context.Context) (err error) {
-	if d.Spec.Namespaces.User.Mode == spec.UserAuto {
-		if d.Claim, err = container.ClaimIDs(d.Site.Dirs, d.Spec.ID); err != nil {
-			return err
-		}
-		d.mapIDs(d.Claim)
-	}
-	if err := d.resolveUser(); err != nil {
-		return err
-	}
-	return d.findSources(ctx, false)
-}
-
-// pretend fills in what claimAll would, without touching anything.
-func (d *Draft) pretend(ctx context.Context) error {
-	if d.Spec.Namespaces.User.Mode == spec.UserAuto {
-		d.mapIDs(container.LikelyIDs(d.Spec.ID))
-	}
-	if err := d.resolveUser(); err != nil {
-		return err
-	}
-	return d.findSources(ctx, true)
-}
 
 func (d *Draft) mapIDs(host uint32) {
 	m := container.Map(host)

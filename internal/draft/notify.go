@@ -72,13 +72,3 @@ func (d *Draft) serve(in *plan.Input) {
 
 // passedHandle is what the plan calls the i-th of the files that are passed on.
 func passedHandle(i int) plan.Handle { return plan.Handle("passed" + strconv.Itoa(i)) }
-
-// checkSystemd refuses to start systemd where it cannot run. Other programs that are called
-// init may do without control groups.
-func (d *Draft) checkSystemd() error {
-	if d.host.V1 == nil || !d.Spec.IsSystemd() || filepath.Base(d.Spec.Process.Args[0]) != "systemd" {
-		return nil
-	}
-	return errs.Newf(errs.Unsupported, "start systemd in container", d.Spec.Name, "it needs cgroup v2, and this host has its controllers in cgroup v1").
-		WithHint("boot the host with systemd.unified_cgroup_hierarchy=1, or say --systemd false to start it as any other program")
-}

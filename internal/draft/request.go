@@ -17,7 +17,7 @@ const (
 	PullNever   PullPolicy = "never"
 )
 
-// Request is what the user asked to run. Spec holds only what was asked for; the engine
+// Request is what the user asked to run. Spec holds only what was asked for; a draft
 // completes it from the image.
 type Request struct {
 	Spec     *spec.Container

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/plan"
@@ -127,4 +129,18 @@ func (d *Draft) seeded(name string, copied bool) error {
 		}
 	}
 	return nil
+}
+
+// exists reports whether a path is there, and whether it is something else than a
+// directory.
+func exists(path string) (there, file bool, err error) {
+	var st unix.Stat_t
+	switch err := unix.Stat(path, &st); err {
+	case nil:
+		return true, st.Mode&unix.S_IFMT != unix.S_IFDIR, nil
+	case unix.ENOENT, unix.ENOTDIR:
+		return false, false, nil
+	default:
+		return false, false, err
+	}
 }

@@ -28,7 +28,7 @@ const (
 
 // Plan says what Start would do, and does nothing.
 func (e *Engine) Plan(ctx context.Context, req RunRequest) (plan.Plan, error) {
-	d, err := e.site().Draft(ctx, req, true)
+	d, err := e.site().Dry(ctx, req)
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -37,7 +37,7 @@ func (e *Engine) Plan(ctx context.Context, req RunRequest) (plan.Plan, error) {
 
 // Start makes a container and starts it with this process's stdin, stdout and stderr.
 func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
-	d, err := e.site().Draft(ctx, req, false)
+	d, err := e.site().Draft(ctx, req)
 	if err != nil {
 		return nil, advice.Add(err)
 	}

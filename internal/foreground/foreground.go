@@ -47,43 +47,6 @@ type Running struct {
 	released bool // the image does not need to stay for us any more
 }
 
-// meanwhile does what can wait until the container has run for a moment: for one that is
-// removed when it ends, to write down what it is; and to clear up after others.
-func (r *Running) meanwhile() error {
-	var err error
-	if r.box.Spec.Life.Remove {
-		err = r.save()
-	}
-	return errors.Join(err, r.sweep())
-}
-
-// settle makes sure that meanwhile is over or will not begin. There may be no containers but
-// short ones: then somebody has to clear up all the same. What cannot be, the next sweep finds
-// again.
-func (r *Running) settle() {
-	switch {
-	case r.later == nil: // it was asked before
-	case r.later.Stop():
-		_ = r.sweep()
-	default:
-		<-r.idle
-	}
-	r.later = nil
-}
-
-// save writes description and state.
-func (r *Running) save() error {
-	if err := r.box.Save(); err != nil {
-		return err
-	}
-	return r.setRunning()
-}
-
-func (r *Running) setRunning() error {
-	return r.box.SetState(container.State{Status: container.Running, PID: r.proc.PID, StartTicks: container.Ticks(r.proc.PID),
-		Groups: r.group, Started: r.started})
-}
-
 // Start starts a draft, with the stdin, stdout and stderr of this process. A draft that cannot be
 // started is discarded.
 func Start(d *draft.Draft) (*Running, error) {
@@ -152,6 +115,43 @@ func start(d *draft.Draft) (*Running, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// meanwhile does what can wait until the container has run for a moment: for one that is
+// removed when it ends, to write down what it is; and to clear up after others.
+func (r *Running) meanwhile() error {
+	var err error
+	if r.box.Spec.Life.Remove {
+		err = r.save()
+	}
+	return errors.Join(err, r.sweep())
+}
+
+// settle makes sure that meanwhile is over or will not begin. There may be no containers but
+// short ones: then somebody has to clear up all the same. What cannot be, the next sweep finds
+// again.
+func (r *Running) settle() {
+	switch {
+	case r.later == nil: // it was asked before
+	case r.later.Stop():
+		_ = r.sweep()
+	default:
+		<-r.idle
+	}
+	r.later = nil
+}
+
+// save writes description and state.
+func (r *Running) save() error {
+	if err := r.box.Save(); err != nil {
+		return err
+	}
+	return r.setRunning()
+}
+
+func (r *Running) setRunning() error {
+	return r.box.SetState(container.State{Status: container.Running, PID: r.proc.PID, StartTicks: container.Ticks(r.proc.PID),
+		Groups: r.group, Started: r.started})
 }
 
 // heard waits for the report of init: the status of the command, when that has ended.

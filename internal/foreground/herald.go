@@ -60,13 +60,6 @@ func (h *herald) end(dir string) {
 	h.over.Store(true)
 	_ = unix.Shutdown(int(h.socket.Fd()), unix.SHUT_RD) // a read then ends with what is there
 	<-h.done
-	h.drop(dir)
-}
-
-func (h *herald) drop(dir string) {
-	if h == nil {
-		return
-	}
 	_ = h.socket.Close()
 	_ = os.RemoveAll(dir)
 }

@@ -1,0 +1,155 @@
+package draft
+
+import (
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/programs"
+	"github.com/cortenhq/corten/internal/rootfs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Plan is what is to be done to start the container. Its PID 1 holds the guards for whoever
+// looks after it.
+func (d *Draft) Plan(guards ...plan.Handle) (plan.Plan, error) {
+	layer := rootfs.Layer{Dir: container.Dir(d.Site.Dirs, d.Spec.ID), Volatile: d.Spec.Life.Remove}
+	facts, err := d.facts()
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	in := plan.Input{
+		Container: d.Spec,
+		Root:      d.base.root(layer),
+		Sources:   d.sources,
+		Accounts:  d.base.accounts(),
+		Groups:    d.groupSteps(),
+		Host:      facts,
+		Guards:    guards,
+	}
+	in.Files, in.Made = d.ownFiles()
+	d.serve(&in)
+	if in.Filter, err = Filter(d.Site.Dirs.Run, d.Spec.Security); err != nil {
+		return plan.Plan{}, err
+	}
+	p, err := plan.Make(in)
+	p.Warnings = append(p.Warnings, d.groups.Warnings...)
+	return p, err
+}
+
+// ownFiles is the files that every container on an image has of its own. A platform brings
+// its own.
+func (d *Draft) ownFiles() ([]plan.File, []plan.Made) {
+	if d.Spec.Image.Platform {
+		return nil, nil
+	}
+	name := d.Spec.Namespaces.Hostname
+	made := []plan.Made{{Target: "/etc/hostname", Content: name + "\n"}}
+	if d.Spec.Namespaces.Net.Mode == spec.Host {
+		return []plan.File{hostFile("/etc/hosts"), hostFile("/etc/resolv.conf")}, made
+	}
+	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	if name != "" {
+		hosts += "127.0.1.1\t" + name + "\n"
+	}
+	return nil, append(made, plan.Made{Target: "/etc/hosts", Content: hosts})
+}
+
+// hostFile shows a file of the host to a container in the host's network.
+func hostFile(path string) plan.File {
+	return plan.File{Source: plan.Source{Path: path, File: true}, Target: path, ReadOnly: true, What: "the host's " + path}
+}
+
+// facts asks the host only what this container depends on.
+func (d *Draft) facts() (plan.Facts, error) {
+	f, err := Modules(d.Spec.Security)
+	f.Tied = !d.kept
+	if err == nil && !d.Spec.Life.NoInit {
+		f.Init, err = programs.Find("corten-init")
+		var st unix.Stat_t
+		f.Hidden = err == nil && unix.Stat(f.Init, &st) == nil && st.Uid == 0 && st.Gid == 0 && st.Mode&0o066 == 0
+	}
+	return f, err
+}
+
+// Group is the control groups that the container has while it runs.
+func (d *Draft) Group() cgroup.Group { return d.groups.Group }
+
+// GroupOf is the control groups that a container which is on disk is going to have, with a keeper.
+func GroupOf(c *spec.Container) (cgroup.Group, error) {
+	d := &Draft{Spec: c, kept: true}
+	err := d.planGroups()
+	return d.groups.Group, err
+}
+
+// planGroups decides on the cgroups.
+func (d *Draft) planGroups() (err error) {
+	d.host = cgroup.Detect()
+	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.Spec.Resources, ID: string(d.Spec.ID),
+		Account: d.host.V1 == nil, Ready: d.kept || d.Spec.IsSystemd()})
+	if err == nil {
+		err = d.checkSystemd()
+	}
+	return err
+}
+
+// groupSteps puts the cgroup plan in the words of a launch plan.
+func (d *Draft) groupSteps() plan.Groups {
+	g := plan.Groups{
+		Make:  plan.MakeGroups{Dirs: d.groups.Group, Writes: d.groups.Words()},
+		V2:    d.groups.V2,
+		Enter: d.groups.Enter,
+	}
+	if d.host.V1 == nil && d.host.V2.Mount != "" {
+		g.Mount = append(g.Mount, plan.MountFS{Type: "cgroup2", Target: "/sys/fs/cgroup",
+			ReadOnly: !d.Spec.Security.Privileged && !d.Spec.IsSystemd(), NoSuid: true, NoDev: true, NoExec: true})
+	}
+	return g
+}
+
+func (d *Draft) makeGroups() error {
+	d.grouped = true // even if it fails half-way
+	if err := d.groups.Make(); err != nil || !d.Spec.IsSystemd() {
+		return err
+	}
+	return d.groups.Group.Delegate(hostID(d.Spec.Namespaces.User.UIDMap), hostID(d.Spec.Namespaces.User.GIDMap))
+}
+
+// hostID is the host's id for the container's 0.
+func hostID(maps []spec.IDMap) int {
+	for _, m := range maps {
+		if m.Container == 0 {
+			return int(m.Host)
+		}
+	}
+	return 0
+}
+
+// checkSystemd refuses to start systemd where it cannot run. Other programs that are called
+// init may do without control groups.
+func (d *Draft) checkSystemd() error {
+	if d.host.V1 == nil || !d.Spec.IsSystemd() || filepath.Base(d.Spec.Process.Args[0]) != "systemd" {
+		return nil
+	}
+	return errs.Newf(errs.Unsupported, "start systemd in container", d.Spec.Name, "it needs cgroup v2, and this host has its controllers in cgroup v1").
+		WithHint("boot the host with systemd.unified_cgroup_hierarchy=1, or say --systemd false to start it as any other program")
+}
+
+// Launch starts the container by a plan of the draft. It adds to env what only the draft knows: the
+// control groups, the volumes, and the files that the user passes on, which are closed then.
+func (d *Draft) Launch(p plan.Plan, env launch.Env) (*launch.Process, error) {
+	if err := d.settleVolumes(); err != nil {
+		return nil, err
+	}
+	for i, f := range d.Passed.Files {
+		env.Files[passedHandle(i)] = f
+		defer f.Close()
+	}
+	env.MakeGroups, env.Seeded = d.makeGroups, d.seeded
+	return launch.Start(p, env)
+}
