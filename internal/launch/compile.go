@@ -21,14 +21,19 @@ type compiler struct {
 	owned   int                  // descriptors from 3 on that are the command's
 	inits   []slot               // those that are of corten-init
 	root    slot                 // the root mount, once EnterRoot is compiled
-	null    slot                 // /dev/null of the container, once a Mask needs it
-	empty   slot                 // an empty read-only file system, likewise
-	spare   slot                 // that, as long as it is mounted nowhere
-	masked  slot                 // the last directory that was hidden below it
-	ptm     slot                 // the terminal's master
+	masks   masks
+	ptm     slot // the terminal's master
 	pts     slot
 	joining *joining // of Join
 	shared  []slot   // what the child opened while descriptors were shared, and we have to close
+}
+
+// masks is what paths are hidden with; all zero until the first Mask.
+type masks struct {
+	null   slot // /dev/null of the container
+	empty  slot // an empty read-only file system
+	spare  slot // that, as long as it is mounted nowhere
+	masked slot // the last directory that was hidden below it
 }
 
 // handle is the slot of h; a handle that nobody opened yet gets an empty slot.

@@ -170,11 +170,11 @@ func (c *compiler) cloneOf(fd slot) slot {
 // detached mount (EINVAL): the first place gets the mount itself, which can be cloned then.
 func (c *compiler) cloneOfEmpty() slot {
 	first := len(c.rows)
-	mnt := c.cloneOf(c.empty)
+	mnt := c.cloneOf(c.masks.empty)
 	jump := c.call(unix.SYS_CLOSE, c.num(^uintptr(0))) // as in mask
 	c.skipOver(first, unix.EINVAL)
-	c.resultIn(c.call(unix.SYS_FCNTL, c.empty, c.num(unix.F_DUPFD_CLOEXEC), zero), mnt)
-	c.call(unix.SYS_DUP3, c.null, c.spare, c.num(unix.O_CLOEXEC))
+	c.resultIn(c.call(unix.SYS_FCNTL, c.masks.empty, c.num(unix.F_DUPFD_CLOEXEC), zero), mnt)
+	c.call(unix.SYS_DUP3, c.masks.null, c.masks.spare, c.num(unix.O_CLOEXEC))
 	jump.allow(2, unix.EBADF)
 	return mnt
 }
@@ -182,21 +182,21 @@ func (c *compiler) cloneOfEmpty() slot {
 // mask hides a path if it is there: a directory below an empty file system, anything else
 // below /dev/null. The close of no descriptor always fails and so is a jump.
 func (c *compiler) mask(s plan.Mask) {
-	if c.null == zero {
-		c.null = c.result(c.devNull(unix.O_PATH))
-		c.empty, c.masked = c.unset(^uintptr(0)), c.unset(^uintptr(0))
-		c.newFS("tmpfs", []string{"size=4096", "nr_inodes=2", "mode=0555"}, mountAttrs(true, true, true, true), c.empty)
-		c.spare = c.result(c.call(unix.SYS_FCNTL, c.empty, c.num(unix.F_DUPFD_CLOEXEC), zero))
+	if c.masks.null == zero {
+		c.masks.null = c.result(c.devNull(unix.O_PATH))
+		c.masks.empty, c.masks.masked = c.unset(^uintptr(0)), c.unset(^uintptr(0))
+		c.newFS("tmpfs", []string{"size=4096", "nr_inodes=2", "mode=0555"}, mountAttrs(true, true, true, true), c.masks.empty)
+		c.masks.spare = c.result(c.call(unix.SYS_FCNTL, c.masks.empty, c.num(unix.F_DUPFD_CLOEXEC), zero))
 	}
 	path := strings.Trim(s.Path, "/")
 	asDir := len(c.rows)
-	c.resultIn(c.inRoot(path, unix.O_PATH|unix.O_DIRECTORY), c.masked)
-	c.attach(c.cloneOfEmpty(), c.masked)
+	c.resultIn(c.inRoot(path, unix.O_PATH|unix.O_DIRECTORY), c.masks.masked)
+	c.attach(c.cloneOfEmpty(), c.masks.masked)
 	jump := c.call(unix.SYS_CLOSE, c.num(^uintptr(0)))
 	c.skipOver(asDir, unix.ENOENT, unix.ENOTDIR)
 	asFile := len(c.rows)
 	file := c.result(c.inRoot(path, unix.O_PATH))
-	c.attach(c.cloneOf(c.null), file)
+	c.attach(c.cloneOf(c.masks.null), file)
 	c.skipOver(asFile, unix.ENOENT, unix.ENOTDIR)
 	jump.allow(len(c.rows)-asFile, unix.EBADF)
 }
@@ -205,8 +205,8 @@ func (c *compiler) mask(s plan.Mask) {
 // place already: closing a mount that is nowhere costs a grace period, as plan.Stow says. No
 // directory was hidden: EBADF. It is in use: the spare is /dev/null and no mount, EINVAL.
 func (c *compiler) stowEmpty() {
-	if c.empty != zero {
-		c.call(unix.SYS_MOVE_MOUNT, c.spare, c.text(""), c.masked, c.text(""), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)).
+	if c.masks.empty != zero {
+		c.call(unix.SYS_MOVE_MOUNT, c.masks.spare, c.text(""), c.masks.masked, c.text(""), c.num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)).
 			allow(0, unix.EBADF, unix.EINVAL)
 	}
 }
