@@ -157,9 +157,13 @@ func Ticks(pid int) uint64 {
 	return n
 }
 
+func (s Snapshot) notRunning() error {
+	return errs.Newf(errs.NotFound, "", "container "+s.Spec.Name, "it is not running").WithHint("corten start starts it")
+}
+
 // Process opens the container's PID 1; an error of kind NotFound says that it is gone.
 func (s Snapshot) Process() (*os.File, error) {
-	gone := errs.Newf(errs.NotFound, "", "container "+s.Spec.Name, "it is not running").WithHint("corten start starts it")
+	gone := s.notRunning()
 	if s.State.Status != Running || s.State.PID == 0 {
 		return nil, gone
 	}
@@ -188,7 +192,10 @@ func (s Snapshot) Signal(sig unix.Signal) error {
 		return err
 	}
 	defer p.Close()
-	return errs.Wrap("signal container", s.Spec.Name, unix.PidfdSendSignal(int(p.Fd()), sig, nil, 0))
+	if err = unix.PidfdSendSignal(int(p.Fd()), sig, nil, 0); err == unix.ESRCH {
+		return s.notRunning()
+	}
+	return errs.Wrap("signal container", s.Spec.Name, err)
 }
 
 // Frozen reports whether the container is surely paused.

@@ -53,6 +53,19 @@ func AwaitUnlocked(ctx context.Context, dirs Dirs, id spec.ContainerID) error {
 	})
 }
 
+// AwaitIdle waits until nobody looks after a container any more, or until it runs: somebody was
+// busy with its end or with its start.
+func AwaitIdle(ctx context.Context, dirs Dirs, id spec.ContainerID) (running bool, err error) {
+	path := filepath.Join(dirs.Run, "active", string(id))
+	err = poll(ctx, func() bool {
+		_, lerr := os.Stat(path)
+		st, serr := ReadState(dirs, id)
+		running = lerr == nil && serr == nil && st.Alive()
+		return running || Gone(lerr)
+	})
+	return running, err
+}
+
 func poll(ctx context.Context, look func() bool) error {
 	for pause := time.Millisecond; !look(); pause = min(2*pause, 50*time.Millisecond) {
 		select {

@@ -124,7 +124,7 @@ func Remove(ctx context.Context, dirs container.Dirs, s container.Snapshot, volu
 	if errs.Is(err, errs.Busy) { // it is just ending, or starting
 		brief, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		if container.AwaitUnlocked(brief, dirs, s.Spec.ID) == nil {
+		if running, werr := container.AwaitIdle(brief, dirs, s.Spec.ID); werr == nil && !running {
 			box, err = container.Open(dirs, s.Spec, nil, false)
 		}
 	}

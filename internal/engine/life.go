@@ -25,7 +25,13 @@ func (e *Engine) find(ref string) (container.Snapshot, error) {
 	if err != nil {
 		return container.Snapshot{}, err
 	}
-	return container.Load(e.dirs(), id)
+	s, err := container.Load(e.dirs(), id)
+	if container.Gone(err) { // just now
+		if _, ferr := container.Find(e.dirs(), ref); ferr != nil {
+			err = ferr
+		}
+	}
+	return s, err
 }
 
 // Tidy takes care of what the owners of containers left that were killed. Every command that
@@ -82,13 +88,34 @@ func (e *Engine) StopContainer(ctx context.Context, ref string, req StopRequest)
 	return nil
 }
 
+// stopFound has a container end for good. What its restart policy has begun meanwhile is
+// stopped as well; what a user starts after that is not.
 func (e *Engine) stopFound(ctx context.Context, s container.Snapshot, req StopRequest) error {
-	if err := kept.AskEnd(e.dirs(), s); err != nil {
-		return err
+	err := kept.AskEnd(e.dirs(), s)
+	for n := 0; err == nil; n++ {
+		switch {
+		case !s.State.Alive() || n > 0 && s.State.Kept && !kept.AskedEnd(e.dirs(), s.Spec.ID):
+			return e.awaitEnd(ctx, s)
+		case s.State.Status == container.Restarting:
+			kept.SignalKeeper(e.dirs(), s.Spec.ID, unix.SIGTERM) // it need not wait any longer
+			err = e.awaitState(ctx, s.Spec.ID, func(st *container.State) bool { return st == nil || st.Status != container.Restarting })
+		default:
+			err = e.stopRun(ctx, s, req)
+		}
+		if err == nil {
+			s, err = container.Load(e.dirs(), s.Spec.ID)
+		}
 	}
-	if s.State.Status == container.Restarting {
-		kept.SignalKeeper(e.dirs(), s.Spec.ID, unix.SIGTERM) // it need not wait any longer
-		return e.awaitEnd(ctx, s)
+	if container.Gone(err) { // --rm
+		return nil
+	}
+	return err
+}
+
+// stopRun ends one run of a container.
+func (e *Engine) stopRun(ctx context.Context, s container.Snapshot, req StopRequest) error {
+	ended := func(st *container.State) bool {
+		return st == nil || st.Status != container.Running || st.PID != s.State.PID || st.StartTicks != s.State.StartTicks
 	}
 	sig, patience := stopOf(s.Spec, req)
 	if s.Frozen() { // it could not react
@@ -96,13 +123,13 @@ func (e *Engine) stopFound(ctx context.Context, s container.Snapshot, req StopRe
 	}
 	if err := s.Signal(sig); err != nil {
 		if errs.Is(err, errs.NotFound) { // it has just ended
-			return e.awaitEnd(ctx, s)
+			return e.awaitState(ctx, s.Spec.ID, ended)
 		}
 		return err
 	}
 	if patience >= 0 {
 		brief, cancel := context.WithTimeout(ctx, patience)
-		err := e.awaitEnd(brief, s)
+		err := e.awaitState(brief, s.Spec.ID, ended)
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			return err
@@ -111,7 +138,7 @@ func (e *Engine) stopFound(ctx context.Context, s container.Snapshot, req StopRe
 			return err
 		}
 	}
-	return e.awaitEnd(ctx, s)
+	return e.awaitState(ctx, s.Spec.ID, ended)
 }
 
 // stopOf is the signal and the patience that a request, the container and Docker's defaults
@@ -161,17 +188,31 @@ func stopSignal(c *spec.Container) unix.Signal {
 }
 
 // awaitEnd waits until a container that runs has ended for good and nobody looks after it
-// any more. Now and then it sees to it that somebody does: whoever did may be killed.
+// any more.
 func (e *Engine) awaitEnd(ctx context.Context, s container.Snapshot) error {
-	ended := func(st *container.State) bool {
+	err := e.awaitState(ctx, s.Spec.ID, func(st *container.State) bool {
 		return st == nil || !st.Alive() && (st.Status != container.Created || s.State.Status == container.Created)
+	})
+	if err != nil {
+		return err
 	}
+	return e.attended(ctx, func(brief context.Context) error {
+		_, err := container.AwaitIdle(brief, e.dirs(), s.Spec.ID)
+		return err
+	})
+}
+
+// awaitState waits until enough says that a container's state is what is waited for.
+func (e *Engine) awaitState(ctx context.Context, id spec.ContainerID, enough func(*container.State) bool) error {
+	return e.attended(ctx, func(brief context.Context) error { return container.Await(brief, e.dirs(), id, enough) })
+}
+
+// attended waits for something that a container's keeper does. Now and then it sees to it that
+// there is one: it may be killed.
+func (e *Engine) attended(ctx context.Context, wait func(context.Context) error) error {
 	for {
 		brief, cancel := context.WithTimeout(ctx, time.Second)
-		err := container.Await(brief, e.dirs(), s.Spec.ID, ended)
-		if err == nil {
-			err = container.AwaitUnlocked(brief, e.dirs(), s.Spec.ID)
-		}
+		err := wait(brief)
 		late := brief.Err() != nil
 		cancel()
 		if err == nil || ctx.Err() != nil || !late {
@@ -202,7 +243,7 @@ func (e *Engine) RestartContainer(ctx context.Context, ref string, req StopReque
 			return err
 		}
 	}
-	if s, err = container.Load(e.dirs(), s.Spec.ID); err != nil {
+	if s, err = e.find(string(s.Spec.ID)); err != nil {
 		return err
 	}
 	if err := kept.Start(ctx, e.site(), s, ByStart); err != nil {
@@ -267,17 +308,27 @@ func (e *Engine) RemoveContainer(ctx context.Context, ref string, req RemoveRequ
 		}
 		return err
 	}
-	if s.State.Alive() {
-		if !req.Force {
-			return errs.Newf(errs.Busy, "remove container", s.Spec.Name, "it is "+string(s.State.Status)).
-				WithHint("stop it first (corten stop " + s.Spec.Name + "), or remove it with --force")
+	for {
+		if s.State.Alive() {
+			if !req.Force {
+				return errs.Newf(errs.Busy, "remove container", s.Spec.Name, "it is "+string(s.State.Status)).
+					WithHint("stop it first (corten stop " + s.Spec.Name + "), or remove it with --force")
+			}
+			now := time.Duration(0)
+			if err := e.stopFound(ctx, s, StopRequest{Signal: unix.SIGKILL, Timeout: &now}); err != nil {
+				return err
+			}
 		}
-		now := time.Duration(0)
-		if err := e.stopFound(ctx, s, StopRequest{Signal: unix.SIGKILL, Timeout: &now}); err != nil {
+		err := ending.Remove(ctx, e.dirs(), s, req.Volumes)
+		if !req.Force || !errs.Is(err, errs.Busy) {
 			return err
 		}
+		now, lerr := container.Load(e.dirs(), s.Spec.ID)
+		if lerr != nil || !now.State.Alive() {
+			return err
+		}
+		s = now // somebody has started it meanwhile
 	}
-	return ending.Remove(ctx, e.dirs(), s, req.Volumes)
 }
 
 // RenameContainer gives a container another name.

@@ -37,15 +37,15 @@ func End(dirs container.Dirs, id spec.ContainerID) (status int, err error) {
 		box.Abandon()
 		return 0, err
 	}
-	if st.Status == container.Restarting && !asked(dir) {
+	if st.Status == container.Restarting && !AskedEnd(dirs, id) {
 		return 0, rest(box, dir, st)
 	}
 	return st.ExitCode, finish(box, st)
 }
 
-// asked reports whether a user has asked for the container's end.
-func asked(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "stop"))
+// AskedEnd reports whether a user has asked for the end of a container that runs.
+func AskedEnd(dirs container.Dirs, id spec.ContainerID) bool {
+	_, err := os.Stat(filepath.Join(container.KeepDir(dirs, id), "stop"))
 	return err == nil
 }
 
@@ -74,7 +74,7 @@ func recordEnd(box *container.Container, dir string, st *container.State) error 
 	finished := time.Unix(0, ended.Time)
 	ran := finished.Sub(st.Started)
 	st.PID, st.StartTicks, st.Groups = 0, 0, nil
-	st.Finished, st.ExitCode, st.Message, st.Stopped = finished, exit.Code, exit.Message, asked(dir)
+	st.Finished, st.ExitCode, st.Message, st.Stopped = finished, exit.Code, exit.Message, AskedEnd(box.Dirs(), box.Spec.ID)
 	st.Status = container.Exited
 	if again(box.Spec.Life.Restart, *st) {
 		st.Status = container.Restarting

@@ -69,6 +69,8 @@ func Begin(ctx context.Context, site draft.Site, id spec.ContainerID, by Origin)
 	if by != ByRestart {
 		ready = os.NewFile(readyFD, "ready")
 		unix.CloseOnExec(readyFD)
+	} else if st, err := container.ReadState(site.Dirs, id); err == nil && AskedEnd(site.Dirs, id) {
+		return finish(box, st) // just now
 	}
 	l, err := relaunch(ctx, site, box, by)
 	settled := error(nil)

@@ -206,11 +206,12 @@ func Start(ctx context.Context, site draft.Site, s container.Snapshot, by Origin
 	if errs.Is(err, errs.Busy) { // it is ending, or somebody else starts it
 		brief, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		if err := container.AwaitUnlocked(brief, dirs, s.Spec.ID); err != nil {
-			if now, lerr := container.Load(dirs, s.Spec.ID); lerr == nil && now.State.Alive() {
-				return nil
-			}
-			return errs.Newf(errs.Busy, "start container", s.Spec.Name, "another command is busy with it")
+		running, werr := container.AwaitIdle(brief, dirs, s.Spec.ID)
+		if werr != nil {
+			return errs.Newf(errs.Busy, "start container", s.Spec.Name, "another command is busy with it").WithHint("try again")
+		}
+		if running {
+			return nil
 		}
 		box, err = container.Open(dirs, s.Spec, group, true)
 	}
