@@ -6,44 +6,45 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
 // compiler turns the child steps of a plan into rows. Handles that the host side opens are
 // slots which it fills before Release.
 type compiler struct {
-	*table
-	handles map[plan.Handle]slot
-	kept    map[plan.Handle]slot // where KeepFDs put them
-	await   [2]int               // eventfd to read and pidfd of the launcher to watch
-	tied    bool                 // the plan has DieWithParent
-	watch   int                  // where KeepFDs put the launcher's pidfd for it
-	owned   int                  // descriptors from 3 on that are the command's
-	inits   []slot               // those that are of corten-init
-	root    slot                 // the root mount, once EnterRoot is compiled
+	*rows.Table
+	handles map[plan.Handle]rows.Slot
+	kept    map[plan.Handle]rows.Slot // where KeepFDs put them
+	await   [2]int                    // eventfd to read and pidfd of the launcher to watch
+	tied    bool                      // the plan has DieWithParent
+	watch   int                       // where KeepFDs put the launcher's pidfd for it
+	owned   int                       // descriptors from 3 on that are the command's
+	inits   []rows.Slot               // those that are of corten-init
+	root    rows.Slot                 // the root mount, once EnterRoot is compiled
 	masks   masks
-	ptm     slot // the terminal's master
-	pts     slot
-	joining *joining // of Join
-	shared  []slot   // what the child opened while descriptors were shared, and we have to close
+	ptm     rows.Slot // the terminal's master
+	pts     rows.Slot
+	joining *joining    // of Join
+	shared  []rows.Slot // what the child opened while descriptors were shared, and we have to close
 }
 
 // masks is what paths are hidden with; all zero until the first Mask.
 type masks struct {
-	null   slot // /dev/null of the container
-	empty  slot // an empty read-only file system
-	spare  slot // that, as long as it is mounted nowhere
-	masked slot // the last directory that was hidden below it
+	null   rows.Slot // /dev/null of the container
+	empty  rows.Slot // an empty read-only file system
+	spare  rows.Slot // that, as long as it is mounted nowhere
+	masked rows.Slot // the last directory that was hidden below it
 }
 
 // handle is the slot of h; a handle that nobody opened yet gets an empty slot.
-func (c *compiler) handle(h plan.Handle) slot {
+func (c *compiler) handle(h plan.Handle) rows.Slot {
 	s, ok := c.handles[h]
 	if !ok && h == plan.Master {
 		return c.ptm
 	}
 	if !ok {
-		s = c.unset(^uintptr(0))
+		s = c.Unset(^uintptr(0))
 		c.handles[h] = s
 	}
 	return s
@@ -52,7 +53,7 @@ func (c *compiler) handle(h plan.Handle) slot {
 // compile fills the table with the rows of all steps. If it was too small, spent is set.
 func (c *compiler) compile(steps []plan.Step) error {
 	for i, s := range steps {
-		c.step = i
+		c.Step = i
 		if err := c.one(s); err != nil {
 			return errs.Wrap(s.String(), "", err)
 		}
@@ -71,15 +72,15 @@ func (c *compiler) one(s plan.Step) error {
 	case plan.Fork:
 		c.fork(s)
 	case plan.Sysctl:
-		fd := c.result(c.inRoot("proc/sys/"+strings.ReplaceAll(s.Name, ".", "/"), unix.O_WRONLY))
+		fd := c.Result(c.inRoot("proc/sys/"+strings.ReplaceAll(s.Name, ".", "/"), unix.O_WRONLY))
 		c.writeTo(fd, s.Value)
-		c.call(unix.SYS_CLOSE, fd)
+		c.Call(unix.SYS_CLOSE, fd)
 	case plan.Write:
 		c.write(s)
 	case plan.Hostname:
-		c.call(unix.SYS_SETHOSTNAME, c.text(s.Name), c.num(uintptr(len(s.Name))))
+		c.Call(unix.SYS_SETHOSTNAME, c.Text(s.Name), c.Num(uintptr(len(s.Name))))
 	case plan.Domainname:
-		c.call(unix.SYS_SETDOMAINNAME, c.text(s.Name), c.num(uintptr(len(s.Name))))
+		c.Call(unix.SYS_SETDOMAINNAME, c.Text(s.Name), c.Num(uintptr(len(s.Name))))
 	default:
 		return c.becoming(s)
 	}
@@ -100,7 +101,7 @@ func (c *compiler) beginning(s plan.Step) error {
 		if err != nil {
 			return err
 		}
-		c.call(unix.SYS_UNSHARE, c.num(flag))
+		c.Call(unix.SYS_UNSHARE, c.Num(flag))
 	case plan.TimeOffset:
 		if s.FD == "" {
 			c.writeFile("/proc/self/timens_offsets", offsetLine(s))
@@ -108,14 +109,14 @@ func (c *compiler) beginning(s plan.Step) error {
 			c.writeTo(c.handle(s.FD), offsetLine(s))
 		}
 	case plan.Join:
-		c.call(unix.SYS_SETNS, c.handle(s.FD), zero)
+		c.Call(unix.SYS_SETNS, c.handle(s.FD), rows.Zero)
 	case plan.BecomeRoot:
-		c.call(unix.SYS_SETRESGID, zero, zero, zero)
-		c.call(unix.SYS_SETRESUID, zero, zero, zero)
+		c.Call(unix.SYS_SETRESGID, rows.Zero, rows.Zero, rows.Zero)
+		c.Call(unix.SYS_SETRESUID, rows.Zero, rows.Zero, rows.Zero)
 	case plan.LoopbackUp:
-		fd := c.result(c.call(unix.SYS_SOCKET, c.num(unix.AF_INET), c.num(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC)))
-		c.call(unix.SYS_IOCTL, fd, c.num(unix.SIOCSIFFLAGS), c.bytes(loopbackRequest()))
-		c.call(unix.SYS_CLOSE, fd)
+		fd := c.Result(c.Call(unix.SYS_SOCKET, c.Num(unix.AF_INET), c.Num(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC)))
+		c.Call(unix.SYS_IOCTL, fd, c.Num(unix.SIOCSIFFLAGS), c.Bytes(loopbackRequest()))
+		c.Call(unix.SYS_CLOSE, fd)
 	}
 	return nil
 }
@@ -127,10 +128,10 @@ func (c *compiler) waitForRelease() {
 		{Fd: int32(c.await[0]), Events: unix.POLLIN},
 		{Fd: int32(c.await[1]), Events: unix.POLLIN},
 	}
-	c.call(unix.SYS_PPOLL, point(c.table, fds), c.num(2), zero, zero, c.num(8))
-	c.call(unix.SYS_READ, c.num(uintptr(c.await[0])), point(c.table, new(uint64)), c.num(8))
-	if c.ptm == zero { // OpenTerminal leaves the table shared until the launcher has the master
-		c.call(unix.SYS_UNSHARE, c.num(unix.CLONE_FILES))
+	c.Call(unix.SYS_PPOLL, rows.Point(c.Table, fds), c.Num(2), rows.Zero, rows.Zero, c.Num(8))
+	c.Call(unix.SYS_READ, c.Num(uintptr(c.await[0])), rows.Point(c.Table, new(uint64)), c.Num(8))
+	if c.ptm == rows.Zero { // OpenTerminal leaves the table shared until the launcher has the master
+		c.Call(unix.SYS_UNSHARE, c.Num(unix.CLONE_FILES))
 	}
 }
 
@@ -139,44 +140,44 @@ func (c *compiler) waitForRelease() {
 func (c *compiler) openTerminal(s plan.OpenTerminal) {
 	mnt := c.handle(s.As)
 	fs := c.newFS("devpts", []string{"newinstance", "mode=0620", "gid=5", "ptmxmode=0666"}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, mnt)
-	c.resultIn(c.call(unix.SYS_OPENAT, mnt, c.text("ptmx"), c.num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.ptm)
-	c.shared = []slot{fs, mnt, c.pts}
-	c.call(unix.SYS_IOCTL, c.ptm, c.num(unix.TIOCSPTLCK), point(c.table, new(int32)))
+	c.ResultIn(c.Call(unix.SYS_OPENAT, mnt, c.Text("ptmx"), c.Num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.ptm)
+	c.shared = []rows.Slot{fs, mnt, c.pts}
+	c.Call(unix.SYS_IOCTL, c.ptm, c.Num(unix.TIOCSPTLCK), rows.Point(c.Table, new(int32)))
 	if s.Size != nil {
 		size := &unix.Winsize{Row: s.Size.Rows, Col: s.Size.Columns}
-		c.call(unix.SYS_IOCTL, c.ptm, c.num(unix.TIOCSWINSZ), point(c.table, size))
+		c.Call(unix.SYS_IOCTL, c.ptm, c.Num(unix.TIOCSWINSZ), rows.Point(c.Table, size))
 	}
-	c.resultIn(c.call(unix.SYS_IOCTL, c.ptm, c.num(unix.TIOCGPTPEER), c.num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.pts)
-	c.call(unix.SYS_UNSHARE, c.num(unix.CLONE_FILES))
+	c.ResultIn(c.Call(unix.SYS_IOCTL, c.ptm, c.Num(unix.TIOCGPTPEER), c.Num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.pts)
+	c.Call(unix.SYS_UNSHARE, c.Num(unix.CLONE_FILES))
 }
 
 // writeTo writes text to an open descriptor.
-func (c *compiler) writeTo(fd slot, text string) {
-	c.call(unix.SYS_WRITE, fd, c.text(text), c.num(uintptr(len(text))))
+func (c *compiler) writeTo(fd rows.Slot, text string) {
+	c.Call(unix.SYS_WRITE, fd, c.Text(text), c.Num(uintptr(len(text))))
 }
 
 // write makes a file of the container, for all to read. Where it cannot be, it is left out.
 func (c *compiler) write(s plan.Write) {
 	how := &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC | unix.O_CLOEXEC, Mode: 0o444,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	open := c.call(unix.SYS_OPENAT2, c.root, c.text(strings.Trim(s.Path, "/")), point(c.table, how), c.num(unix.SizeofOpenHow))
-	fd := c.result(open)
+	open := c.Call(unix.SYS_OPENAT2, c.root, c.Text(strings.Trim(s.Path, "/")), rows.Point(c.Table, how), c.Num(unix.SizeofOpenHow))
+	fd := c.Result(open)
 	c.writeTo(fd, s.Content)
-	c.call(unix.SYS_CLOSE, fd)
-	open.allow(2, unix.ENOENT, unix.ENOTDIR, unix.EROFS)
+	c.Call(unix.SYS_CLOSE, fd)
+	open.Tolerate(2, unix.ENOENT, unix.ENOTDIR, unix.EROFS)
 }
 
 // writeFile writes text to a file that exists.
 func (c *compiler) writeFile(path, text string) {
-	fd := c.result(c.call(unix.SYS_OPENAT, c.cwd(), c.text(path), c.num(unix.O_WRONLY|unix.O_CLOEXEC)))
+	fd := c.Result(c.Call(unix.SYS_OPENAT, c.cwd(), c.Text(path), c.Num(unix.O_WRONLY|unix.O_CLOEXEC)))
 	c.writeTo(fd, text)
-	c.call(unix.SYS_CLOSE, fd)
+	c.Call(unix.SYS_CLOSE, fd)
 }
 
 // cwd is AT_FDCWD.
-func (c *compiler) cwd() slot {
+func (c *compiler) cwd() rows.Slot {
 	at := unix.AT_FDCWD
-	return c.num(uintptr(at))
+	return c.Num(uintptr(at))
 }
 
 // namespaceFlag is the CLONE_NEW flag of a namespace's name.

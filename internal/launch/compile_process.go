@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -15,7 +16,7 @@ import (
 func (c *compiler) becoming(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.NewKeyring:
-		c.call(unix.SYS_KEYCTL, c.num(unix.KEYCTL_JOIN_SESSION_KEYRING), zero).allow(0, unix.ENOSYS)
+		c.Call(unix.SYS_KEYCTL, c.Num(unix.KEYCTL_JOIN_SESSION_KEYRING), rows.Zero).Tolerate(0, unix.ENOSYS)
 	case plan.Label:
 		c.label(s)
 	case plan.Stdio:
@@ -23,7 +24,7 @@ func (c *compiler) becoming(s plan.Step) error {
 	case plan.KeepFDs:
 		c.keepFDs(s)
 	case plan.Umask:
-		c.call(unix.SYS_UMASK, c.num(uintptr(s.Mask)))
+		c.Call(unix.SYS_UMASK, c.Num(uintptr(s.Mask)))
 	case plan.Chdir:
 		c.chdir(s)
 	case plan.DropBounding:
@@ -33,11 +34,11 @@ func (c *compiler) becoming(s plan.Step) error {
 	case plan.SetCaps:
 		return c.setCaps(s)
 	case plan.NoNewPrivs:
-		c.call(unix.SYS_PRCTL, c.num(unix.PR_SET_NO_NEW_PRIVS), c.num(1))
+		c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_NO_NEW_PRIVS), c.Num(1))
 	case plan.Seccomp:
 		c.seccomp(s)
 	case plan.LowerLimit:
-		c.call(unix.SYS_PRLIMIT64, zero, c.num(uintptr(s.Resource)), point(c.table, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}), zero)
+		c.Call(unix.SYS_PRLIMIT64, rows.Zero, c.Num(uintptr(s.Resource)), rows.Point(c.Table, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}), rows.Zero)
 	case plan.DieWithParent:
 		c.dieWithParent()
 	case plan.Init:
@@ -63,21 +64,21 @@ func (c *compiler) label(s plan.Label) {
 func (c *compiler) stdio(s plan.Stdio) {
 	// A session of its own in any case: the launcher's terminal, if it has one, must not be
 	// the container's to control.
-	c.call(unix.SYS_SETSID)
+	c.Call(unix.SYS_SETSID)
 	if s.Terminal {
-		c.call(unix.SYS_IOCTL, c.pts, c.num(unix.TIOCSCTTY), zero)
+		c.Call(unix.SYS_IOCTL, c.pts, c.Num(unix.TIOCSCTTY), rows.Zero)
 		for fd := range 3 {
-			c.call(unix.SYS_DUP3, c.pts, c.num(uintptr(fd)), zero)
+			c.Call(unix.SYS_DUP3, c.pts, c.Num(uintptr(fd)), rows.Zero)
 		}
 		return
 	}
 	if s.NoStdin {
-		null := c.result(c.devNull(unix.O_RDONLY))
-		c.call(unix.SYS_DUP3, null, zero, zero)
+		null := c.Result(c.devNull(unix.O_RDONLY))
+		c.Call(unix.SYS_DUP3, null, rows.Zero, rows.Zero)
 	}
 	for fd, h := range []plan.Handle{s.In, s.Out, s.Err} {
 		if h != "" {
-			c.call(unix.SYS_DUP3, c.handle(h), c.num(uintptr(fd)), zero)
+			c.Call(unix.SYS_DUP3, c.handle(h), c.Num(uintptr(fd)), rows.Zero)
 		}
 	}
 }
@@ -86,9 +87,9 @@ func (c *compiler) stdio(s plan.Stdio) {
 // in order and closes the rest. Nothing else of the host is open from here on. What is not
 // the command's closes at the exec.
 func (c *compiler) keepFDs(s plan.KeepFDs) {
-	var keep []slot // zero: nothing
-	add := func(h plan.Handle) slot {
-		fd := c.num(uintptr(3 + len(keep)))
+	var keep []rows.Slot // zero: nothing
+	add := func(h plan.Handle) rows.Slot {
+		fd := c.Num(uintptr(3 + len(keep)))
 		c.kept[h] = fd
 		keep = append(keep, c.handle(h))
 		return fd
@@ -96,7 +97,7 @@ func (c *compiler) keepFDs(s plan.KeepFDs) {
 	for i, h := range s.Places() {
 		switch {
 		case h == "":
-			keep = append(keep, zero)
+			keep = append(keep, rows.Zero)
 		case i < len(s.FDs):
 			add(h)
 		default:
@@ -110,55 +111,55 @@ func (c *compiler) keepFDs(s plan.KeepFDs) {
 	}
 	if c.tied {
 		c.watch = 3 + len(keep)
-		keep = append(keep, c.num(uintptr(c.await[1])))
+		keep = append(keep, c.Num(uintptr(c.await[1])))
 	}
 	c.owned = len(s.FDs)
 	c.stowEmpty()
-	rest := c.num(uintptr(3 + len(keep)))
+	rest := c.Num(uintptr(3 + len(keep)))
 	for i, fd := range keep {
-		if fd != zero {
-			keep[i] = c.result(c.call(unix.SYS_FCNTL, fd, c.num(unix.F_DUPFD_CLOEXEC), rest))
+		if fd != rows.Zero {
+			keep[i] = c.Result(c.Call(unix.SYS_FCNTL, fd, c.Num(unix.F_DUPFD_CLOEXEC), rest))
 		}
 	}
 	for i, fd := range keep {
-		at := c.num(uintptr(3 + i))
+		at := c.Num(uintptr(3 + i))
 		switch {
-		case fd == zero:
-			c.call(unix.SYS_CLOSE, at).allow(0, unix.EBADF)
+		case fd == rows.Zero:
+			c.Call(unix.SYS_CLOSE, at).Tolerate(0, unix.EBADF)
 		case i < len(s.FDs):
-			c.call(unix.SYS_DUP3, fd, at, zero)
+			c.Call(unix.SYS_DUP3, fd, at, rows.Zero)
 		default:
-			c.call(unix.SYS_DUP3, fd, at, c.num(unix.O_CLOEXEC))
+			c.Call(unix.SYS_DUP3, fd, at, c.Num(unix.O_CLOEXEC))
 		}
 	}
-	c.call(unix.SYS_CLOSE_RANGE, rest, c.num(uintptr(^uint32(0))), zero)
+	c.Call(unix.SYS_CLOSE_RANGE, rest, c.Num(uintptr(^uint32(0))), rows.Zero)
 }
 
 // dieWithParent asks for the signal and then looks whether the launcher has died before:
 // the second prctl takes no argument, so what ppoll found makes it fail.
 func (c *compiler) dieWithParent() {
-	c.call(unix.SYS_PRCTL, c.num(unix.PR_SET_PDEATHSIG), c.num(uintptr(unix.SIGKILL)))
+	c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_PDEATHSIG), c.Num(uintptr(unix.SIGKILL)))
 	fds := &[1]unix.PollFd{{Fd: int32(c.watch), Events: unix.POLLIN}}
-	dead := c.result(c.call(unix.SYS_PPOLL, point(c.table, fds), c.num(1), point(c.table, new(unix.Timespec)), zero, c.num(8)))
-	c.call(unix.SYS_PRCTL, c.num(unix.PR_GET_NO_NEW_PRIVS), dead)
+	dead := c.Result(c.Call(unix.SYS_PPOLL, rows.Point(c.Table, fds), c.Num(1), rows.Point(c.Table, new(unix.Timespec)), rows.Zero, c.Num(8)))
+	c.Call(unix.SYS_PRCTL, c.Num(unix.PR_GET_NO_NEW_PRIVS), dead)
 }
 
 // chdir makes the directory if need be. A magic link is refused, so that the directory
 // cannot be one of the host by way of /proc/self/fd.
 func (c *compiler) chdir(s plan.Chdir) {
 	if s.Dir == "/" {
-		c.call(unix.SYS_CHDIR, c.text("/"))
+		c.Call(unix.SYS_CHDIR, c.Text("/"))
 		return
 	}
 	for i := 1; i <= len(s.Dir) && !s.Exists; i++ {
 		if i == len(s.Dir) || s.Dir[i] == '/' {
-			c.call(unix.SYS_MKDIRAT, c.cwd(), c.text(s.Dir[:i]), c.num(0o755)).allow(0, unix.EEXIST)
+			c.Call(unix.SYS_MKDIRAT, c.cwd(), c.Text(s.Dir[:i]), c.Num(0o755)).Tolerate(0, unix.EEXIST)
 		}
 	}
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
-	fd := c.result(c.call(unix.SYS_OPENAT2, c.cwd(), c.text(s.Dir), point(c.table, how), c.num(unix.SizeofOpenHow)))
-	c.call(unix.SYS_FCHDIR, fd)
-	c.call(unix.SYS_CLOSE, fd)
+	fd := c.Result(c.Call(unix.SYS_OPENAT2, c.cwd(), c.Text(s.Dir), rows.Point(c.Table, how), c.Num(unix.SizeofOpenHow)))
+	c.Call(unix.SYS_FCHDIR, fd)
+	c.Call(unix.SYS_CLOSE, fd)
 }
 
 // dropBounding drops also what this code has no name for: a capability of a newer kernel
@@ -173,7 +174,7 @@ func (c *compiler) dropBounding(s plan.DropBounding) error {
 	for i := range 64 {
 		if keep&(1<<i) == 0 {
 			left--
-			c.call(unix.SYS_PRCTL, c.num(unix.PR_CAPBSET_DROP), c.num(uintptr(i))).allow(left, unix.EINVAL)
+			c.Call(unix.SYS_PRCTL, c.Num(unix.PR_CAPBSET_DROP), c.Num(uintptr(i))).Tolerate(left, unix.EINVAL)
 		}
 	}
 	return nil
@@ -181,17 +182,17 @@ func (c *compiler) dropBounding(s plan.DropBounding) error {
 
 func (c *compiler) setUser(s plan.SetUser) {
 	if len(s.Groups) == 0 {
-		c.call(unix.SYS_SETGROUPS, zero, zero)
+		c.Call(unix.SYS_SETGROUPS, rows.Zero, rows.Zero)
 	} else {
 		b := make([]byte, 0, 4*len(s.Groups))
 		for _, g := range s.Groups {
 			b = binary.NativeEndian.AppendUint32(b, g)
 		}
-		c.call(unix.SYS_SETGROUPS, c.num(uintptr(len(s.Groups))), c.bytes(b))
+		c.Call(unix.SYS_SETGROUPS, c.Num(uintptr(len(s.Groups))), c.Bytes(b))
 	}
-	gid, uid := c.num(uintptr(s.GID)), c.num(uintptr(s.UID))
-	c.call(unix.SYS_SETRESGID, gid, gid, gid)
-	c.call(unix.SYS_SETRESUID, uid, uid, uid)
+	gid, uid := c.Num(uintptr(s.GID)), c.Num(uintptr(s.UID))
+	c.Call(unix.SYS_SETRESGID, gid, gid, gid)
+	c.Call(unix.SYS_SETRESUID, uid, uid, uid)
 }
 
 // setCaps writes all three sets; inheritable stays empty, as containers have had it since
@@ -206,7 +207,7 @@ func (c *compiler) setCaps(s plan.SetCaps) error {
 		{Effective: uint32(mask), Permitted: uint32(mask)},
 		{Effective: uint32(mask >> 32), Permitted: uint32(mask >> 32)},
 	}
-	c.call(unix.SYS_CAPSET, point(c.table, head), point(c.table, data))
+	c.Call(unix.SYS_CAPSET, rows.Point(c.Table, head), rows.Point(c.Table, data))
 	return nil
 }
 
@@ -218,7 +219,7 @@ func (c *compiler) seccomp(s plan.Seccomp) {
 		filters[i] = unix.SockFilter{Code: in.Code, Jt: in.Jt, Jf: in.Jf, K: in.K}
 	}
 	prog := &unix.SockFprog{Len: uint16(len(filters)), Filter: &filters[0]}
-	c.call(unix.SYS_SECCOMP, c.num(unix.SECCOMP_SET_MODE_FILTER), c.num(uintptr(s.Flags)), point(c.table, prog))
+	c.Call(unix.SYS_SECCOMP, c.Num(unix.SECCOMP_SET_MODE_FILTER), c.Num(uintptr(s.Flags)), rows.Point(c.Table, prog))
 }
 
 // init makes the second process and executes corten-init in the first. Both share our memory
@@ -229,48 +230,48 @@ func (c *compiler) seccomp(s plan.Seccomp) {
 // program which starts another needs.
 func (c *compiler) init(s plan.Init) {
 	c.defaultSignals()
-	c.kin = &kin{alive: 1}
-	alive := point(c.table, &c.kin.alive)
+	c.Kin = &rows.Kin{Alive: 1}
+	alive := rows.Point(c.Table, &c.Kin.Alive)
 	// The address to clear is the fourth argument on arm64 and the fifth on amd64, and the
 	// other is not looked at.
-	fork := c.call(unix.SYS_CLONE, c.num(unix.CLONE_VM|unix.CLONE_PARENT_SETTID|unix.CLONE_CHILD_CLEARTID|uintptr(unix.SIGCHLD)),
-		zero, point(c.table, &c.kin.pid), alive, alive)
-	first := len(c.rows)
+	fork := c.Call(unix.SYS_CLONE, c.Num(unix.CLONE_VM|unix.CLONE_PARENT_SETTID|unix.CLONE_CHILD_CLEARTID|uintptr(unix.SIGCHLD)),
+		rows.Zero, rows.Point(c.Table, &c.Kin.PID), alive, alive)
+	first := len(c.Rows)
 	// Its signals stay blocked: corten-init waits for them, and none is lost on the way.
 	for i := range c.owned {
-		c.call(unix.SYS_FCNTL, c.num(uintptr(3+i)), c.num(unix.F_SETFD), c.num(unix.FD_CLOEXEC))
+		c.Call(unix.SYS_FCNTL, c.Num(uintptr(3+i)), c.Num(unix.F_SETFD), c.Num(unix.FD_CLOEXEC))
 	}
 	for _, fd := range c.inits {
-		c.call(unix.SYS_FCNTL, fd, c.num(unix.F_SETFD), zero)
+		c.Call(unix.SYS_FCNTL, fd, c.Num(unix.F_SETFD), rows.Zero)
 	}
-	c.call(unix.SYS_EXECVEAT, c.kept[s.FD], c.text(""), c.texts(s.Args), c.texts(nil), c.num(unix.AT_EMPTY_PATH))
-	fork.r.fork = uintptr(len(c.rows) - first)
+	c.Call(unix.SYS_EXECVEAT, c.kept[s.FD], c.Text(""), c.Texts(s.Args), c.Texts(nil), c.Num(unix.AT_EMPTY_PATH))
+	fork.Fork = uintptr(len(c.Rows) - first)
 
 	// From here on the other one. A process group of its own, which has the terminal if the
 	// container has one: job control then works, and a signal to the group does not come back
 	// to PID 1.
-	c.call(unix.SYS_SETPGID).allow(0, unix.EPERM, unix.ENOSYS, unix.EACCES)
-	if c.ptm != zero {
-		c.call(unix.SYS_IOCTL, zero, c.num(unix.TIOCSPGRP), point(c.table, &c.kin.pid)).allow(0, unix.EPERM, unix.ENOSYS, unix.EACCES)
+	c.Call(unix.SYS_SETPGID).Tolerate(0, unix.EPERM, unix.ENOSYS, unix.EACCES)
+	if c.ptm != rows.Zero {
+		c.Call(unix.SYS_IOCTL, rows.Zero, c.Num(unix.TIOCSPGRP), rows.Point(c.Table, &c.Kin.PID)).Tolerate(0, unix.EPERM, unix.ENOSYS, unix.EACCES)
 	}
 	if s.Gated {
 		// The byte that is read is a zero, and the prctl takes no other argument: if PID 1 has
 		// gone without a word, it fails.
-		word := c.unset(1)
-		c.call(unix.SYS_CLOSE, c.kept[plan.InitGate])
-		c.call(unix.SYS_WRITE, c.kept[plan.CommandGate], point(c.table, &c.kin.pid), c.num(4))
-		c.call(unix.SYS_READ, c.kept[plan.CommandGate], c.unset(c.address(word)), c.num(1))
-		c.call(unix.SYS_PRCTL, c.num(unix.PR_GET_NO_NEW_PRIVS), word)
+		word := c.Unset(1)
+		c.Call(unix.SYS_CLOSE, c.kept[plan.InitGate])
+		c.Call(unix.SYS_WRITE, c.kept[plan.CommandGate], rows.Point(c.Table, &c.Kin.PID), c.Num(4))
+		c.Call(unix.SYS_READ, c.kept[plan.CommandGate], c.Unset(c.Address(word)), c.Num(1))
+		c.Call(unix.SYS_PRCTL, c.Num(unix.PR_GET_NO_NEW_PRIVS), word)
 	}
 }
 
 // defaultSignals: what our own caller ignored, as nohup(1) does, is still ignored, since
 // CLONE_CLEAR_SIGHAND leaves that alone.
 func (c *compiler) defaultSignals() {
-	byDefault := c.bytes(make([]byte, 32)) // struct sigaction of the kernel, SIG_DFL
+	byDefault := c.Bytes(make([]byte, 32)) // struct sigaction of the kernel, SIG_DFL
 	for sig := uintptr(1); sig <= 64; sig++ {
 		if s := unix.Signal(sig); s != unix.SIGKILL && s != unix.SIGSTOP {
-			c.call(unix.SYS_RT_SIGACTION, c.num(sig), byDefault, zero, c.num(8))
+			c.Call(unix.SYS_RT_SIGACTION, c.Num(sig), byDefault, rows.Zero, c.Num(8))
 		}
 	}
 }
@@ -278,14 +279,14 @@ func (c *compiler) defaultSignals() {
 // exec ends the table. Signals are unblocked last: all handlers are the default ones and
 // nothing of ours could run.
 func (c *compiler) exec(s plan.Exec) {
-	argv, envp := c.texts(s.Args), c.texts(s.Env)
-	if c.kin == nil {
+	argv, envp := c.Texts(s.Args), c.Texts(s.Env)
+	if c.Kin == nil {
 		c.defaultSignals()
 	}
-	c.call(unix.SYS_RT_SIGPROCMASK, c.num(unix.SIG_SETMASK), c.bytes(make([]byte, 8)), zero, c.num(8))
+	c.Call(unix.SYS_RT_SIGPROCMASK, c.Num(unix.SIG_SETMASK), c.Bytes(make([]byte, 8)), rows.Zero, c.Num(8))
 	for _, p := range s.Paths {
-		c.call(unix.SYS_EXECVE, c.text(p), argv, envp).
-			allow(0, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENAMETOOLONG)
+		c.Call(unix.SYS_EXECVE, c.Text(p), argv, envp).
+			Tolerate(0, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENAMETOOLONG)
 	}
 }
 

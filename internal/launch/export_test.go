@@ -22,9 +22,9 @@ func StartAttached(p plan.Plan, env Env) (*Process, error) {
 			return nil, err
 		}
 	}
-	h.proc.apart()
-	h.c.kinApart()
-	proc := &Process{PID: h.proc.pid, pidfd: os.NewFile(uintptr(h.proc.pidfd), "pidfd")}
+	h.proc.Apart()
+	h.c.KinApart()
+	proc := &Process{PID: h.proc.PID, pidfd: os.NewFile(uintptr(h.proc.PIDFD), "pidfd")}
 	return proc, h.failure(p)
 }
 

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -18,10 +19,10 @@ import (
 type host struct {
 	c       *compiler
 	fds     map[plan.Handle]int
-	release int    // eventfd that Await reads
-	self    int    // pidfd of this process, which Await watches
-	proc    *born  // the new process, after Clone
-	stdio   [3]int // what becomes the child's; -1: nothing of the host's
+	release int        // eventfd that Await reads
+	self    int        // pidfd of this process, which Await watches
+	proc    *rows.Born // the new process, after Clone
+	stdio   [3]int     // what becomes the child's; -1: nothing of the host's
 	env     Env
 }
 
@@ -52,12 +53,12 @@ func (h *host) run(s plan.Step) error {
 	case plan.OOMScore:
 		return writeFile(h.procFile("oom_score_adj"), strconv.Itoa(s.Value))
 	case plan.Limit:
-		return unix.Prlimit(h.proc.pid, s.Resource, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}, nil)
+		return unix.Prlimit(h.proc.PID, s.Resource, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}, nil)
 	case plan.OwnStdio:
 		return h.ownStdio(s.GID)
 	case plan.Release:
 		if h.env.Waits != nil {
-			if err := h.env.Waits(h.proc.pid); err != nil {
+			if err := h.env.Waits(h.proc.PID); err != nil {
 				return err
 			}
 		}
@@ -122,7 +123,7 @@ func (h *host) open(s plan.Step) error {
 func (h *host) put(as plan.Handle, fd int) {
 	h.fds[as] = fd
 	if s, ok := h.c.handles[as]; ok {
-		h.c.slots[s] = uintptr(fd)
+		h.c.Slots[s] = uintptr(fd)
 	}
 }
 
@@ -149,7 +150,7 @@ func (h *host) closeAll() {
 }
 
 func (h *host) procFile(name string) string {
-	return "/proc/" + strconv.Itoa(h.proc.pid) + "/" + name
+	return "/proc/" + strconv.Itoa(h.proc.PID) + "/" + name
 }
 
 // letGo lets the child go on. It gives up capabilities while it still shares our memory, so
@@ -193,7 +194,7 @@ func (h *host) clone(s plan.Clone) error {
 		defer unix.Close(fd)
 		group = fd
 	}
-	b, err := h.c.start(flags, group)
+	b, err := h.c.Start(flags, group)
 	if err != nil {
 		return cloneHint(err)
 	}

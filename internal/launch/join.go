@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -101,14 +102,14 @@ func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
 	if err := j.compile(p); err != nil {
 		return err
 	}
-	b, err := j.c.start(0, -1)
+	b, err := j.c.Start(0, -1)
 	if err != nil {
 		return errs.Wrap(plan.Clone{}.String(), "", cloneHint(err))
 	}
-	j.ours = append([]*forked{{int32(b.pidfd), int32(b.pid)}}, j.ours...)
+	j.ours = append([]*forked{{int32(b.PIDFD), int32(b.PID)}}, j.ours...)
 	over, killed := make(chan struct{}), make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { j.kill(over); close(killed) })
-	b.apart()
+	b.Apart()
 	close(over)
 	late := !stop()
 	if late {
@@ -127,7 +128,8 @@ func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
 		return err
 	}
 	proc.PID, proc.pidfd = pidOf(last), os.NewFile(uintptr(last), "pidfd")
-	j.proc = &born{pid: proc.PID, pidfd: last, alive: b.alive}
+	b.PID, b.PIDFD = proc.PID, last
+	j.proc = &b
 	if ptm, ok := j.fds[ptmHandle]; ok {
 		delete(j.fds, ptmHandle)
 		proc.Terminal = os.NewFile(uintptr(ptm), "terminal")
@@ -139,22 +141,22 @@ func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
 func (j *joining) compile(p plan.Plan) error {
 	for room := 16*len(p.Child) + 64; ; room *= 2 {
 		j.ours = nil
-		j.c = &compiler{table: newTable(room), handles: map[plan.Handle]slot{}, kept: map[plan.Handle]slot{}, joining: j}
+		j.c = &compiler{Table: rows.New(room), handles: map[plan.Handle]rows.Slot{}, kept: map[plan.Handle]rows.Slot{}, joining: j}
 		for name, f := range j.env.Files {
-			j.c.slots[j.c.handle(name)] = f.Fd()
+			j.c.Slots[j.c.handle(name)] = f.Fd()
 		}
 		for name, fd := range j.fds {
-			j.c.slots[j.c.handle(name)] = uintptr(fd)
+			j.c.Slots[j.c.handle(name)] = uintptr(fd)
 		}
 		for _, s := range p.Host {
 			if s, ok := s.(plan.OpenPeer); ok {
 				j.c.pts = j.c.handle(s.As)
 			}
 		}
-		if err := j.c.compile(p.Child); err != nil || !j.c.spent {
+		if err := j.c.compile(p.Child); err != nil || !j.c.Spent {
 			// Of a program that is not found the last failure is the one that counts: the process
 			// before would write over what a table that ran to its end leaves.
-			j.c.rows[len(j.c.rows)-1].allow = 0
+			j.c.Rows[len(j.c.Rows)-1].Allow = 0
 			return err
 		}
 	}
@@ -198,14 +200,14 @@ func end(pidfd int) {
 // whyNot tells whether a process ended before the program was executed, in the words of the
 // step.
 func (j *joining) whyNot(p plan.Plan) error {
-	out := &j.c.out
-	if out.errno == 0 {
+	out := &j.c.Out
+	if out.Errno == 0 {
 		return nil
 	}
-	err := unix.Errno(out.errno)
-	switch s := p.Child[j.c.steps[out.failed]].(type) {
+	err := unix.Errno(out.Errno)
+	switch s := p.Child[j.c.Steps[out.Failed]].(type) {
 	case plan.Exec:
-		if out.eacces != 0 {
+		if out.Eacces != 0 {
 			err = unix.EACCES
 		}
 		return ExecError(s.Args[0], err)
@@ -245,7 +247,7 @@ func (c *compiler) enter(s plan.Enter) error {
 		}
 		flags |= f
 	}
-	c.call(unix.SYS_SETNS, c.handle(s.FD), c.num(flags))
+	c.Call(unix.SYS_SETNS, c.handle(s.FD), c.Num(flags))
 	return nil
 }
 
@@ -263,22 +265,21 @@ func (c *compiler) fork(s plan.Fork) {
 	} else {
 		c.forkOnce(s.Group, 0)
 	}
-	c.call(unix.SYS_UNSHARE, c.num(unix.CLONE_FILES))
+	c.Call(unix.SYS_UNSHARE, c.Num(unix.CLONE_FILES))
 }
 
 // forkOnce makes a process; without a signal it is our own child (CLONE_PARENT) and not that
 // of the process that makes it.
 func (c *compiler) forkOnce(group plan.Handle, signal uint64) {
 	f := &forked{pidfd: -1}
-	args := c.cloneArgs(f, signal)
+	cgroup := -1
 	if group != "" {
-		args.flags |= unix.CLONE_INTO_CGROUP
-		args.cgroup = uint64(c.slots[c.handle(group)])
+		cgroup = int(c.Slots[c.handle(group)])
 	}
 	c.joining.ours = append(c.joining.ours, f)
-	pid := c.result(c.call(unix.SYS_CLONE3, point(c.table, args), c.num(sizeofCloneArgs)))
-	c.call(unix.SYS_TGKILL, pid, pid, zero).allow(1, unix.EINVAL)
-	c.call(unix.SYS_EXIT_GROUP, zero)
+	pid := c.Result(c.Clone(&f.pidfd, &f.pid, signal, cgroup))
+	c.Call(unix.SYS_TGKILL, pid, pid, rows.Zero).Tolerate(1, unix.EINVAL)
+	c.Call(unix.SYS_EXIT_GROUP, rows.Zero)
 }
 
 // openPeer opens a terminal of the container. Its /dev/pts may be anything by now: what is

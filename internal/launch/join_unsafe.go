@@ -7,27 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const sizeofCloneArgs = unsafe.Sizeof(cloneArgs{})
-
-// cloneArgs is what Fork hands to clone3(2). All processes of a table clear the same word
-// when they stop sharing our memory: the first to do so is the last that was made, or one that
-// failed, since those before it wait.
-func (c *compiler) cloneArgs(f *forked, signal uint64) *cloneArgs {
-	args := &cloneArgs{
-		flags: unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_FILES | unix.CLONE_PIDFD |
-			unix.CLONE_PARENT_SETTID | unix.CLONE_CHILD_CLEARTID | unix.CLONE_CLEAR_SIGHAND,
-		pidfd:      uint64(uintptr(unsafe.Pointer(&f.pidfd))),
-		parentTID:  uint64(uintptr(unsafe.Pointer(&f.pid))),
-		childTID:   uint64(uintptr(unsafe.Pointer(&c.alive))),
-		exitSignal: signal,
-	}
-	if signal == 0 {
-		args.flags |= unix.CLONE_PARENT
-	}
-	c.keep = append(c.keep, args, f)
-	return args
-}
-
 // openPTS opens the other end of a terminal without its name, which leads anywhere
 // (TIOCGPTPEER, Linux 4.13).
 func openPTS(ptm int) (int, error) {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -65,14 +66,14 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 		}
 	}
 	if env.Meanwhile != nil {
-		env.Meanwhile(func() bool { return h.c.settled(*h.proc) })
+		env.Meanwhile(func() bool { return h.c.Settled(*h.proc) })
 	}
-	h.proc.apart()
+	h.proc.Apart()
 	h.close(plan.InitGate) // of which the command waits for the end, if PID 1 died
-	h.c.kinApart()
+	h.c.KinApart()
 	h.closeShared()
-	proc := &Process{PID: h.proc.pid, pidfd: os.NewFile(uintptr(h.proc.pidfd), "pidfd")}
-	if ptm := int(h.c.slots[h.c.ptm]); h.c.ptm != zero && ptm > 0 {
+	proc := &Process{PID: h.proc.PID, pidfd: os.NewFile(uintptr(h.proc.PIDFD), "pidfd")}
+	if ptm := int(h.c.Slots[h.c.ptm]); h.c.ptm != rows.Zero && ptm > 0 {
 		proc.Terminal = os.NewFile(uintptr(ptm), "terminal")
 	}
 	if err := h.failure(p); err != nil {
@@ -91,7 +92,7 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 // with its own end of the terminal still open here, the master would never see the end.
 func (h *host) closeShared() {
 	for _, s := range h.c.shared {
-		if fd := int(h.c.slots[s]); fd > 0 {
+		if fd := int(h.c.Slots[s]); fd > 0 {
 			_ = unix.Close(fd)
 		}
 	}
@@ -113,19 +114,19 @@ func (h *host) prepare(p plan.Plan) error {
 	// Rows may not move once others point at them, so a table that turns out too small is
 	// made anew.
 	for room := 16*len(p.Child) + 64; ; room *= 2 {
-		h.c = &compiler{table: newTable(room), handles: map[plan.Handle]slot{}, kept: map[plan.Handle]slot{}, await: [2]int{release, self}}
+		h.c = &compiler{Table: rows.New(room), handles: map[plan.Handle]rows.Slot{}, kept: map[plan.Handle]rows.Slot{}, await: [2]int{release, self}}
 		for name, f := range h.env.Files {
-			h.c.slots[h.c.handle(name)] = f.Fd()
+			h.c.Slots[h.c.handle(name)] = f.Fd()
 		}
 		for _, s := range p.Child {
 			switch s.(type) {
 			case plan.OpenTerminal:
-				h.c.ptm, h.c.pts = h.c.unset(^uintptr(0)), h.c.unset(^uintptr(0))
+				h.c.ptm, h.c.pts = h.c.Unset(^uintptr(0)), h.c.Unset(^uintptr(0))
 			case plan.DieWithParent:
 				h.c.tied = true
 			}
 		}
-		if err := h.c.compile(p.Child); err != nil || !h.c.spent {
+		if err := h.c.compile(p.Child); err != nil || !h.c.Spent {
 			return err
 		}
 	}
@@ -134,8 +135,8 @@ func (h *host) prepare(p plan.Plan) error {
 // abandon ends a child that still waits.
 func (h *host) abandon() {
 	if h.proc != nil {
-		_ = unix.PidfdSendSignal(h.proc.pidfd, unix.SIGKILL, nil, 0)
-		p := &Process{PID: h.proc.pid, pidfd: os.NewFile(uintptr(h.proc.pidfd), "pidfd")}
+		_ = unix.PidfdSendSignal(h.proc.PIDFD, unix.SIGKILL, nil, 0)
+		p := &Process{PID: h.proc.PID, pidfd: os.NewFile(uintptr(h.proc.PIDFD), "pidfd")}
 		_, _ = p.Wait()
 		_ = p.Close()
 	}
@@ -144,27 +145,27 @@ func (h *host) abandon() {
 // failure tells whether the child, or the one that it made, ended before its exec, in the
 // words of the step.
 func (h *host) failure(p plan.Plan) error {
-	if err := h.failed(p, &h.c.out); err != nil {
+	if err := h.failed(p, &h.c.Out); err != nil {
 		return err
 	}
-	return h.failed(p, &h.c.kinOut)
+	return h.failed(p, &h.c.KinOut)
 }
 
-func (h *host) failed(p plan.Plan, out *outcome) error {
+func (h *host) failed(p plan.Plan, out *rows.Outcome) error {
 	switch {
-	case out.errno != 0:
-		step := p.Child[h.c.steps[out.row]]
-		err := unix.Errno(out.errno)
+	case out.Errno != 0:
+		step := p.Child[h.c.Steps[out.Row]]
+		err := unix.Errno(out.Errno)
 		if e, ok := step.(plan.Exec); ok {
 			return ExecError(e.Args[0], err)
 		}
 		return errs.Wrap(step.String(), "", err)
-	case out.row >= uintptr(len(h.c.rows)):
+	case out.Row >= uintptr(len(h.c.Rows)):
 		e, _ := p.Child[len(p.Child)-1].(plan.Exec)
-		if out.eacces != 0 {
+		if out.Eacces != 0 {
 			return ExecError(e.Args[0], unix.EACCES)
 		}
-		return ExecError(e.Args[0], unix.Errno(out.last))
+		return ExecError(e.Args[0], unix.Errno(out.Last))
 	}
 	return nil
 }

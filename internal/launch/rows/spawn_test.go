@@ -1,4 +1,4 @@
-package launch
+package rows
 
 import (
 	"os"
@@ -24,10 +24,10 @@ func BenchmarkSpawn(b *testing.B) {
 	}
 	stub := func(b *testing.B, flags uint64) {
 		for b.Loop() {
-			t := newTable(8)
-			argv, envp := t.texts([]string{program}), t.texts(nil)
-			t.call(unix.SYS_RT_SIGPROCMASK, t.num(unix.SIG_SETMASK), t.bytes(make([]byte, 8)), zero, t.num(8))
-			t.call(unix.SYS_EXECVE, t.text(program), argv, envp)
+			t := New(8)
+			argv, envp := t.Texts([]string{program}), t.Texts(nil)
+			t.Call(unix.SYS_RT_SIGPROCMASK, t.Num(unix.SIG_SETMASK), t.Bytes(make([]byte, 8)), Zero, t.Num(8))
+			t.Call(unix.SYS_EXECVE, t.Text(program), argv, envp)
 			args := &cloneArgs{flags: flags, exitSignal: uint64(unix.SIGCHLD)}
 			runtime.LockOSThread()
 			var all, old unix.Sigset_t
@@ -35,7 +35,7 @@ func BenchmarkSpawn(b *testing.B) {
 				all.Val[i] = ^all.Val[i]
 			}
 			_ = unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old)
-			pid := spawn(args, unsafe.Sizeof(*args), &t.rows[0], uintptr(len(t.rows)), &t.out)
+			pid := spawn(args, unsafe.Sizeof(*args), &t.Rows[0], uintptr(len(t.Rows)), &t.Out)
 			_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 			runtime.UnlockOSThread()
 			if pid < 0 {

@@ -1,4 +1,4 @@
-package launch
+package rows
 
 import (
 	"bufio"
@@ -18,22 +18,22 @@ import (
 // have the same word size.
 func TestStubOffsets(t *testing.T) {
 	want := map[string]uintptr{
-		"row_nr":         unsafe.Offsetof(row{}.nr),
-		"row_args":       unsafe.Offsetof(row{}.args),
-		"row_out":        unsafe.Offsetof(row{}.out),
-		"row_allow":      unsafe.Offsetof(row{}.allow),
-		"row_skip":       unsafe.Offsetof(row{}.skip),
-		"row_fork":       unsafe.Offsetof(row{}.fork),
-		"row_size":       unsafe.Sizeof(row{}),
-		"outcome_row":    unsafe.Offsetof(outcome{}.row),
-		"outcome_errno":  unsafe.Offsetof(outcome{}.errno),
-		"outcome_last":   unsafe.Offsetof(outcome{}.last),
-		"outcome_eacces": unsafe.Offsetof(outcome{}.eacces),
-		"outcome_failed": unsafe.Offsetof(outcome{}.failed),
-		"outcome_size":   unsafe.Sizeof(outcome{}),
+		"row_nr":         unsafe.Offsetof(Row{}.Nr),
+		"row_args":       unsafe.Offsetof(Row{}.Args),
+		"row_out":        unsafe.Offsetof(Row{}.Out),
+		"row_allow":      unsafe.Offsetof(Row{}.Allow),
+		"row_skip":       unsafe.Offsetof(Row{}.Skip),
+		"row_fork":       unsafe.Offsetof(Row{}.Fork),
+		"row_size":       unsafe.Sizeof(Row{}),
+		"outcome_row":    unsafe.Offsetof(Outcome{}.Row),
+		"outcome_errno":  unsafe.Offsetof(Outcome{}.Errno),
+		"outcome_last":   unsafe.Offsetof(Outcome{}.Last),
+		"outcome_eacces": unsafe.Offsetof(Outcome{}.Eacces),
+		"outcome_failed": unsafe.Offsetof(Outcome{}.Failed),
+		"outcome_size":   unsafe.Sizeof(Outcome{}),
 		"SYS_clone3":     435, // the same everywhere: it came late
 	}
-	if next := unsafe.Offsetof(table{}.kinOut) - unsafe.Offsetof(table{}.out); next != want["outcome_size"] {
+	if next := unsafe.Offsetof(Table{}.KinOut) - unsafe.Offsetof(Table{}.Out); next != want["outcome_size"] {
 		t.Errorf("the second outcome is %d bytes after the first", next)
 	}
 	stubs, err := filepath.Glob("stub_*.s")
@@ -70,25 +70,32 @@ func TestStubOffsets(t *testing.T) {
 }
 
 // walk has a process walk the rows of a table, without namespaces, and returns its status.
-func (t *table) walk(tb testing.TB) Status {
+func (t *Table) walk(tb testing.TB) unix.WaitStatus {
 	tb.Helper()
-	b, err := t.start(0, -1)
+	b, err := t.Start(0, -1)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b.apart()
-	t.kinApart()
-	p := &Process{PID: b.pid, pidfd: os.NewFile(uintptr(b.pidfd), "pidfd")}
-	defer p.Close()
-	st, err := p.Wait()
-	if err != nil {
-		tb.Fatal(err)
+	b.Apart()
+	t.KinApart()
+	return reap(tb, b)
+}
+
+// reap waits for the end of a process.
+func reap(tb testing.TB, b Born) (st unix.WaitStatus) {
+	tb.Helper()
+	defer unix.Close(b.PIDFD)
+	for {
+		if _, err := unix.Wait4(b.PID, &st, 0, nil); err == nil {
+			return st
+		} else if err != unix.EINTR {
+			tb.Fatal(err)
+		}
 	}
-	return st
 }
 
 // quit is a row that ends the process with a status.
-func (t *table) quit(status slot) { t.call(unix.SYS_EXIT_GROUP, status) }
+func (t *Table) quit(status Slot) { t.Call(unix.SYS_EXIT_GROUP, status) }
 
 // TestResults hands what one row returns to the next ones, by the slot.
 func TestResults(t *testing.T) {
@@ -98,21 +105,21 @@ func TestResults(t *testing.T) {
 	}
 	defer r.Close()
 	defer w.Close()
-	x := newTable(20)
-	in := x.unset(0) // filled in later
-	x.call(unix.SYS_WRITE, in, x.text("one,"), x.num(4))
-	dup := x.result(x.call(unix.SYS_FCNTL, in, x.num(unix.F_DUPFD_CLOEXEC), x.num(100)))
-	x.call(unix.SYS_WRITE, dup, x.bytes([]byte("two,")), x.num(4))
-	again := x.unset(^uintptr(0))
-	x.resultIn(x.call(unix.SYS_WRITE, dup, point(x, &[3]byte{'t', 'h', 'r'}), x.num(3)), again)
-	x.call(unix.SYS_CLOSE, dup)
+	x := New(20)
+	in := x.Unset(0) // filled in later
+	x.Call(unix.SYS_WRITE, in, x.Text("one,"), x.Num(4))
+	dup := x.Result(x.Call(unix.SYS_FCNTL, in, x.Num(unix.F_DUPFD_CLOEXEC), x.Num(100)))
+	x.Call(unix.SYS_WRITE, dup, x.Bytes([]byte("two,")), x.Num(4))
+	again := x.Unset(^uintptr(0))
+	x.ResultIn(x.Call(unix.SYS_WRITE, dup, Point(x, &[3]byte{'t', 'h', 'r'}), x.Num(3)), again)
+	x.Call(unix.SYS_CLOSE, dup)
 	x.quit(again) // 3 bytes
-	x.slots[in] = w.Fd()
-	if st := x.walk(t); st.Code != 3 || st.Signal != 0 {
-		t.Errorf("status %+v", st)
+	x.Slots[in] = w.Fd()
+	if st := x.walk(t); st.ExitStatus() != 3 {
+		t.Errorf("status %#x", st)
 	}
-	if x.slots[dup] < 100 {
-		t.Errorf("the copy is %d", x.slots[dup])
+	if x.Slots[dup] < 100 {
+		t.Errorf("the copy is %d", x.Slots[dup])
 	}
 	buf := make([]byte, 100)
 	if n, _ := r.Read(buf); string(buf[:n]) != "one,two,thr" {
@@ -122,27 +129,27 @@ func TestResults(t *testing.T) {
 
 // TestSixArguments: the last ones take other registers.
 func TestSixArguments(t *testing.T) {
-	x := newTable(20)
+	x := New(20)
 	// An anonymous mapping: each of the six counts, the last two as -1 and 0.
-	addr := x.result(x.call(unix.SYS_MMAP, zero, x.num(4096), x.num(unix.PROT_READ|unix.PROT_WRITE),
-		x.num(unix.MAP_PRIVATE|unix.MAP_ANONYMOUS), x.num(^uintptr(0)), zero))
-	x.call(unix.SYS_MUNMAP, addr, x.num(4096))
+	addr := x.Result(x.Call(unix.SYS_MMAP, Zero, x.Num(4096), x.Num(unix.PROT_READ|unix.PROT_WRITE),
+		x.Num(unix.MAP_PRIVATE|unix.MAP_ANONYMOUS), x.Num(^uintptr(0)), Zero))
+	x.Call(unix.SYS_MUNMAP, addr, x.Num(4096))
 	// And a wrong sixth one, which only a file notices.
-	x.call(unix.SYS_MMAP, zero, x.num(4096), x.num(unix.PROT_READ), x.num(unix.MAP_PRIVATE|unix.MAP_ANONYMOUS),
-		x.num(^uintptr(0)), x.num(1)).allow(0, unix.EINVAL)
-	x.quit(x.num(9))
-	if st := x.walk(t); st.Code != 9 || x.out.errno != 0 {
-		t.Errorf("status %+v, row %d failed with %d", st, x.out.row, x.out.errno)
+	x.Call(unix.SYS_MMAP, Zero, x.Num(4096), x.Num(unix.PROT_READ), x.Num(unix.MAP_PRIVATE|unix.MAP_ANONYMOUS),
+		x.Num(^uintptr(0)), x.Num(1)).Tolerate(0, unix.EINVAL)
+	x.quit(x.Num(9))
+	if st := x.walk(t); st.ExitStatus() != 9 || x.Out.Errno != 0 {
+		t.Errorf("status %#x, row %d failed with %d", st, x.Out.Row, x.Out.Errno)
 	}
-	if unix.Errno(x.out.last) != unix.EINVAL {
-		t.Errorf("the sixth argument went by: %d", x.out.last)
+	if unix.Errno(x.Out.Last) != unix.EINVAL {
+		t.Errorf("the sixth argument went by: %d", x.Out.Last)
 	}
 }
 
 // TestTolerated tries each lane of allow, what is skipped, and what is not tolerated.
 func TestTolerated(t *testing.T) {
 	// A row that fails with EBADF.
-	fails := func(x *table) rowRef { return x.call(unix.SYS_CLOSE, x.num(^uintptr(0))) }
+	fails := func(x *Table) *Row { return x.Call(unix.SYS_CLOSE, x.Num(^uintptr(0))) }
 	const e1, e2, e3, e4 = unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENAMETOOLONG
 	for name, test := range map[string]struct {
 		allow []unix.Errno
@@ -161,22 +168,22 @@ func TestTolerated(t *testing.T) {
 		"no failure": {[]unix.Errno{0}, 0, 127},
 	} {
 		t.Run(name, func(t *testing.T) {
-			x := newTable(20)
-			x.call(unix.SYS_GETPID)
-			fails(x).allow(test.skip, test.allow...)
+			x := New(20)
+			x.Call(unix.SYS_GETPID)
+			fails(x).Tolerate(test.skip, test.allow...)
 			for i := range 3 {
-				x.quit(x.num(uintptr(i + 1)))
+				x.quit(x.Num(uintptr(i + 1)))
 			}
 			st := x.walk(t)
-			if st.Code != test.want {
-				t.Errorf("status %+v", st)
+			if st.ExitStatus() != test.want {
+				t.Errorf("status %#x", st)
 			}
-			errno, last := unix.Errno(x.out.errno), unix.Errno(x.out.last)
-			if test.want == 127 && (x.out.row != 1 || errno != unix.EBADF || last != 0) {
-				t.Errorf("fatal: row %d, %v, tolerated %v", x.out.row, errno, last)
+			errno, last := unix.Errno(x.Out.Errno), unix.Errno(x.Out.Last)
+			if test.want == 127 && (x.Out.Row != 1 || errno != unix.EBADF || last != 0) {
+				t.Errorf("fatal: row %d, %v, tolerated %v", x.Out.Row, errno, last)
 			}
-			if test.want != 127 && (errno != 0 || last != unix.EBADF || x.out.row != uintptr(2+test.skip)) {
-				t.Errorf("tolerated: row %d, %v, tolerated %v", x.out.row, errno, last)
+			if test.want != 127 && (errno != 0 || last != unix.EBADF || x.Out.Row != uintptr(2+test.skip)) {
+				t.Errorf("tolerated: row %d, %v, tolerated %v", x.Out.Row, errno, last)
 			}
 		})
 	}
@@ -184,12 +191,12 @@ func TestTolerated(t *testing.T) {
 
 // TestSucceeds does not skip after a row that succeeds.
 func TestSucceeds(t *testing.T) {
-	x := newTable(20)
-	x.call(unix.SYS_GETPID).allow(1, unix.EBADF)
-	x.quit(x.num(1))
-	x.quit(x.num(2))
-	if st := x.walk(t); st.Code != 1 || x.out.last != 0 {
-		t.Errorf("status %+v, tolerated %d", st, x.out.last)
+	x := New(20)
+	x.Call(unix.SYS_GETPID).Tolerate(1, unix.EBADF)
+	x.quit(x.Num(1))
+	x.quit(x.Num(2))
+	if st := x.walk(t); st.ExitStatus() != 1 || x.Out.Last != 0 {
+		t.Errorf("status %#x, tolerated %d", st, x.Out.Last)
 	}
 }
 
@@ -202,17 +209,17 @@ func TestEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, paths := range [][]string{{dir + "/none"}, {dir + "/none", file}, {file, dir + "/none"}} {
-		x := newTable(20)
-		argv := x.texts([]string{"x"})
+		x := New(20)
+		argv := x.Texts([]string{"x"})
 		for _, p := range paths {
-			x.call(unix.SYS_EXECVE, x.text(p), argv, x.texts(nil)).allow(0, unix.ENOENT, unix.EACCES)
+			x.Call(unix.SYS_EXECVE, x.Text(p), argv, x.Texts(nil)).Tolerate(0, unix.ENOENT, unix.EACCES)
 		}
 		st := x.walk(t)
-		if st.Code != 127 || x.out.row != uintptr(len(paths)) || x.out.errno != 0 {
-			t.Errorf("%v: status %+v, row %d, error %d", paths, st, x.out.row, x.out.errno)
+		if st.ExitStatus() != 127 || x.Out.Row != uintptr(len(paths)) || x.Out.Errno != 0 {
+			t.Errorf("%v: status %#x, row %d, error %d", paths, st, x.Out.Row, x.Out.Errno)
 		}
-		if there := slices.Contains(paths, file); (x.out.eacces == 1) != there {
-			t.Errorf("%v: denied %d", paths, x.out.eacces)
+		if there := slices.Contains(paths, file); (x.Out.Eacces == 1) != there {
+			t.Errorf("%v: denied %d", paths, x.Out.Eacces)
 		}
 	}
 }
@@ -233,32 +240,30 @@ func TestInterrupted(t *testing.T) {
 	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, ev, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
 		t.Fatal(err)
 	}
-	x := newTable(20)
-	found := x.result(x.call(unix.SYS_EPOLL_PWAIT, x.num(uintptr(ep)), point(x, new(unix.EpollEvent)), x.num(1), x.num(^uintptr(0))))
+	x := New(20)
+	found := x.Result(x.Call(unix.SYS_EPOLL_PWAIT, x.Num(uintptr(ep)), Point(x, new(unix.EpollEvent)), x.Num(1), x.Num(^uintptr(0))))
 	x.quit(found)
-	b, err := x.start(0, -1)
+	b, err := x.Start(0, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Process{PID: b.pid, pidfd: os.NewFile(uintptr(b.pidfd), "pidfd")}
-	defer p.Close()
 	for range 20 {
 		for _, s := range []struct {
 			sig   unix.Signal
 			state byte
 		}{{unix.SIGSTOP, 'T'}, {unix.SIGCONT, 'S'}} {
-			if err := p.Signal(s.sig); err != nil {
+			if err := unix.PidfdSendSignal(b.PIDFD, s.sig, nil, 0); err != nil {
 				t.Fatal(err)
 			}
-			waitState(t, b.pid, s.state)
+			waitState(t, b.PID, s.state)
 		}
 	}
 	if _, err := unix.Write(ev, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
 		t.Fatal(err)
 	}
-	b.apart()
-	if st, err := p.Wait(); err != nil || st.Code != 1 || x.out.errno != 0 {
-		t.Errorf("status %+v, %v, row %d failed with %v", st, err, x.out.row, unix.Errno(x.out.errno))
+	b.Apart()
+	if st := reap(t, b); st.ExitStatus() != 1 || x.Out.Errno != 0 {
+		t.Errorf("status %#x, row %d failed with %v", st, x.Out.Row, unix.Errno(x.Out.Errno))
 	}
 }
 
@@ -275,13 +280,13 @@ func waitState(t *testing.T, pid int, want byte) {
 
 // TestSignalsBlocked: nothing of ours can run in the child, and a handler least of all.
 func TestSignalsBlocked(t *testing.T) {
-	x := newTable(20)
+	x := New(20)
 	mask := new(uint64)
-	x.call(unix.SYS_RT_SIGPROCMASK, zero, zero, point(x, mask), x.num(8))
-	x.call(unix.SYS_KILL, x.result(x.call(unix.SYS_GETPID)), x.num(uintptr(unix.SIGTERM)))
-	x.quit(x.num(5))
-	if st := x.walk(t); st.Code != 5 {
-		t.Errorf("status %+v", st)
+	x.Call(unix.SYS_RT_SIGPROCMASK, Zero, Zero, Point(x, mask), x.Num(8))
+	x.Call(unix.SYS_KILL, x.Result(x.Call(unix.SYS_GETPID)), x.Num(uintptr(unix.SIGTERM)))
+	x.quit(x.Num(5))
+	if st := x.walk(t); st.ExitStatus() != 5 {
+		t.Errorf("status %#x", st)
 	}
 	if want := ^uint64(0) &^ (1<<(unix.SIGKILL-1) | 1<<(unix.SIGSTOP-1)); *mask != want {
 		t.Errorf("blocked are %#x", *mask)
@@ -290,34 +295,34 @@ func TestSignalsBlocked(t *testing.T) {
 
 // TestKilled: who dies on the way has no error to tell.
 func TestKilled(t *testing.T) {
-	x := newTable(20)
-	x.call(unix.SYS_KILL, x.result(x.call(unix.SYS_GETPID)), x.num(uintptr(unix.SIGKILL)))
-	x.quit(x.num(5))
-	if st := x.walk(t); st.Signal != unix.SIGKILL || x.out.errno != 0 || x.out.row != 1 {
-		t.Errorf("status %+v, row %d, error %d", st, x.out.row, x.out.errno)
+	x := New(20)
+	x.Call(unix.SYS_KILL, x.Result(x.Call(unix.SYS_GETPID)), x.Num(uintptr(unix.SIGKILL)))
+	x.quit(x.Num(5))
+	if st := x.walk(t); st.Signal() != unix.SIGKILL || x.Out.Errno != 0 || x.Out.Row != 1 {
+		t.Errorf("status %#x, row %d, error %d", st, x.Out.Row, x.Out.Errno)
 	}
 }
 
 // TestGrowth says when a table is too small, and moves nothing meanwhile.
 func TestGrowth(t *testing.T) {
 	for _, rows := range []int{1, 2, 3} {
-		x := newTable(rows)
-		first := x.address(zero)
+		x := New(rows)
+		first := x.Address(Zero)
 		for range 3 {
-			x.call(unix.SYS_GETPID).allow(0, unix.EBADF)
+			x.Call(unix.SYS_GETPID).Tolerate(0, unix.EBADF)
 		}
-		if x.spent != (rows < 3) || x.address(zero) != first || len(x.rows) != rows {
-			t.Errorf("room for %d: spent %v, %d rows", rows, x.spent, len(x.rows))
+		if x.Spent != (rows < 3) || x.Address(Zero) != first || len(x.Rows) != rows {
+			t.Errorf("room for %d: spent %v, %d rows", rows, x.Spent, len(x.Rows))
 		}
 	}
-	x := newTable(2)
+	x := New(2)
 	for range 2*perRow - 1 {
-		x.num(1)
+		x.Num(1)
 	}
-	if x.spent {
+	if x.Spent {
 		t.Error("spent too early")
 	}
-	if s := x.num(1); !x.spent || s != zero {
+	if s := x.Num(1); !x.Spent || s != Zero {
 		t.Errorf("slot %d beyond the last", s)
 	}
 }
@@ -329,10 +334,10 @@ func TestManyAtOnce(t *testing.T) {
 	for i := range threads {
 		go func() {
 			for range rounds {
-				x := newTable(4)
-				x.quit(x.num(uintptr(i)))
-				if st := x.walk(t); st.Code != i {
-					t.Errorf("status %+v, want %d", st, i)
+				x := New(4)
+				x.quit(x.Num(uintptr(i)))
+				if st := x.walk(t); st.ExitStatus() != i {
+					t.Errorf("status %#x, want %d", st, i)
 				}
 			}
 			done <- true
@@ -356,27 +361,27 @@ func TestFork(t *testing.T) {
 		"both fail":        {[]int{0, 1}, [2]unix.Errno{unix.EBADF, unix.EBADF}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			x := newTable(20)
-			x.kin = &kin{alive: 1}
-			alive := point(x, &x.kin.alive)
+			x := New(20)
+			x.Kin = &Kin{Alive: 1}
+			alive := Point(x, &x.Kin.Alive)
 			words := &[2]uint64{}
 			mark := func(who int) {
 				if slices.Contains(test.fails, who) {
-					x.call(unix.SYS_CLOSE, x.num(^uintptr(0)))
+					x.Call(unix.SYS_CLOSE, x.Num(^uintptr(0)))
 				}
 				// The signal mask: a number that tells that it came here.
-				x.call(unix.SYS_RT_SIGPROCMASK, zero, zero, point(x, &words[who]), x.num(8))
-				x.quit(x.num(uintptr(who + 1)))
+				x.Call(unix.SYS_RT_SIGPROCMASK, Zero, Zero, Point(x, &words[who]), x.Num(8))
+				x.quit(x.Num(uintptr(who + 1)))
 			}
-			fork := x.call(unix.SYS_CLONE, x.num(unix.CLONE_VM|unix.CLONE_PARENT_SETTID|unix.CLONE_CHILD_CLEARTID|uintptr(unix.SIGCHLD)),
-				zero, point(x, &x.kin.pid), alive, alive)
-			first := len(x.rows)
+			fork := x.Call(unix.SYS_CLONE, x.Num(unix.CLONE_VM|unix.CLONE_PARENT_SETTID|unix.CLONE_CHILD_CLEARTID|uintptr(unix.SIGCHLD)),
+				Zero, Point(x, &x.Kin.PID), alive, alive)
+			first := len(x.Rows)
 			// The first waits for the second, whose status is in the second byte.
-			status := x.unset(0)
-			x.call(unix.SYS_WAIT4, x.num(^uintptr(0)), x.unset(x.address(status)))
+			status := x.Unset(0)
+			x.Call(unix.SYS_WAIT4, x.Num(^uintptr(0)), x.Unset(x.Address(status)))
 			mark(0)
-			fork.r.fork = uintptr(len(x.rows) - first)
-			second := len(x.rows)
+			fork.Fork = uintptr(len(x.Rows) - first)
+			second := len(x.Rows)
 			mark(1)
 			st := x.walk(t)
 			want := [2]int{1, 2}
@@ -385,19 +390,19 @@ func TestFork(t *testing.T) {
 					want[i] = 127
 				}
 			}
-			if st.Code != want[0] || x.slots[status]>>8 != uintptr(want[1]) {
-				t.Errorf("status %+v and %#x, want %v", st, x.slots[status], want)
+			if st.ExitStatus() != want[0] || x.Slots[status]>>8 != uintptr(want[1]) {
+				t.Errorf("status %#x and %#x, want %v", st, x.Slots[status], want)
 			}
-			for i, out := range []*outcome{&x.out, &x.kinOut} {
-				if errno := unix.Errno(out.errno); errno != test.want[i] || (words[i] == 0) != (errno != 0) {
-					t.Errorf("process %d: row %d, %v, mask %#x", i, out.row, errno, words[i])
+			for i, out := range []*Outcome{&x.Out, &x.KinOut} {
+				if errno := unix.Errno(out.Errno); errno != test.want[i] || (words[i] == 0) != (errno != 0) {
+					t.Errorf("process %d: row %d, %v, mask %#x", i, out.Row, errno, words[i])
 				}
 			}
-			if x.out.row < uintptr(first) || x.out.row >= uintptr(second) || x.kinOut.row < uintptr(second) {
-				t.Errorf("they came to rows %d and %d", x.out.row, x.kinOut.row)
+			if x.Out.Row < uintptr(first) || x.Out.Row >= uintptr(second) || x.KinOut.Row < uintptr(second) {
+				t.Errorf("they came to rows %d and %d", x.Out.Row, x.KinOut.Row)
 			}
-			if x.kin.pid == 0 || x.kin.alive != 0 {
-				t.Errorf("the second: %+v", *x.kin)
+			if x.Kin.PID == 0 || x.Kin.Alive != 0 {
+				t.Errorf("the second: %+v", *x.Kin)
 			}
 		})
 	}
@@ -405,13 +410,13 @@ func TestFork(t *testing.T) {
 
 // TestForkFails: the one that could not be made is not waited for.
 func TestForkFails(t *testing.T) {
-	x := newTable(20)
-	x.kin = &kin{alive: 1}
+	x := New(20)
+	x.Kin = &Kin{Alive: 1}
 	// A thread without the handlers of its maker (EINVAL, clone(2)).
-	x.call(unix.SYS_CLONE, x.num(unix.CLONE_THREAD)).r.fork = 1
-	x.quit(x.num(1))
-	x.quit(x.num(2))
-	if st := x.walk(t); st.Code != 127 || unix.Errno(x.out.errno) != unix.EINVAL || x.kin.alive != 1 {
-		t.Errorf("status %+v, %+v", st, x.out)
+	x.Call(unix.SYS_CLONE, x.Num(unix.CLONE_THREAD)).Fork = 1
+	x.quit(x.Num(1))
+	x.quit(x.Num(2))
+	if st := x.walk(t); st.ExitStatus() != 127 || unix.Errno(x.Out.Errno) != unix.EINVAL || x.Kin.Alive != 1 {
+		t.Errorf("status %#x, %+v", st, x.Out)
 	}
 }

@@ -1,6 +1,6 @@
 #include "textflag.h"
 
-// The layout of row and outcome is in table.go; stub_test.go checks the offsets.
+// The layout of Row and Outcome is in table.go; stub_test.go checks the offsets.
 #define row_nr    0
 #define row_args  8
 #define row_out   56
@@ -19,7 +19,7 @@
 #define SYS_exit_group 231
 #define SYS_clone3     435
 
-// func spawn(args *cloneArgs, size uintptr, rows *row, n uintptr, out *outcome) (pid int)
+// func spawn(args *cloneArgs, size uintptr, rows *Row, n uintptr, out *Outcome) (pid int)
 //
 // The child shares this address space and runs on the registers alone: it touches no
 // stack, no g, no TLS. R12 to R15, BX and BP survive a system call on amd64.
