@@ -14,10 +14,10 @@ import (
 	"github.com/cortenhq/corten/internal/tree"
 )
 
-// treeWriter is the version of all that decides which bytes a tree has: tree.Merge, the
-// writers of both kinds, and the facts. Whoever changes those bytes raises it, and trees are
+// treeWriter is the version of all that decides which bytes a tree has: tree.Merge, addPlaces,
+// the writers of both kinds, and the facts. Whoever changes those bytes raises it, and trees are
 // made anew.
-const treeWriter = 1
+const treeWriter = 2
 
 // Tree is an image's file system, ready to be mounted.
 type Tree struct {
@@ -73,6 +73,7 @@ func (l *Library) Draw(ctx context.Context, k store.TreeKind, layers []oci.Diges
 	if d.facts, err = gather(l.store, t); err != nil {
 		return nil, errs.Wrap("read accounts of image", "", err)
 	}
+	addPlaces(t)
 	if k == store.Dir {
 		d.tree = t
 		return d, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -18,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -249,11 +251,29 @@ func attributes(t *testing.T, path string) string {
 	return text
 }
 
-// rootFS is what the plain way of unpacking makes of an image.
+// rootFS is what the plain way of unpacking makes of an image, with the places of mounts.
 func rootFS(t *testing.T, im testimage.Image) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
 	im.WriteRootFS(t, dir)
+	for _, folder := range []string{"dev", "etc", "proc", "sys"} {
+		if err := os.Mkdir(filepath.Join(dir, folder), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"hostname", "hosts"} {
+		path := filepath.Join(dir, "etc", file)
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(f.Close(), os.Chtimes(path, time.Unix(0, 0), time.Unix(0, 0)))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	return look(t, dir)
 }
 

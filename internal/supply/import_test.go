@@ -22,7 +22,7 @@ func TestImport(t *testing.T) {
 	needRoot(t)
 	root := t.TempDir()
 	testimage.Configured(t).WriteRootFS(t, root)
-	want := look(t, root)
+	want := rootFS(t, testimage.Configured(t))
 	dir := t.TempDir()
 	paths := map[string]string{"plain": filepath.Join(dir, "root.tar")}
 	if out, err := exec.Command("tar", "--xattrs", "--xattrs-include=*", "-C", root, "-cf", paths["plain"], ".").CombinedOutput(); err != nil {
