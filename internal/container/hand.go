@@ -75,6 +75,16 @@ func (x *Container) Discard() error {
 	if err := ForgetRun(x.dirs, x.Spec.ID); err != nil {
 		return err
 	}
+	err := underDir(x.dirs, x.Spec.ID, func() error {
+		if c, err := ReadSpec(x.dirs, x.Spec.ID); err == nil {
+			x.Spec.Name = c.Name // it may have been renamed since we read it
+		}
+		return takeAway(x.dirs, x.Dir())
+	})
+	if err != nil && !Gone(err) {
+		x.Abandon()
+		return err
+	}
 	return x.Remove()
 }
 
@@ -91,7 +101,7 @@ func ForgetRun(dirs Dirs, id spec.ContainerID) error {
 // Edit changes the description of a container, which may be running: do gets a fresh copy,
 // which replaces spec.json if it returns no error. Edits wait for each other.
 func Edit(dirs Dirs, id spec.ContainerID, do func(*spec.Container) error) error {
-	return underDir(dirs, id, func() error {
+	err := underDir(dirs, id, func() error {
 		c, err := ReadSpec(dirs, id)
 		if err != nil {
 			return err
@@ -101,6 +111,10 @@ func Edit(dirs Dirs, id spec.ContainerID, do func(*spec.Container) error) error 
 		}
 		return (&Container{Spec: c, dirs: dirs}).Save()
 	})
+	if _, serr := os.Stat(Dir(dirs, id)); err != nil && Gone(serr) { // removed meanwhile
+		return noContainer(id.Short())
+	}
+	return err
 }
 
 func underDir(dirs Dirs, id spec.ContainerID, do func() error) error {

@@ -189,6 +189,9 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) er
 		if err := undo.RemoveVolumes(id, r.Volumes); err != nil {
 			return err
 		}
+		if c, err := ReadSpec(dirs, id); err == nil {
+			r.Name = c.Name // it may have been renamed
+		}
 		return remove(dirs, id, r.Name)
 	}
 	if err := undo.RemoveVolumes(id, nil); err != nil {

@@ -94,8 +94,13 @@ func (e *Engine) stopFound(ctx context.Context, s container.Snapshot, req StopRe
 	err := kept.AskEnd(e.dirs(), s)
 	for n := 0; err == nil; n++ {
 		switch {
-		case !s.State.Alive() || n > 0 && s.State.Kept && !kept.AskedEnd(e.dirs(), s.Spec.ID):
-			return e.awaitEnd(ctx, s)
+		case !s.State.Alive():
+			return e.attended(ctx, func(brief context.Context) error {
+				_, err := container.AwaitIdle(brief, e.dirs(), s.Spec.ID)
+				return err
+			})
+		case n > 0 && s.State.Kept && !kept.AskedEnd(e.dirs(), s.Spec.ID):
+			return nil
 		case s.State.Status == container.Restarting:
 			kept.SignalKeeper(e.dirs(), s.Spec.ID, unix.SIGTERM) // it need not wait any longer
 			err = e.awaitState(ctx, s.Spec.ID, func(st *container.State) bool { return st == nil || st.Status != container.Restarting })
@@ -187,21 +192,6 @@ func stopSignal(c *spec.Container) unix.Signal {
 	return cmp.Or(SignalOf(c.Life.StopSignal), unix.SIGTERM)
 }
 
-// awaitEnd waits until a container that runs has ended for good and nobody looks after it
-// any more.
-func (e *Engine) awaitEnd(ctx context.Context, s container.Snapshot) error {
-	err := e.awaitState(ctx, s.Spec.ID, func(st *container.State) bool {
-		return st == nil || !st.Alive() && (st.Status != container.Created || s.State.Status == container.Created)
-	})
-	if err != nil {
-		return err
-	}
-	return e.attended(ctx, func(brief context.Context) error {
-		_, err := container.AwaitIdle(brief, e.dirs(), s.Spec.ID)
-		return err
-	})
-}
-
 // awaitState waits until enough says that a container's state is what is waited for.
 func (e *Engine) awaitState(ctx context.Context, id spec.ContainerID, enough func(*container.State) bool) error {
 	return e.attended(ctx, func(brief context.Context) error { return container.Await(brief, e.dirs(), id, enough) })
@@ -286,6 +276,9 @@ func (e *Engine) freeze(ctx context.Context, ref string, on bool) error {
 		err = group.Thaw()
 	}
 	if err != nil {
+		if errors.Is(err, unix.ENODEV) || groupsGone(s.State.Groups) {
+			return errs.Newf(errs.Invalid, op, s.Spec.Name, "it is not running any more").WithHint("corten start starts it")
+		}
 		return errs.Wrap(op, s.Spec.Name, err)
 	}
 	e.tell(s.Spec, event, nil)

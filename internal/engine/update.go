@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"os"
+	"slices"
+
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
@@ -29,11 +32,21 @@ func (e *Engine) UpdateContainer(ref string, change func(*spec.Container) error)
 			return err
 		}
 		warnings = p.Warnings
-		return p.Apply()
+		if err = p.Apply(); err != nil && groupsGone(s.State.Groups) { // it has just ended: this is for its next start
+			return nil
+		}
+		return err
 	})
 	if err != nil {
 		return nil, errs.Wrap("update container", s.Spec.Name, err)
 	}
 	e.tell(s.Spec, "update", nil)
 	return warnings, nil
+}
+
+func groupsGone(dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		_, err := os.Stat(dir)
+		return container.Gone(err)
+	})
 }

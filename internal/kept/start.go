@@ -215,6 +215,11 @@ func Start(ctx context.Context, site draft.Site, s container.Snapshot, by Origin
 		}
 		box, err = container.Open(dirs, s.Spec, group, true)
 	}
+	if container.Gone(err) {
+		if _, ferr := container.Find(dirs, string(s.Spec.ID)); ferr != nil {
+			return ferr // removed meanwhile
+		}
+	}
 	if err != nil {
 		return err
 	}

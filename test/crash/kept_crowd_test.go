@@ -171,7 +171,7 @@ func TestKeptCrowd(t *testing.T) {
 
 // expected reports whether an error says no more than that another command was faster.
 func expected(said string) bool {
-	for _, s := range []string{"no such container", "is not running", "it is running", "it is restarting", "it is paused", "is not paused",
+	for _, s := range []string{"no such container", "is not running", "not running any more", "it is running", "it is restarting", "it is paused", "is not paused",
 		"has that name", "with --force", "is busy with it", "started meanwhile", "looking after it"} {
 		if strings.Contains(said, s) {
 			return true
