@@ -253,25 +253,34 @@ func Wait(sh *shell.Shell) *cobra.Command {
 
 // Boot is the verb boot.
 func Boot(sh *shell.Shell) *cobra.Command {
-	return &cobra.Command{
-		Use: "boot",
+	reload := false
+	cmd := &cobra.Command{
+		Use: "boot [flags]",
 		Long: `Start the containers that are to run whenever the machine does: those with the restart policy
 always, and those with unless-stopped that nobody has stopped. Whatever starts services calls this once; it does
-nothing to containers that run.`,
+nothing to containers that run. Their names are printed.
+
+With --reload no container is started: after an upgrade the keepers of those that run execute the new program. The
+containers do not notice, and no line of their logs is lost.`,
 		Args: shell.WantArgs(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			eng, err := sh.Engine()
-			if err != nil {
-				return err
-			}
-			err = eng.Boot(cmd.Context(), func(name string, err error) {
-				if err == nil {
-					fmt.Fprintln(sh.Stdout, name)
-				}
-			})
-			return sh.SayButLast(err)
-		},
 	}
+	cmd.Flags().BoolVar(&reload, "reload", false, "Only have keepers execute the program that is installed now")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		eng, err := sh.Engine()
+		if err != nil {
+			return err
+		}
+		if reload {
+			return sh.SayButLast(eng.ReloadKeepers(func(name string) { fmt.Fprintln(sh.Stdout, name) }))
+		}
+		err = eng.Boot(cmd.Context(), func(name string, err error) {
+			if err == nil {
+				fmt.Fprintln(sh.Stdout, name)
+			}
+		})
+		return sh.SayButLast(err)
+	}
+	return cmd
 }
 
 // Update is the verb update.
