@@ -144,7 +144,7 @@ func (f Filter) resolve(dirs Dirs) (func(View) bool, error) {
 			(before.IsZero() || c.Created.Before(before)) &&
 			(since.IsZero() || c.Created.After(since)) &&
 			(len(f.Ancestors) == 0 || slices.Contains(f.Ancestors, c.Image.Name) || f.Descends != nil && f.Descends(c.Image)) &&
-			labelled(c.Labels, f.Labels) &&
+			spec.HasLabels(c.Labels, f.Labels) &&
 			(len(f.Volumes) == 0 || slices.ContainsFunc(c.Mounts, func(m spec.Mount) bool {
 				return slices.Contains(f.Volumes, m.Source) || slices.Contains(f.Volumes, m.Target)
 			}))
@@ -165,15 +165,4 @@ func patterns(part string, texts []string) ([]*regexp.Regexp, error) {
 
 func anyMatch(list []*regexp.Regexp, s string) bool {
 	return slices.ContainsFunc(list, func(p *regexp.Regexp) bool { return p.MatchString(s) })
-}
-
-// labelled reports whether all wanted labels are there.
-func labelled(have map[string]string, want []string) bool {
-	for _, w := range want {
-		name, value, exact := strings.Cut(w, "=")
-		if v, ok := have[name]; !ok || exact && v != value {
-			return false
-		}
-	}
-	return true
 }

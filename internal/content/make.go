@@ -158,7 +158,7 @@ func (m *maker) make(dir int, name string, e *tree.Entry, content io.Reader) err
 			return err
 		}
 	default:
-		if err := unix.Mknodat(dir, name, nodeType(e.Type)|0o600, int(unix.Mkdev(e.Major, e.Minor))); err != nil {
+		if err := unix.Mknodat(dir, name, e.Type.Mode()|0o600, int(unix.Mkdev(e.Major, e.Minor))); err != nil {
 			return err
 		}
 	}
@@ -167,24 +167,10 @@ func (m *maker) make(dir int, name string, e *tree.Entry, content io.Reader) err
 		return err
 	}
 	defer unix.Close(fd)
-	if kind, err := kindOf(fd); err != nil || kind != nodeType(e.Type) {
+	if kind, err := kindOf(fd); err != nil || kind != e.Type.Mode() {
 		return errs.Newf(errs.Busy, "", "", "somebody else changes it")
 	}
 	return m.dress(dir, name, fd, e)
-}
-
-func nodeType(t tree.Type) uint32 {
-	switch t {
-	case tree.Char:
-		return unix.S_IFCHR
-	case tree.Block:
-		return unix.S_IFBLK
-	case tree.Fifo:
-		return unix.S_IFIFO
-	case tree.Symlink:
-		return unix.S_IFLNK
-	}
-	return unix.S_IFSOCK
 }
 
 // directory makes a directory, or opens the one that is there.

@@ -158,7 +158,7 @@ func (w *writer) make(e *tree.Entry) error {
 			err = w.file(dir, name, &tree.Entry{})
 			break
 		}
-		err = unix.Mknodat(dir, name, nodeType(e.Type)|0o600, int(unix.Mkdev(e.Major, e.Minor)))
+		err = unix.Mknodat(dir, name, e.Type.Mode()|0o600, int(unix.Mkdev(e.Major, e.Minor)))
 	default:
 		return errs.Newf(errs.Invalid, "", "", "of a type that a tree cannot have")
 	}
@@ -170,18 +170,6 @@ func (w *writer) make(e *tree.Entry) error {
 
 // isWhiteout reports whether overlayfs would take e for one.
 func isWhiteout(e *tree.Entry) bool { return e.Type == tree.Char && e.Major == 0 && e.Minor == 0 }
-
-func nodeType(t tree.Type) uint32 {
-	switch t {
-	case tree.Char:
-		return unix.S_IFCHR
-	case tree.Block:
-		return unix.S_IFBLK
-	case tree.Fifo:
-		return unix.S_IFIFO
-	}
-	return unix.S_IFSOCK
-}
 
 // file makes a regular file with its content.
 func (w *writer) file(dir int, name string, e *tree.Entry) error {

@@ -1,7 +1,6 @@
 package enter
 
 import (
-	"fmt"
 	"os"
 	"path"
 	"slices"
@@ -82,13 +81,7 @@ func (t *target) maps(name string) []spec.IDMap {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	var maps []spec.IDMap
-	for line := range strings.Lines(string(readAtMost(f, maxAccounts))) {
-		var m spec.IDMap
-		if n, _ := fmt.Sscan(line, &m.Container, &m.Host, &m.Size); n == 3 {
-			maps = append(maps, m)
-		}
-	}
+	maps, _ := spec.ParseIDMaps(string(readAtMost(f, maxAccounts)))
 	return maps
 }
 

@@ -77,7 +77,7 @@ func (b *builder) putSuperblock() {
 // putInode writes inode i and its attributes.
 func (b *builder) putInode(i int, number uint32) {
 	e, n := &b.entries[i], &b.nodes[i]
-	mode, _ := typeOf(n.kind)
+	mode := uint16(n.kind.Mode())
 	d := inode{
 		layout: flatPlain,
 		xattrs: n.xattrs,
@@ -145,7 +145,7 @@ func (w *dirWriter) flush(b *builder) {
 	nameOffset := direntSize * len(w.names)
 	for k, name := range w.names {
 		n := &b.nodes[w.nodes[k]]
-		_, fileType := typeOf(n.kind)
+		fileType := direntType(n.kind)
 		w.data = le.AppendUint64(w.data, uint64(b.nodes[n.target].pos/slotSize))
 		w.data = le.AppendUint16(w.data, uint16(nameOffset))
 		w.data = append(w.data, fileType, 0)

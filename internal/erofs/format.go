@@ -76,25 +76,25 @@ type stamp struct {
 	nsec uint32
 }
 
-// typeOf is the S_IFMT bits of a kind and the type that a directory entry gives it.
-func typeOf(kind tree.Type) (mode uint16, dirent byte) {
+// direntType is the type that a directory entry gives a file.
+func direntType(kind tree.Type) byte {
 	switch kind {
 	case tree.Regular:
-		return 0o100000, 1
+		return 1
 	case tree.Dir:
-		return 0o040000, 2
+		return 2
 	case tree.Char:
-		return 0o020000, 3
+		return 3
 	case tree.Block:
-		return 0o060000, 4
+		return 4
 	case tree.Fifo:
-		return 0o010000, 5
+		return 5
 	case tree.Socket:
-		return 0o140000, 6
+		return 6
 	case tree.Symlink:
-		return 0o120000, 7
+		return 7
 	}
-	return 0, 0
+	return 0
 }
 
 // Device numbers have 12 and 20 bits in Linux.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
 )
 
 // Filter says which events are wanted: all that every part lets through. Of a part with
@@ -59,11 +60,7 @@ func (f *Filter) Match(e *Event) bool {
 		})) &&
 		(f.Images == nil || slices.ContainsFunc(f.Images, e.ofImage)) &&
 		(f.Volumes == nil || e.Type == TypeVolume && slices.Contains(f.Volumes, e.ID)) &&
-		!slices.ContainsFunc(f.Labels, func(l string) bool {
-			name, value, exact := strings.Cut(l, "=")
-			v, ok := e.Attributes[name]
-			return !ok || exact && v != value
-		})
+		spec.HasLabels(e.Attributes, f.Labels)
 }
 
 func fits(wanted []string, s string) bool { return wanted == nil || slices.Contains(wanted, s) }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/spec"
 )
 
 // Filter says which images are wanted: all that every part lets through. The zero value
@@ -89,7 +90,7 @@ func (l *Library) pass(f Filter) (func(oci.Ref, Image) bool, error) {
 			(len(f.References) == 0 || x.Ref != "" && matches(f.References, ref)) &&
 			(before.IsZero() || x.Created.Before(before)) &&
 			(f.Since == "" || x.Created.After(after)) &&
-			labelled(x.Config.Labels, f.Labels)
+			spec.HasLabels(x.Config.Labels, f.Labels)
 	}, nil
 }
 
@@ -106,15 +107,4 @@ func matches(patterns []string, ref oci.Ref) bool {
 		}
 	}
 	return false
-}
-
-// labelled reports whether all wanted labels are there.
-func labelled(have map[string]string, want []string) bool {
-	for _, w := range want {
-		name, value, exact := strings.Cut(w, "=")
-		if v, ok := have[name]; !ok || exact && v != value {
-			return false
-		}
-	}
-	return true
 }

@@ -14,38 +14,20 @@ import (
 	"github.com/cortenhq/corten/internal/plan"
 )
 
-// asOwner runs f with the file system identity of the container's root and all of our
-// capabilities (securebits(7) no-setuid-fixup): what f creates belongs to the container,
-// and an overlay that f makes creates files as that owner for as long as it lives.
+// asOwner runs f with the file system identity of the container's root: what f creates belongs
+// to the container, and an overlay that f makes creates files as that owner for as long as it lives.
 func asOwner(o plan.Owner, f func() error) error {
 	if o.UID == 0 && o.GID == 0 {
 		return f()
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	old, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
+	undo, err := kernel.FilesAs(o.UID, o.GID)
 	if err != nil {
-		return err
+		return errs.New(errs.Denied, "take the file system identity", o.String(), err).
+			WithHint("it takes CAP_SETPCAP, and CAP_SETUID and CAP_SETGID over that user and group")
 	}
-	const noSetuidFixup = 1 << 2 // SECBIT_NO_SETUID_FIXUP, <linux/securebits.h>
-	if err := unix.Prctl(unix.PR_SET_SECUREBITS, uintptr(old)|noSetuidFixup, 0, 0, 0); err != nil {
-		return err
-	}
-	uid, gid := unix.Geteuid(), unix.Getegid()
-	defer func() {
-		_ = unix.Setfsuid(uid)
-		_ = unix.Setfsgid(gid)
-		_ = unix.Prctl(unix.PR_SET_SECUREBITS, uintptr(old), 0, 0, 0)
-	}()
-	// These calls report no error, but what they find set: -1 is no id and changes nothing.
-	_, _ = unix.SetfsgidRetGid(int(o.GID))
-	_, _ = unix.SetfsuidRetUid(int(o.UID))
-	nowGID, _ := unix.SetfsgidRetGid(-1)
-	nowUID, _ := unix.SetfsuidRetUid(-1)
-	if nowGID != int(o.GID) || nowUID != int(o.UID) {
-		return errs.New(errs.Denied, "take the file system identity", o.String(), unix.EPERM).
-			WithHint("it takes CAP_SETUID and CAP_SETGID over that user and group")
-	}
+	defer undo()
 	return f()
 }
 

@@ -27,6 +27,27 @@ const (
 	Whiteout      // layer index only: the path and all below it is gone (tar ".wh.NAME")
 )
 
+// Mode is the S_IFMT bits of st_mode, inode(7): the same on all machines. Marks have none.
+func (t Type) Mode() uint32 {
+	switch t {
+	case Fifo:
+		return 0o010000
+	case Char:
+		return 0o020000
+	case Dir:
+		return 0o040000
+	case Block:
+		return 0o060000
+	case Regular:
+		return 0o100000
+	case Symlink:
+		return 0o120000
+	case Socket:
+		return 0o140000
+	}
+	return 0
+}
+
 // Entry is one path of a layer index or tree.
 //
 // Path is canonical: relative to the root, components separated by one "/", no ".", "..",
