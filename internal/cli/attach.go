@@ -27,12 +27,17 @@ func (f *attachFlags) bind(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.proxy, "sig-proxy", true, "Pass the signals that corten receives on to the container")
 }
 
-// read finds the bytes that the keys to leave stand for.
-func (f *attachFlags) read() (err error) {
-	if f.keys, err = values.Keys(f.keys); err != nil {
-		return usage(err)
+// ready finds the bytes that the keys to leave stand for, and returns an engine that has looked
+// after containers whose owner was killed.
+func (f *attachFlags) ready(a *app) (*engine.Engine, error) {
+	eng, err := a.engine()
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	if f.keys, err = values.Keys(f.keys); err != nil {
+		return nil, usage(err)
+	}
+	return eng, eng.Tidy()
 }
 
 func newAttach(a *app) *cobra.Command {
@@ -49,13 +54,7 @@ The container does not notice: who reads slowly or goes away keeps it from nothi
 	cmd.Flags().BoolVar(&noStdin, "no-stdin", false, "Send no input")
 	f.bind(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		eng, err := a.engine()
-		if err == nil {
-			err = f.read()
-		}
-		if err == nil {
-			err = eng.Tidy()
-		}
+		eng, err := f.ready(a)
 		if err != nil {
 			return err
 		}
@@ -192,13 +191,7 @@ func copyInput(to io.Writer, from io.Reader, keys string, keyed bool) bool {
 
 // startAttached starts a container and attaches to it.
 func (a *app) startAttached(ctx context.Context, ref string, f attachFlags) error {
-	eng, err := a.engine()
-	if err == nil {
-		err = f.read()
-	}
-	if err == nil {
-		err = eng.Tidy()
-	}
+	eng, err := f.ready(a)
 	if err != nil {
 		return err
 	}

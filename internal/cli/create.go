@@ -18,17 +18,9 @@ func newCreate(a *app) *cobra.Command {
 		Use:     "create [flags] IMAGE|host [COMMAND [ARGUMENT...]]",
 		Long:    "Make a container and do not start it. Its id is printed; corten start starts it.",
 		Example: "  corten create --name web -v data:/data web:1\n  corten start web",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if err := wantArgs(1, -1)(cmd, args); err != nil {
-				return usage(err)
-			}
-			return nil
-		},
+		Args:    usageArgs(1, -1),
 	}
-	fs := cmd.Flags()
-	fs.SetInterspersed(false)
-	flags := runflags.Bind(fs, runflags.Create)
-	fs.Bool("help", false, "Show this help") // its -h is --hostname
+	flags := bindContainer(cmd, runflags.Create)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		req, opts, err := flags.Request(args[0], commandOf(args), runflags.Caller{LookupEnv: a.env.LookupEnv})
 		if err != nil {
@@ -38,6 +30,16 @@ func newCreate(a *app) *cobra.Command {
 		return runExit(a.makeContainer(cmd.Context(), req, opts, (*engine.Engine).Create))
 	}
 	return cmd
+}
+
+// bindContainer adds the flags that describe a container. What stands after the image is the
+// command's.
+func bindContainer(cmd *cobra.Command, mode runflags.Mode) *runflags.Flags {
+	fs := cmd.Flags()
+	fs.SetInterspersed(false)
+	flags := runflags.Bind(fs, mode)
+	fs.Bool("help", false, "Show this help") // its -h is --hostname
+	return flags
 }
 
 // commandOf is the container's command line. Before it there may be "--" for the host

@@ -25,12 +25,7 @@ cannot be executed, 127 if it does not exist, 128 and the number of the signal t
 		Example: `  corten exec web cat /etc/hosts
   corten exec -it -u root web sh
   corten exec -d -e MODE=full web /usr/bin/reindex`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if err := wantArgs(2, -1)(cmd, args); err != nil {
-				return usage(err)
-			}
-			return nil
-		},
+		Args:              usageArgs(2, -1),
 		ValidArgsFunction: a.completeContainers(1, "running"),
 	}
 	cmd.Flags().SetInterspersed(false)

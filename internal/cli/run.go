@@ -32,17 +32,9 @@ cannot be executed, 127 if it does not exist, 128 and the number of the signal t
   corten run --rm -it debian:12 bash
   corten run --rm --memory 256m --cpus 0.5 -v ./data:/data:ro debian:12 wc /data/file
   corten run --plan --read-only debian:12 true`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if err := wantArgs(1, -1)(cmd, args); err != nil {
-				return usage(err)
-			}
-			return nil
-		},
+		Args: usageArgs(1, -1),
 	}
-	fs := cmd.Flags()
-	fs.SetInterspersed(false)
-	flags := runflags.Bind(fs, runflags.Run)
-	fs.Bool("help", false, "Show this help") // its -h is --hostname
+	flags := bindContainer(cmd, runflags.Run)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		req, opts, err := flags.Request(args[0], commandOf(args), runflags.Caller{LookupEnv: a.env.LookupEnv})
 		if err != nil {

@@ -27,6 +27,18 @@ func (a *app) supplying(ctx context.Context, work func(context.Context) error) e
 func newTable(w io.Writer) *tabwriter.Writer        { return shell.NewTable(w) }
 func wantArgs(least, most int) cobra.PositionalArgs { return shell.WantArgs(least, most) }
 
+// usageArgs is wantArgs for verbs that end as a command does: what is wrong with their use has an
+// exit code of its own.
+func usageArgs(least, most int) cobra.PositionalArgs {
+	want := wantArgs(least, most)
+	return func(cmd *cobra.Command, args []string) error {
+		if err := want(cmd, args); err != nil {
+			return usage(err)
+		}
+		return nil
+	}
+}
+
 // of makes a verb of another package one of the table.
 func of(make func(*shell.Shell) *cobra.Command) func(*app) *cobra.Command {
 	return func(a *app) *cobra.Command { return make(a.shell) }

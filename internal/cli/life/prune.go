@@ -1,18 +1,14 @@
 package life
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cortenhq/corten/internal/cli/shell"
-	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
-	"github.com/cortenhq/corten/internal/errs"
 )
 
 // Prune removes containers that do not run.
@@ -39,26 +35,15 @@ func Prune(sh *shell.Shell) *cobra.Command {
 			return err
 		}
 		list, err := eng.Containers(cmd.Context(), f)
-		problems, freed, head := []error{err}, int64(0), "Deleted Containers:\n"
+		r := sh.Reclaiming("Deleted Containers:", err)
 		for _, c := range list {
 			if !c.Spec.Created.Before(until) {
 				continue
 			}
 			size, _, _ := eng.ContainerSize(cmd.Context(), c)
-			if err := eng.RemoveContainer(cmd.Context(), string(c.Spec.ID), engine.RemoveRequest{}); errs.Is(err, errs.Busy) || errs.Is(err, errs.NotFound) {
-				continue // started, or removed by another, just now
-			} else if err != nil {
-				problems = append(problems, err)
-				continue
-			}
-			fmt.Fprintln(sh.Stdout, head+string(c.Spec.ID))
-			freed, head = freed+size, ""
+			r.Removed(string(c.Spec.ID), size, eng.RemoveContainer(cmd.Context(), string(c.Spec.ID), engine.RemoveRequest{}))
 		}
-		if head == "" {
-			fmt.Fprintln(sh.Stdout)
-		}
-		fmt.Fprintln(sh.Stdout, "Total reclaimed space: "+show.Size(freed))
-		return sh.SayButLast(errors.Join(problems...))
+		return r.End()
 	}
 	return cmd
 }

@@ -2,7 +2,6 @@ package look
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -60,24 +59,10 @@ func InspectContainers(sh *shell.Shell) *cobra.Command {
 }
 
 func (i inspector) inspect(ctx context.Context, sh *shell.Shell, names []string, format string) error {
-	eng, err := sh.Engine()
-	if err != nil {
-		return err
-	}
-	i.eng = eng
-	var (
-		found []any
-		all   []error
-	)
-	for _, name := range names {
-		d, err := i.find(ctx, name)
-		if err != nil {
-			all = append(all, err)
-			continue
-		}
-		found = append(found, d)
-	}
-	return sh.SayButLast(errors.Join(append(all, sh.PrintFound(format, found))...))
+	return sh.Inspect(names, format, func(eng *engine.Engine, name string) (any, error) {
+		i.eng = eng
+		return i.find(ctx, name)
+	})
 }
 
 // find describes what a name stands for.

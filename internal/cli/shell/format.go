@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/programs"
 )
@@ -42,8 +43,29 @@ func (s *Shell) FormatTable(format string, heads any, values ...any) error {
 // NewTable aligns columns that tabs separate, as Docker does.
 func NewTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) }
 
-// PrintFound prints what an inspect has found: a list for people, or as format says.
-func (s *Shell) PrintFound(format string, found []any) error {
+// Inspect finds what each name stands for and prints all that was found.
+func (s *Shell) Inspect(names []string, format string, find func(eng *engine.Engine, name string) (any, error)) error {
+	eng, err := s.Engine()
+	if err != nil {
+		return err
+	}
+	var (
+		found []any
+		all   []error
+	)
+	for _, name := range names {
+		d, err := find(eng, name)
+		if err != nil {
+			all = append(all, err)
+			continue
+		}
+		found = append(found, d)
+	}
+	return s.SayButLast(errors.Join(append(all, s.printFound(format, found))...))
+}
+
+// printFound prints what an inspect has found: a list for people, or as format says.
+func (s *Shell) printFound(format string, found []any) error {
 	if format != "" {
 		return s.Format(format, found...)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cortenhq/corten/internal/cli/shell"
-	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -160,23 +159,10 @@ func Inspect(sh *shell.Shell) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Print as `FORMAT`: json, or a Go template such as {{.Mountpoint}}")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		eng, err := sh.Engine()
-		if err != nil {
-			return err
-		}
-		var (
-			found []any
-			all   []error
-		)
-		for _, name := range args {
+		return sh.Inspect(args, format, func(eng *engine.Engine, name string) (any, error) {
 			v, err := eng.Volume(name)
-			if err != nil {
-				all = append(all, err)
-				continue
-			}
-			found = append(found, Document(v))
-		}
-		return sh.SayButLast(errors.Join(append(all, sh.PrintFound(format, found))...))
+			return Document(v), err
+		})
 	}
 	return cmd
 }
@@ -255,26 +241,15 @@ func Prune(sh *shell.Shell) *cobra.Command {
 			return err
 		}
 		list, used, err := eng.Volumes()
-		problems, freed, head := []error{err}, int64(0), "Deleted Volumes:\n"
+		r := sh.Reclaiming("Deleted Volumes:", err)
 		for _, v := range list {
 			if len(used[v.Name]) > 0 || !all && !v.Anonymous() || !pass(v, false) {
 				continue
 			}
 			size := eng.VolumeSize(v.Name)
-			if err := eng.RemoveVolume(v.Name); errs.Is(err, errs.Busy) || errs.Is(err, errs.NotFound) {
-				continue // taken into use, or removed by another, just now
-			} else if err != nil {
-				problems = append(problems, err)
-				continue
-			}
-			fmt.Fprintln(sh.Stdout, head+v.Name)
-			freed, head = freed+size, ""
+			r.Removed(v.Name, size, eng.RemoveVolume(v.Name))
 		}
-		if head == "" {
-			fmt.Fprintln(sh.Stdout)
-		}
-		fmt.Fprintln(sh.Stdout, "Total reclaimed space: "+show.Size(freed))
-		return sh.SayButLast(errors.Join(problems...))
+		return r.End()
 	}
 	return cmd
 }
