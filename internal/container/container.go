@@ -82,13 +82,10 @@ func NewID() spec.ContainerID {
 // Create takes the lock of a new container, makes its directory and claims its name. Until
 // Save has written its spec it is not complete, and Sweep removes it if we die.
 func Create(dirs Dirs, c *spec.Container, groups []string, kept bool) (*Container, error) {
-	r := recordOf(c, groups)
-	r.Kept = kept
-	l, err := lock(dirs, c.ID, r)
+	x, err := locked(dirs, c, groups, kept)
 	if err != nil {
 		return nil, err
 	}
-	x := &Container{Spec: c, dirs: dirs, lock: l, groups: groups}
 	if err := makeDirs(x.Dir()); err != nil {
 		_ = x.Remove()
 		return nil, errs.Wrap("create container", c.Name, err)
@@ -98,6 +95,17 @@ func Create(dirs Dirs, c *spec.Container, groups []string, kept bool) (*Containe
 		return nil, err
 	}
 	return x, nil
+}
+
+// locked takes the lock of a container, with what has to be undone if we die.
+func locked(dirs Dirs, c *spec.Container, groups []string, kept bool) (*Container, error) {
+	r := recordOf(c, groups)
+	r.Kept = kept
+	l, err := lock(dirs, c.ID, r)
+	if err != nil {
+		return nil, err
+	}
+	return &Container{Spec: c, dirs: dirs, lock: l, groups: groups}, nil
 }
 
 // makeDirs makes what is missing, the whole path only if the parent is not there: this is

@@ -25,13 +25,10 @@ func KeepDir(dirs Dirs, id spec.ContainerID) string {
 
 // Open takes the lock of a container that nobody looks after, with a new record.
 func Open(dirs Dirs, c *spec.Container, groups []string, kept bool) (*Container, error) {
-	r := recordOf(c, groups)
-	r.Kept = kept
-	l, err := lock(dirs, c.ID, r)
+	x, err := locked(dirs, c, groups, kept)
 	if err != nil {
 		return nil, err
 	}
-	x := &Container{Spec: c, dirs: dirs, lock: l, groups: groups}
 	// It may have been changed, or removed, before we had the lock.
 	if x.Spec, err = ReadSpec(dirs, c.ID); err != nil {
 		_ = x.Unlock()

@@ -4,12 +4,9 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/cortenhq/corten/internal/about"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
@@ -43,23 +40,18 @@ func NotReady(features []Feature) []Feature {
 	})
 }
 
+// What faces see of the host.
+type (
+	HostInfo  = about.Host
+	GuardInfo = about.Guard
+)
+
 // Info is what there is to know of this host and of Corten on it. Names are Docker's where
 // it has the same.
 type Info struct {
 	HostInfo
 	StateInfo
 	GuardInfo
-}
-
-// HostInfo is the machine.
-type HostInfo struct {
-	Name            string // of the host
-	OperatingSystem string
-	OSType          string // "linux"
-	KernelVersion   string
-	Architecture    string // as uname(1) has it
-	NCPU            int    // that this process may use
-	MemTotal        int64  // bytes
 }
 
 // StateInfo is where Corten keeps what, and how much of it.
@@ -76,15 +68,6 @@ type StateInfo struct {
 	ContainersRunning *int   `json:",omitempty"`
 }
 
-// GuardInfo is what keeps containers apart.
-type GuardInfo struct {
-	CgroupVersion   string // "1", "2" or "hybrid"; empty: there are no control groups
-	CgroupDriver    string
-	SecurityOptions []string // what there is here of what Corten can use
-	SecurityModules []string // active in the kernel
-	DefaultSeccomp  string
-}
-
 // Info looks around. What cannot be found out is left empty.
 func (e *Engine) Info(ctx context.Context) Info {
 	features := e.Doctor(ctx)
@@ -95,7 +78,7 @@ func (e *Engine) Info(ctx context.Context) Info {
 		}
 		return features[i].Answer
 	}
-	info := Info{HostInfo: hostInfo(), GuardInfo: guardInfo(there)}
+	info := Info{HostInfo: about.ThisHost(), GuardInfo: about.Guards(there)}
 	s := &info.StateInfo
 	s.RootDir, s.RunDir = e.cfg.Root, e.cfg.Run
 	s.RootFilesystem, _ = probe.FileSystem(s.RootDir)
@@ -131,57 +114,6 @@ func trees(there func(string) probe.Answer) string {
 		return "directories"
 	}
 	return ""
-}
-
-func hostInfo() HostInfo {
-	h := HostInfo{OperatingSystem: osName(), OSType: runtime.GOOS, Architecture: runtime.GOARCH, NCPU: runtime.NumCPU()}
-	var uts unix.Utsname
-	if unix.Uname(&uts) == nil {
-		h.Name = unix.ByteSliceToString(uts.Nodename[:])
-		h.KernelVersion = unix.ByteSliceToString(uts.Release[:])
-		h.Architecture = unix.ByteSliceToString(uts.Machine[:])
-	}
-	var sys unix.Sysinfo_t
-	if unix.Sysinfo(&sys) == nil {
-		h.MemTotal = int64(uint64(sys.Totalram) * uint64(sys.Unit))
-	}
-	return h
-}
-
-// osName is what os-release(5) calls this system for people.
-func osName() string {
-	for _, path := range []string{"/etc/os-release", "/usr/lib/os-release"} {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		for l := range strings.Lines(string(b)) {
-			if v, ok := strings.CutPrefix(strings.TrimSpace(l), "PRETTY_NAME="); ok {
-				return strings.Trim(v, `"'`)
-			}
-		}
-	}
-	return ""
-}
-
-func guardInfo(there func(string) probe.Answer) GuardInfo {
-	g := GuardInfo{CgroupDriver: "cgroupfs", DefaultSeccomp: "builtin"}
-	mode, _ := probe.CgroupMode()
-	g.CgroupVersion = strings.TrimPrefix(mode, "v")
-	for _, o := range []struct{ feature, option string }{
-		{"AppArmor", "name=apparmor"},
-		{"SELinux", "name=selinux"},
-		{"seccomp", "name=seccomp,profile=builtin"},
-		{"user namespace", "name=userns"},
-		{"cgroup namespace", "name=cgroupns"},
-		{"no_new_privs", "name=no-new-privileges"},
-	} {
-		if there(o.feature) == probe.Yes {
-			g.SecurityOptions = append(g.SecurityOptions, o.option)
-		}
-	}
-	g.SecurityModules, _ = probe.Modules()
-	return g
 }
 
 // countImages counts images, each once however many names it has. It makes no store where
