@@ -25,8 +25,10 @@ func environ() []string {
 }
 
 // Become executes a keeper in place of the calling program, which has the descriptors at
-// their numbers. It returns only if that is not possible.
+// their numbers. It returns only if that is not possible. Signals for keepers that come before
+// it catches them do not end it: what they tell it to look at, it looks at then.
 func Become(program string, args ...string) error {
+	_ = kernel.IgnoreSignals(unix.SIGHUP, unix.SIGINT, unix.SIGUSR1, unix.SIGUSR2)
 	err := syscall.Exec(program, append([]string{"corten-keeper"}, args...), append(environ(), small))
 	return errs.Wrap("execute", program, err)
 }
@@ -91,7 +93,6 @@ func (o Orders) program() string {
 // anew executes a keeper's program in its place, with the lock and the given descriptors.
 // Until that catches signals, the one that asks for this does nothing.
 func anew(program string, args []string, fds ...int) {
-	_ = kernel.IgnoreSignals(unix.SIGHUP, unix.SIGINT)
 	inherit(append(fds, lockFD)...)
 	_ = Become(program, args...)
 	inherit() // there may be no program just now: this one goes on

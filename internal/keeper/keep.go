@@ -57,6 +57,10 @@ func Keep(root, run, id string, args []string) error {
 	inherit()
 	k := &keep{folder: Folder(run, id), args: args, compress: child{pidfd: -1}, probe: child{pidfd: -1}}
 	var err error
+	if k.signals, err = openSignals(); err != nil { // before anything that they tell of is looked at
+		say(id, err)
+		return err
+	}
 	if k.orders, err = ReadOrders(k.folder); err != nil {
 		say(id, err)
 		return err
@@ -82,9 +86,6 @@ func (k *keep) open(root string) error {
 		return err
 	}
 	k.poll = high(k.poll)
-	if k.signals, err = openSignals(); err != nil {
-		return err
-	}
 	k.proc = openProcess(k.orders)
 	streams := [2]*stream{{name: logs.Stdout, source: -1, spool: -1}, {name: logs.Stderr, source: -1, spool: -1}}
 	if k.orders.Terminal {
@@ -93,7 +94,9 @@ func (k *keep) open(root string) error {
 		streams[0].source = openFIFO(k.folder+"/"+StdoutName, stdoutFD, unix.O_RDONLY)
 		streams[1].source = openFIFO(k.folder+"/"+StderrName, stderrFD, unix.O_RDONLY)
 	}
-	k.stdin = openFIFO(k.folder+"/"+StdinName, stdinFD, unix.O_WRONLY)
+	if k.stdin = openFIFO(k.folder+"/"+StdinName, stdinFD, unix.O_WRONLY); k.stdin < 0 {
+		unix.Close(stdinFD) // the end of input came before us, or there is none
+	}
 	k.notify = k.openNotify()
 	if k.pump, err = openPump(k.folder, LogFolder(root, k.orders.ID), k.orders.Log, streams); err != nil {
 		return err

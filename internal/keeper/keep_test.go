@@ -188,6 +188,28 @@ func TestStdin(t *testing.T) {
 	}
 }
 
+// Input whose end came before the keeper caught signals ends: its name is gone.
+func TestStdinEndedBefore(t *testing.T) {
+	w := newWorld(t)
+	w.begin("cat")
+	in, err := os.OpenFile(filepath.Join(w.folder, StdinName), os.O_WRONLY, 0)
+	w.must(err)
+	w.keeper = w.program()
+	w.keeper.ExtraFiles = append(w.keeper.ExtraFiles, nil, nil, in) // as one that was its launcher
+	w.must(os.Remove(filepath.Join(w.folder, StdinName)), w.stdin.Close(), w.keeper.Start(), in.Close())
+	w.stdin = nil
+	ended := make(chan error, 1)
+	go func() { ended <- w.command.Wait() }()
+	select {
+	case err := <-ended:
+		w.must(err)
+	case <-time.After(90 * time.Second):
+		_ = w.command.Process.Kill()
+		t.Fatal("input did not end", <-ended)
+	}
+	w.finish()
+}
+
 // A prompt is in the log before its line ends, and files are given up when they are too many.
 func TestPromptAndOrders(t *testing.T) {
 	w := newWorld(t)

@@ -190,6 +190,8 @@ func (a *Attached) EndInput() {
 	}
 	_ = a.stdin.Close()
 	a.stdin = nil
+	// A keeper that does not catch signals yet looks for the name when it does.
+	_ = os.Remove(filepath.Join(container.KeepDir(a.dirs, a.ID), "stdin"))
 	SignalKeeper(a.dirs, a.ID, unix.SIGUSR1) // the keeper has it open too
 }
 
