@@ -57,7 +57,8 @@ type Command struct {
 	kills int // how often memory had run out before
 }
 
-// Start starts a command in a container.
+// Start starts a command in a container. An error of kind Invalid says that nobody can enter it now; of
+// operation "execute", that it has no such command, or may not execute it.
 func Start(ctx context.Context, dirs container.Dirs, s container.Snapshot, req Request) (*Command, error) {
 	x := &Command{ID: string(container.NewID()), dirs: dirs, box: s, words: strings.Join(req.Args, " ")}
 	if err := x.start(ctx, req); err != nil {
@@ -146,7 +147,7 @@ func (x *Command) join(ctx context.Context, in plan.ExecInput, t *target, req Re
 // Signal sends a signal to the command.
 func (x *Command) Signal(sig unix.Signal) error { return x.proc.Signal(sig) }
 
-// Wait waits for the end of the command.
+// Wait waits for the end of the command, and until its output is copied.
 func (x *Command) Wait() (ending.Exit, error) {
 	st, err := x.proc.Wait()
 	if err != nil {

@@ -39,7 +39,7 @@ type AttachRequest struct {
 	Start Origin // start it, and show its output from there; empty: it runs
 }
 
-// Attach attaches to a container.
+// Attach attaches to a container, after starting it if that is asked for. Who attaches has to Close.
 func Attach(ctx context.Context, site draft.Site, s container.Snapshot, req AttachRequest) (*Attached, error) {
 	if err := attachable(s, req); err != nil {
 		return nil, err

@@ -47,7 +47,8 @@ const (
 )
 
 // StartLocked starts a container whose lock we have, and waits until it runs. The lock then
-// belongs to its keeper; after an error it is nobody's.
+// belongs to its keeper; after an error it is nobody's. That a command could not be executed has the
+// operation "execute", as if we had tried it ourselves.
 func StartLocked(ctx context.Context, site draft.Site, box *container.Container, by Origin) error {
 	dir := container.KeepDir(site.Dirs, box.Spec.ID)
 	if err := freshDir(dir); err != nil {

@@ -28,7 +28,8 @@ type Relay struct {
 	copies  []func()
 }
 
-// New makes pipes for those of our descriptors that are terminals, and tells the plan.
+// New makes pipes for those of our descriptors that are terminals or lead to the journal, and for all
+// output if there is a log. It adds the process's ends to files and has the plan use them.
 func New(p spec.Process, pl *plan.Plan, files map[plan.Handle]*os.File, log *Transcript) (*Relay, error) {
 	r := &Relay{}
 	if p.Terminal {
@@ -98,7 +99,8 @@ func (r *Relay) pipe(files map[plan.Handle]*os.File, name plan.Handle, in bool, 
 	return nil
 }
 
-// Started closes the container's ends and begins to copy.
+// Started closes the process's ends and begins to copy. It is to be called whether the process came to
+// be or not: the copies then end at once.
 func (r *Relay) Started() {
 	for _, f := range r.theirs {
 		f.Close()
@@ -108,7 +110,8 @@ func (r *Relay) Started() {
 	}
 }
 
-// Wait waits until all that the container wrote has been copied.
+// Wait waits until all that was written has been copied, which is when nobody has the other ends any
+// more.
 func (r *Relay) Wait() {
 	r.outputs.Wait()
 	for _, f := range r.ours {

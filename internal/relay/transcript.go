@@ -23,8 +23,8 @@ type Transcript struct {
 	batch  []byte
 }
 
-// NewTranscript begins the log of a container that is kept when it has ended; nil if none is
-// wanted.
+// NewTranscript begins the log of a container that is kept when it has ended, in its directory dir;
+// nil, which takes all calls, if none is wanted.
 func NewTranscript(dir string, c *spec.Container) (*Transcript, error) {
 	if c.Life.Remove || c.Life.Log.Off {
 		return nil, nil
@@ -95,7 +95,7 @@ func (t *Transcript) flush() {
 	}
 }
 
-// Close logs lines that have no end.
+// Close logs lines that have no end, and ends the log.
 func (t *Transcript) Close() {
 	if t == nil {
 		return
