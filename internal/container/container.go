@@ -9,6 +9,7 @@
 package container
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -157,7 +158,37 @@ func (x *Container) SetState(s State) error {
 	if s.Status == Exited {
 		d = disk.Durable
 	}
-	return errs.Wrap("save state of container", x.Spec.Name, writeJSON(filepath.Join(x.Dir(), "state.json"), s, d))
+	path := filepath.Join(x.Dir(), "state.json")
+	err := writeJSON(path, s, d)
+	if errs.Is(err, errs.NoSpace) { // so that a container can end on a full disk
+		_ = os.Remove(path + ".new")
+		err = overwrite(path, s, d)
+	}
+	return errs.Wrap("save state of container", x.Spec.Name, err)
+}
+
+// overwrite writes a file of less than a block in its place, which needs no room. What is left
+// of a longer one becomes white space. It is one write, and of less than what a disk writes at
+// once (512 bytes) as a rule: still, replacing is better where there is room.
+func overwrite(path string, v any, d disk.Durability) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	b = append(b, bytes.Repeat([]byte{'\n'}, max(1, int(info.Size())-len(b)))...)
+	if _, err := f.WriteAt(b, 0); err != nil || d != disk.Durable {
+		return err
+	}
+	return f.Sync()
 }
 
 // writeJSON replaces a file at once: a reader sees the old bytes or the new ones. One that

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
@@ -99,6 +100,9 @@ func raise(dirs Dirs, id spec.ContainerID, undo Undo) error {
 	if c, err := ReadSpec(dirs, id); err == nil {
 		r = recordOf(c, nil)
 	}
+	if st, err := ReadState(dirs, id); err == nil { // they may be there, if only Run was cleared
+		r.Groups = st.Groups
+	}
 	l, err := lock(dirs, id, r)
 	if err != nil {
 		return nil
@@ -133,10 +137,18 @@ func fate(dirs Dirs, id spec.ContainerID) int {
 	switch {
 	case err != nil || !st.Alive():
 		return settled
-	case st.Status == Running && (st.StartTicks == 0 || Ticks(st.PID) == st.StartTicks):
+	case st.Status == Running && (st.StartTicks == 0 || Ticks(st.PID) == st.StartTicks && !zombie(st.PID)):
 		return stray
 	}
 	return dead
+}
+
+// zombie reports whether a process has ended, and only nobody has asked how (proc_pid_stat(5),
+// field 3).
+func zombie(pid int) bool {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	i := bytes.LastIndexByte(b, ')')
+	return i >= 0 && bytes.HasPrefix(b[i:], []byte(") Z"))
 }
 
 // torn reports whether a container's spec.json is there without its content: the power

@@ -268,6 +268,9 @@ func (k *keep) reorder() {
 func (k *keep) over() error {
 	k.pump.counters.publish(k.folder, k.pump.now(), true)
 	if err := k.ended.Write(k.folder); err != nil {
+		if unix.Access(k.folder, unix.F_OK) == unix.ENOENT {
+			return err // somebody has cleared RUN, and the next command finds out that the container is gone
+		}
 		// There is no room in RUN. Without the file the next keeper would ask again, and be
 		// told less.
 		unix.Nanosleep(&unix.Timespec{Sec: 1}, nil)

@@ -347,14 +347,19 @@ func (k *kept) round(random *rand.Rand, victim, when string) {
 	k.over(when)
 }
 
-// strike kills a process, and waits until it is dead. It reports whether it was alive.
+// strike kills a process that has to do with the container.
 func (k *kept) strike(pid int) bool {
-	if pid <= 1 {
-		return false
-	}
 	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	k.story = append(k.story, fmt.Sprintf("%v: killed %d: %s; taken %d and %d; in its folder %v", time.Now().UTC(), pid,
 		strings.ReplaceAll(string(line), "\x00", " "), k.notes.taken[0].Load(), k.notes.taken[1].Load(), names(filepath.Join(k.w.run, "keep", k.id))))
+	return strike(pid)
+}
+
+// strike kills a process, and waits until it is dead. It reports whether it was alive.
+func strike(pid int) bool {
+	if pid <= 1 {
+		return false
+	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return false
