@@ -17,13 +17,12 @@ func (c *Container) Complete(img oci.Config) {
 	p := &c.Process
 	switch {
 	case p.Entrypoint != nil:
-		p.Args = slices.Concat(p.Entrypoint, p.Args)
 	case len(p.Args) > 0:
-		p.Args = slices.Concat(img.Entrypoint, p.Args)
+		p.Entrypoint = img.Entrypoint
 	default:
-		p.Args = slices.Concat(img.Entrypoint, img.Cmd)
+		p.Entrypoint, p.Args = img.Entrypoint, img.Cmd
 	}
-	p.Entrypoint = nil
+	p.Entrypoint, p.EntryArgs, p.Args = nil, len(p.Entrypoint), slices.Concat(p.Entrypoint, p.Args)
 	p.Env = MergeEnv(img.Env, p.Env)
 	p.Cwd = completeCwd(p.Cwd, img)
 	p.User = first(p.User, img.User)

@@ -8,8 +8,7 @@ import (
 )
 
 // Config is the configuration of an image that starts as the container was started: what it
-// is complete with, over what its image says. It undoes Complete, but for what that does
-// not tell apart: an entrypoint of the user's is part of the command.
+// is complete with, over what its image says. It undoes Complete.
 //
 // As with Docker, triggers for builds (ONBUILD) are not handed on.
 func (c *Container) Config(below oci.Config) oci.Config {
@@ -23,11 +22,8 @@ func (c *Container) Config(below oci.Config) oci.Config {
 	if c.Process.Cwd != "/" || below.WorkingDir != "" {
 		out.WorkingDir = c.Process.Cwd
 	}
-	if n := len(below.Entrypoint); n > 0 && len(c.Process.Args) >= n && slices.Equal(c.Process.Args[:n], below.Entrypoint) {
-		out.Cmd = slices.Clone(c.Process.Args[n:])
-	} else {
-		out.Entrypoint, out.Cmd = nil, slices.Clone(c.Process.Args)
-	}
+	entry, args := c.Process.Split()
+	out.Entrypoint, out.Cmd = slices.Clone(entry), slices.Clone(args)
 	out.Volumes = maps.Clone(below.Volumes)
 	for _, m := range c.Mounts {
 		if m.Anonymous {
@@ -39,6 +35,15 @@ func (c *Container) Config(below oci.Config) oci.Config {
 	}
 	out.Healthcheck = c.Life.Health.config(below.Healthcheck)
 	return out
+}
+
+// Split is the command line of a complete process: the entrypoint, and what follows it.
+func (p *Process) Split() (entry, args []string) {
+	n := min(p.EntryArgs, len(p.Args))
+	if n > 0 {
+		entry = p.Args[:n:n]
+	}
+	return entry, p.Args[n:]
 }
 
 func (h *Health) config(below *oci.Healthcheck) *oci.Healthcheck {

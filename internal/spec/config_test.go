@@ -41,7 +41,7 @@ func TestConfigOfWhatTheUserSaid(t *testing.T) {
 	}
 	c = Container{Process: Process{Entrypoint: []string{"env"}, Args: []string{"-0"}}}
 	c.Complete(img)
-	if got := c.Config(img); got.Entrypoint != nil || !reflect.DeepEqual(got.Cmd, []string{"env", "-0"}) {
+	if got := c.Config(img); !reflect.DeepEqual(got.Entrypoint, []string{"env"}) || !reflect.DeepEqual(got.Cmd, []string{"-0"}) {
 		t.Errorf("an entrypoint of the user's: %q %q", got.Entrypoint, got.Cmd)
 	}
 }

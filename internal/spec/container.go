@@ -50,6 +50,7 @@ type Image struct {
 type Process struct {
 	Entrypoint []string `json:"entrypoint,omitempty"` // nil: the image's
 	Args       []string `json:"args"`                 // after Complete: the whole command line, entrypoint first
+	EntryArgs  int      `json:"entryArgs,omitempty"`  // after Complete: how many of Args are the entrypoint
 	Env        []string `json:"env,omitempty"`        // NAME=VALUE
 	Cwd        string   `json:"cwd,omitempty"`        // absolute; empty: the image's, then "/"
 	User       string   `json:"user,omitempty"`       // [USER|UID][:GROUP|GID]; empty: the image's, then 0

@@ -48,12 +48,16 @@ func (c *Container) Uncomplete(img oci.Config) {
 
 // withoutCommand leaves what the user said after the image's name.
 func (p *Process) withoutCommand(img oci.Config) {
-	switch n := len(img.Entrypoint); {
-	case slices.Equal(p.Args, slices.Concat(img.Entrypoint, img.Cmd)):
+	entry, args := p.Split()
+	same := slices.Equal(entry, img.Entrypoint)
+	switch p.EntryArgs = 0; {
+	case same && slices.Equal(args, img.Cmd):
 		p.Args = nil
-	case n > 0 && len(p.Args) > n && slices.Equal(p.Args[:n], img.Entrypoint):
-		p.Args = p.Args[n:]
-	case n > 0 && len(p.Args) > 0:
+	case same && len(args) > 0:
+		p.Args = args
+	case len(entry) == 0:
+		p.Entrypoint = []string{}
+	default: // a flag has room for one word
 		p.Entrypoint, p.Args = p.Args[:1], p.Args[1:]
 	}
 }
