@@ -75,7 +75,7 @@ func numbers(v any) any {
 		}
 	case map[string]any:
 		for name, member := range x {
-			x[name] = numbers(member)
+			x[name] = texts(numbers(member))
 		}
 	case []any:
 		for i, member := range x {
@@ -83,6 +83,24 @@ func numbers(v any) any {
 		}
 	}
 	return v
+}
+
+// texts makes a map of texts of a member that has nothing else, such as labels: what such a
+// map does not have, index finds to be empty, as it does in Docker's.
+func texts(v any) any {
+	members, ok := v.(map[string]any)
+	if !ok {
+		return v
+	}
+	m := make(map[string]string, len(members))
+	for name, member := range members {
+		text, ok := member.(string)
+		if !ok {
+			return v
+		}
+		m[name] = text
+	}
+	return m
 }
 
 // listed is a value of a list. Docker's have a method besides their members.

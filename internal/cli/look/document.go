@@ -1,8 +1,10 @@
 package look
 
 import (
+	"cmp"
 	"encoding/json"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,7 +59,7 @@ type stateDoc struct {
 	Error      string
 	StartedAt  time.Time
 	FinishedAt time.Time
-	Health     json.RawMessage `json:",omitempty"`
+	Health     json.RawMessage
 }
 
 type mountDoc struct {
@@ -77,6 +79,7 @@ type configDoc struct {
 	User        string
 	Tty         bool
 	OpenStdin   bool
+	StdinOnce   bool
 	Env         []string
 	Cmd         []string
 	Image       string
@@ -84,9 +87,9 @@ type configDoc struct {
 	WorkingDir  string
 	Entrypoint  []string
 	Labels      map[string]string
-	StopSignal  string     `json:",omitempty"`
-	StopTimeout *int       `json:",omitempty"`
-	Healthcheck *healthDoc `json:",omitempty"`
+	StopSignal  string
+	StopTimeout *int
+	Healthcheck *healthDoc
 }
 
 type healthDoc struct {
@@ -95,9 +98,21 @@ type healthDoc struct {
 	Retries                                       int           `json:",omitempty"`
 }
 
+// networkDoc has the members that scripts ask for; a container without a network of its own has
+// no addresses.
 type networkDoc struct {
-	Ports    map[string]any
-	Networks map[string]any
+	SandboxKey string
+	Ports      map[string]any
+	endpointDoc
+	Networks map[string]endpointDoc
+}
+
+type endpointDoc struct {
+	Gateway, IPAddress             string
+	IPPrefixLen                    int
+	IPv6Gateway, GlobalIPv6Address string
+	GlobalIPv6PrefixLen            int
+	MacAddress                     string
 }
 
 // ownDoc is what Docker has no names for.
@@ -125,14 +140,18 @@ func newDocument(c engine.Container, f engine.ContainerFacts, volume func(name s
 		Mounts: []mountDoc{},
 		Config: configDoc{
 			Hostname: s.Namespaces.Hostname, Domainname: s.Namespaces.Domainname, User: s.Process.User, Tty: s.Process.Terminal,
-			OpenStdin: s.Process.Stdin, Env: s.Process.Env, Cmd: s.Process.Args, Image: s.Image.Name, Volumes: volumesDoc(s),
+			OpenStdin: s.Process.Stdin, StdinOnce: s.Process.StdinOnce, Env: s.Process.Env, Image: s.Image.Name, Volumes: volumesDoc(s),
 			WorkingDir: s.Process.Cwd, Labels: s.Labels, StopSignal: s.Life.StopSignal, StopTimeout: s.Life.StopTimeout,
 			Healthcheck: newHealth(s.Life.Health),
 		},
-		NetworkSettings: networkDoc{map[string]any{}, map[string]any{}},
+		NetworkSettings: networkDoc{Networks: map[string]endpointDoc{network(s): {}}},
 		HostConfig:      newHost(s),
 		Corten: ownDoc{Spec: s, State: st, Keeper: f.Keeper, Log: f.Counters, Groups: st.Groups,
 			Upper: filepath.Join(f.Dir, "upper"), UserMap: f.UserMap},
+	}
+	d.Config.Entrypoint, d.Config.Cmd = s.Process.Split()
+	if st.Alive() && s.Namespaces.Net.Mode != spec.Host {
+		d.NetworkSettings.SandboxKey = "/proc/" + strconv.Itoa(st.PID) + "/ns/net"
 	}
 	if args := s.Process.Args; len(args) > 0 {
 		d.Path, d.Args = args[0], args[1:]
@@ -148,8 +167,27 @@ func newDocument(c engine.Container, f engine.ContainerFacts, volume func(name s
 			d.Mounts = append(d.Mounts, newMount(m, volume))
 		}
 	}
+	empty(reflect.ValueOf(&d).Elem())
 	return d
 }
+
+// empty makes lists and maps that are missing empty ones: templates print those as Docker's
+// do, and look into them.
+func empty(v reflect.Value) {
+	for i := range v.NumField() {
+		switch f := v.Field(i); {
+		case f.Kind() == reflect.Struct && f.Type() != reflect.TypeFor[time.Time]():
+			empty(f)
+		case f.Kind() == reflect.Map && f.IsNil():
+			f.Set(reflect.MakeMap(f.Type()))
+		case f.Kind() == reflect.Slice && f.IsNil() && f.Type() != reflect.TypeFor[json.RawMessage]():
+			f.Set(reflect.MakeSlice(f.Type(), 0, 0))
+		}
+	}
+}
+
+// network is Docker's name of the network that a container is in.
+func network(s *spec.Container) string { return cmp.Or(string(s.Namespaces.Net.Mode), "none") }
 
 func volumesDoc(s *spec.Container) map[string]struct{} {
 	var places map[string]struct{}

@@ -16,11 +16,17 @@ type hostDoc struct {
 	LogConfig    logDoc
 	PortBindings map[string]any
 	namespaceDoc
+	unbuiltDoc
 	RestartPolicy restartDoc
 	securityDoc
 	memoryDoc
 	cpuDoc
 	blockDoc
+}
+
+// unbuiltDoc is what scripts look at and no container has yet.
+type unbuiltDoc struct {
+	Dns, DnsOptions, DnsSearch, ExtraHosts, Links, VolumesFrom []string
 }
 
 type logDoc struct {
@@ -95,7 +101,7 @@ func newHost(s *spec.Container) hostDoc {
 		PortBindings:  map[string]any{},
 		RestartPolicy: restartDoc{cmp.Or(string(s.Life.Restart.Policy), "no"), s.Life.Restart.Max},
 		namespaceDoc: namespaceDoc{
-			NetworkMode: cmp.Or(string(ns.Net.Mode), "none"), PidMode: string(ns.PID.Mode), IpcMode: cmp.Or(string(ns.IPC.Mode), "private"),
+			NetworkMode: network(s), PidMode: string(ns.PID.Mode), IpcMode: cmp.Or(string(ns.IPC.Mode), "private"),
 			UTSMode: string(ns.UTS.Mode), UsernsMode: string(ns.User.Mode), CgroupnsMode: cmp.Or(string(ns.Cgroup.Mode), "private"),
 			ShmSize: cmp.Or(s.Root.ShmSize, 64<<20), Sysctls: s.Sysctls,
 		},

@@ -120,6 +120,7 @@ func newPSLine(c engine.Container, noTrunc bool, now time.Time) psLine {
 		ID:         string(s.ID),
 		Image:      show.Printable(s.Image.Name),
 		Names:      s.Name,
+		Networks:   network(s),
 		RunningFor: ago(s.Created, now),
 		Size:       "0B",
 		State:      c.Word(),
