@@ -121,6 +121,7 @@ func benchmarks() []benchmark {
 		{"starts-1000", func(s *scope) []*table { return benchMany(s, 1000) }},
 		{"exec", benchExec},
 		{"detach", benchDetach},
+		{"idle-1000", func(s *scope) []*table { return benchIdle(s, 1000) }},
 		{"logs", benchLogs},
 		{"pull", benchPull},
 	}
