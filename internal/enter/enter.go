@@ -147,6 +147,16 @@ func (x *Command) join(ctx context.Context, in plan.ExecInput, t *target, req Re
 // Signal sends a signal to the command.
 func (x *Command) Signal(sig unix.Signal) error { return x.proc.Signal(sig) }
 
+// ended waits for the end of the command, and leaves it to Wait to reap it.
+func (x *Command) ended() {
+	fds := []unix.PollFd{{Fd: int32(x.proc.PIDFD().Fd()), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+			return
+		}
+	}
+}
+
 // Wait waits for the end of the command, and until its output is copied.
 func (x *Command) Wait() (ending.Exit, error) {
 	st, err := x.proc.Wait()
@@ -194,15 +204,22 @@ func Output(ctx context.Context, dirs container.Dirs, s container.Snapshot, args
 	if err != nil {
 		return 0, nil, err
 	}
+	killed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(killed)
 		_ = unix.Kill(-x.PID, unix.SIGKILL) // its session: it is not reaped before Wait, so the number is its own
 		_ = x.Signal(unix.SIGKILL)
 		_ = rd.Close() // somebody who left the session may have the other end
 	})
 	read := make(chan []byte, 1)
 	go func() { read <- readAtMost(rd, most) }()
+	x.ended()
+	late := !stop()
+	if late {
+		<-killed
+	}
 	exit, err := x.Wait()
-	if !stop() {
+	if late {
 		return exit.Code, <-read, errs.New(errs.Canceled, "execute", args[0], context.Cause(ctx))
 	}
 	// What it leaves in the background may keep the pipe open for ever: what is in it counts.
