@@ -74,12 +74,10 @@ type mountDoc struct {
 }
 
 type configDoc struct {
-	Hostname    string
-	Domainname  string
-	User        string
-	Tty         bool
-	OpenStdin   bool
-	StdinOnce   bool
+	Hostname   string
+	Domainname string
+	User       string
+	streamsDoc
 	Env         []string
 	Cmd         []string
 	Image       string
@@ -91,6 +89,8 @@ type configDoc struct {
 	StopTimeout *int
 	Healthcheck *healthDoc
 }
+
+type streamsDoc struct{ Tty, OpenStdin, StdinOnce bool }
 
 type healthDoc struct {
 	Test                                          []string      `json:",omitempty"`
@@ -139,8 +139,8 @@ func newDocument(c engine.Container, f engine.ContainerFacts, volume func(name s
 		Image: s.Image.Config, Name: "/" + s.Name,
 		Mounts: []mountDoc{},
 		Config: configDoc{
-			Hostname: s.Namespaces.Hostname, Domainname: s.Namespaces.Domainname, User: s.Process.User, Tty: s.Process.Terminal,
-			OpenStdin: s.Process.Stdin, StdinOnce: s.Process.StdinOnce, Env: s.Process.Env, Image: s.Image.Name, Volumes: volumesDoc(s),
+			Hostname: s.Namespaces.Hostname, Domainname: s.Namespaces.Domainname, User: s.Process.User,
+			streamsDoc: streamsDoc{s.Process.Terminal, s.Process.Stdin, s.Process.StdinOnce}, Env: s.Process.Env, Image: s.Image.Name, Volumes: volumesDoc(s),
 			WorkingDir: s.Process.Cwd, Labels: s.Labels, StopSignal: s.Life.StopSignal, StopTimeout: s.Life.StopTimeout,
 			Healthcheck: newHealth(s.Life.Health),
 		},
