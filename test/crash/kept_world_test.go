@@ -112,6 +112,9 @@ func TestKeptRunCleared(t *testing.T) {
 			}
 			w.must(k.args()...)
 			k.find()
+			for len(k.records()) == 0 { // a keeper that has only begun would find nothing
+				time.Sleep(time.Millisecond)
+			}
 			for os.RemoveAll(w.run) != nil { // the keeper is at work there
 				time.Sleep(time.Millisecond)
 			}
