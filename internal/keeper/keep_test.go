@@ -275,4 +275,27 @@ func TestRest(t *testing.T) {
 	if got := w.calls(); got != "keep start c1\nkeep end c1\n" {
 		t.Errorf("corten was called for %q", got)
 	}
+	w.must(os.Remove(filepath.Join(w.folder, StopName)))
+	c = rest()
+	w.until("it rests", func() bool {
+		null, _ := os.Readlink("/proc/" + itoa(c.Process.Pid) + "/fd/2")
+		return null == "/dev/null"
+	})
+	w.must(c.Process.Signal(unix.SIGTERM), c.Wait()) // a user does not want to wait
+	if got := w.calls(); got != "keep start c1\nkeep end c1\nkeep start c1\n" {
+		t.Errorf("corten was called for %q", got)
+	}
+}
+
+// TestRestLeft sets the clock back and forward meanwhile.
+func TestRestLeft(t *testing.T) {
+	const now = int64(1763726400e9)
+	for _, c := range []struct{ until, want int64 }{
+		{now + 5e9, 5e9}, {now, 0}, {now - 3600e9, 0}, {0, 0}, // forward
+		{now + 3600e9, 60e9}, {1<<63 - 1, 60e9}, // back
+	} {
+		if got := restLeft(c.until, now); got != c.want {
+			t.Errorf("until %d: %d, want %d", c.until, got, c.want)
+		}
+	}
 }

@@ -6,8 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// restMax bounds one wait, in ns: the time of day may jump meanwhile.
-const restMax = 2 * 60 * second
+// restMax is the longest pause before a start, in ns: whoever has to wait longer sees that the
+// time of day was set back.
+const restMax = 60 * second
+
+// restLeft is how long to wait until a time, in ns.
+func restLeft(until, now int64) int64 { return min(max(0, until-now), restMax) }
 
 // Rest waits until a container is to be started again, or not any more, and executes what
 // comes next. It returns only if that is not possible.
@@ -19,8 +23,9 @@ func Rest(root, run, id string, args []string) error {
 	inherit()
 	folder := Folder(run, id)
 	o, err := ReadOrders(folder)
+	until := int64(0)
 	if err == nil {
-		_, err = ReadRest(folder)
+		until, err = ReadRest(folder)
 	}
 	signals := -1
 	if err == nil {
@@ -31,34 +36,39 @@ func Rest(root, run, id string, args []string) error {
 		return err
 	}
 	quiet()
+	begun := time.Now()
+	pausing := restLeft(until, begun.UnixNano())
 	for {
 		if unix.Access(folder+"/"+StopName, unix.F_OK) == nil {
 			return o.hand("end")
 		}
-		until, err := ReadRest(folder)
-		if err != nil {
-			return err
-		}
-		left := until - time.Now().UnixNano()
+		left := pausing - int64(time.Since(begun)) // by the monotonic clock
 		if left <= 0 {
 			return o.hand("start")
 		}
-		if pause(signals, min(left, restMax)) {
+		upgrade, now := pause(signals, left)
+		if now {
+			pausing = 0
+		}
+		if upgrade {
 			anew(o.program(), args)
 		}
 	}
 }
 
-// pause waits, but not longer than until a signal comes, and says whether that was SIGHUP.
-func pause(signals int, ns int64) (anew bool) {
+// pause waits, but not longer than until a signal comes, and says whether that was SIGHUP or
+// SIGTERM: the program is to be executed anew, or the pause is over.
+func pause(signals int, ns int64) (upgrade, now bool) {
 	fds := []unix.PollFd{{Fd: int32(signals), Events: unix.POLLIN}}
 	_, _ = unix.Poll(fds, wait(ns, 0))
 	for {
 		switch readSignal(signals) {
 		case 0:
-			return anew
+			return upgrade, now
 		case unix.SIGHUP:
-			anew = true
+			upgrade = true
+		case unix.SIGTERM:
+			now = true
 		}
 	}
 }
