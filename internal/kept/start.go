@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -178,6 +179,9 @@ func spawn(dirs container.Dirs, dir string, lock, ready *os.File, notify, progra
 		defer unix.Close(fd)
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
 	}
+	// What a shell has open without saying so to be closed, such as the lock of flock(1), is not the
+	// keeper's to hold for as long as the container runs (close_range(2), Linux 5.11).
+	_ = unix.CloseRange(lockFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := cmd.Start(); err != nil {
 		return errs.Wrap("start", program, err)
 	}

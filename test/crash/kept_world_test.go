@@ -2,6 +2,7 @@ package crash_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -145,6 +146,30 @@ func TestKeptRunCleared(t *testing.T) {
 			w.removeAll()
 		})
 	}
+}
+
+// TestKeptInheritsNothing has a descriptor of whoever starts a container not be held by it.
+func TestKeptInheritsNothing(t *testing.T) {
+	w := newWorld(t)
+	rd, wr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rd.Close()
+	cmd := w.corten("run", "-d", "--name", "alone", "host", "sleep", "1000")
+	cmd.ExtraFiles = []*os.File{wr, wr, wr, wr, wr, wr, wr, wr, wr, wr}
+	said := w.listen(cmd)
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, said())
+	}
+	wr.Close()
+	if err := rd.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := rd.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("somebody has it open: %v", err)
+	}
+	w.removeAll()
 }
 
 // orphans is a script that leaves very many processes to PID 1, a thousand at a time.

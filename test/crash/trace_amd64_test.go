@@ -108,7 +108,7 @@ func (x *tracer) run(cmd *exec.Cmd) syscall.WaitStatus {
 	x.resume(x.main, 0)
 	watch := time.AfterFunc(2*patience, x.hangs)
 	defer watch.Stop()
-	for len(x.known) > 0 { // all have ended or are let go
+	for !x.ended || len(x.known) > 0 { // else all have ended or are let go
 		pid, err := syscall.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD, nil)
 		if err == syscall.EINTR {
 			continue
@@ -118,12 +118,15 @@ func (x *tracer) run(cmd *exec.Cmd) syscall.WaitStatus {
 		}
 		x.event(pid, ws)
 	}
-	if !x.ended { // it was let go
-		for {
-			if _, err := syscall.Wait4(x.main, &x.state, unix.WALL, nil); err != syscall.EINTR {
-				break
-			}
+	for { // threads that were made and killed before they were known
+		pid, err := syscall.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD|unix.WNOHANG, nil)
+		if err == syscall.EINTR {
+			continue
 		}
+		if err != nil || pid == 0 {
+			break
+		}
+		x.event(pid, ws)
 	}
 	_ = cmd.Process.Release()
 	return x.state
