@@ -6,6 +6,7 @@ package ending
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,13 @@ type Exit struct {
 	Signal  unix.Signal // 0 if it exited by itself
 	Message string      // why, if there is more to say: "out of memory: limit 64 MiB"
 }
+
+// OOM reports whether the kernel ended it for want of memory.
+func (e Exit) OOM() bool {
+	return e.Code == 128+int(unix.SIGKILL) && strings.HasPrefix(e.Message, outOfMemory)
+}
+
+const outOfMemory = "out of memory: "
 
 // Of puts the status of a process in Docker's terms.
 func Of(st launch.Status) Exit {
@@ -53,9 +61,9 @@ func Why(limits spec.Resources, group cgroup.Group, exit Exit) string {
 // OutOfMemory says that the kernel ended a process for want of memory, and whose memory that was.
 func OutOfMemory(limits spec.Resources) string {
 	if limits.Memory.Limit > 0 {
-		return "out of memory: limit " + sizeWords(limits.Memory.Limit)
+		return outOfMemory + "limit " + sizeWords(limits.Memory.Limit)
 	}
-	return "out of memory: the machine has none left"
+	return outOfMemory + "the machine has none left"
 }
 
 // LeaveGroup removes a container's control groups. A pid namespace has ended all its processes with its PID

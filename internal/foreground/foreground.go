@@ -211,7 +211,7 @@ func (r *Running) end(exit ending.Exit) error {
 	remove := r.box.Spec.Life.Remove
 	if err == nil && !remove {
 		err = r.box.SetState(container.State{Status: container.Exited, Started: r.started, Finished: time.Now(),
-			ExitCode: exit.Code, OOM: exit.Message != "" && exit.Signal == unix.SIGKILL, Message: exit.Message})
+			ExitCode: exit.Code, OOM: exit.OOM(), Message: exit.Message})
 	}
 	switch {
 	case err != nil:

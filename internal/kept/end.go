@@ -58,7 +58,7 @@ func recordEnd(box *container.Container, dir string, st *container.State) error 
 	exit := ending.Exit{Code: ended.Status, Signal: unix.Signal(ended.Signal)}
 	group := cgroup.Group(box.Groups())
 	exit.Message = ending.Why(box.Spec.Resources, group, exit)
-	st.OOM = exit.Message != "" && exit.Code == 128+int(unix.SIGKILL)
+	st.OOM = exit.OOM()
 	if ended.Unknown {
 		exit.Message = "how it ended is not known: its keeper was killed, and this kernel tells nobody else"
 	}
