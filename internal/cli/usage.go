@@ -32,8 +32,11 @@ func flagError(path string, set *pflag.FlagSet, err error) error {
 	case errors.As(err, &invalid):
 		f := invalid.GetFlag()
 		what := "--" + f.Name + " " + strconv.Quote(invalid.GetValue())
-		if f.Value.Type() == "bool" {
+		switch f.Value.Type() {
+		case "bool":
 			return say(what, "neither true nor false", "write --"+f.Name+" or --"+f.Name+"=false")
+		case "int":
+			return say(what, "not a whole number", "")
 		}
 		return say(what, invalid.Unwrap().Error(), "")
 	}

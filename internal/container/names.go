@@ -48,7 +48,7 @@ func freeName(dirs Dirs, name string) error {
 		}
 		if _, err := os.Stat(Dir(dirs, id)); !errors.Is(err, fs.ErrNotExist) {
 			return errs.Newf(errs.Exists, "", "", "container "+id.Short()+" has that name").
-				WithHint("choose another --name, or remove that container")
+				WithHint("choose another name, or remove that container")
 		}
 		return os.Remove(filepath.Join(dirs.Root, "names", name))
 	})

@@ -57,7 +57,7 @@ func copyFiles(ctx context.Context, s *shell.Shell, req engine.CopyRequest, src,
 	case out && in:
 		hint = "copy through a tar: corten cp " + src + " - | corten cp - " + to + ":DIRECTORY"
 	case !out && !in:
-		hint = "name a file of a container as CONTAINER:PATH; for one of the host whose name has a colon write ./" + src
+		hint = "name a file of a container as CONTAINER:PATH, and one of the host whose name has a colon as ./NAME"
 	}
 	if hint != "" {
 		return shell.Misused(errs.Newf(errs.Invalid, "copy", src+" to "+dst, "one of the two has to be in a container, and the other on the host").WithHint(hint))

@@ -23,6 +23,11 @@ import (
 // for the kernel or for the container.
 const atOnce = 16
 
+// absent is the end of what is to be done with a container that need not be there.
+type absent struct{}
+
+func (absent) Error() string { return "absent" }
+
 // Each does something to every container that is named, prints the names of those with which
 // it went well, and says of each other one what went wrong.
 func Each(sh *shell.Shell, refs []string, do func(eng *engine.Engine, ref string) error) error {
@@ -46,11 +51,14 @@ func Each(sh *shell.Shell, refs []string, do func(eng *engine.Engine, ref string
 		}
 	}()
 	for i, ref := range refs {
-		if err := <-results[i]; err != nil {
+		switch err := <-results[i]; {
+		case err == error(absent{}):
+			sh.Say("warning: there is no container " + ref)
+		case err != nil:
 			failed = append(failed, err)
-			continue
+		default:
+			fmt.Fprintln(sh.Stdout, ref)
 		}
-		fmt.Fprintln(sh.Stdout, ref)
 	}
 	return sh.SayButLast(errors.Join(failed...))
 }
@@ -85,7 +93,7 @@ func (f *stopFlags) request(cmd *cobra.Command) (engine.StopRequest, error) {
 }
 
 func parseSignal(s string) (unix.Signal, error) {
-	name, err := values.Signal(s)
+	name, err := values.Signal("signal", s)
 	if err != nil {
 		return 0, shell.Misused(err)
 	}
@@ -192,7 +200,14 @@ func Remove(sh *shell.Shell) *cobra.Command {
 	cmd.Flags().BoolVarP(&req.Volumes, "volumes", "v", false, "Remove its anonymous volumes too")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		req.Ignore = req.Force
-		return Each(sh, args, func(eng *engine.Engine, ref string) error { return eng.RemoveContainer(cmd.Context(), ref, req) })
+		return Each(sh, args, func(eng *engine.Engine, ref string) error {
+			if req.Force {
+				if _, err := eng.Container(ref); errs.Is(err, errs.NotFound) {
+					return absent{}
+				}
+			}
+			return eng.RemoveContainer(cmd.Context(), ref, req)
+		})
 	}
 	return cmd
 }

@@ -81,7 +81,10 @@ func (s *stats) look(ctx context.Context, names []string) (lines []any, over boo
 	var list []engine.Container
 	if len(names) == 0 {
 		list, err = s.eng.Containers(ctx, engine.ContainerFilter{All: s.all, Whole: true})
-		if err != nil {
+		switch {
+		case err != nil && len(list) == 0:
+			return nil, false, err
+		case err != nil && len(s.last) == 0: // said once
 			s.sh.SayError(err)
 		}
 	}

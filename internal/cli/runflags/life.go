@@ -35,7 +35,7 @@ func (f *life) fill(c *spec.Container, set *pflag.FlagSet) error {
 	}
 	l.Remove, l.NoInit = f.rm, f.noInit || !f.init
 	var err error
-	if l.StopSignal, err = values.Signal(f.stopSignal); err != nil {
+	if l.StopSignal, err = values.Signal("stop-signal", f.stopSignal); err != nil {
 		return err
 	}
 	if f.stopTimeout != "" {

@@ -3,6 +3,7 @@ package shell
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"unicode"
 
@@ -18,10 +19,20 @@ import (
 // than fail says so after "corten: warning: ". What a script may want to read goes to stdout,
 // and nothing else does.
 
-// SayError says what went wrong.
+// SayError says what went wrong, of several errors each.
 func (s *Shell) SayError(err error) {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range several.Unwrap() {
+			s.SayError(e)
+		}
+		return
+	}
 	s.Say("error: " + err.Error())
-	if hint := errs.HintOf(err); hint != "" {
+	hint := errs.HintOf(err)
+	if hint == "" && errs.Is(err, errs.Denied) && os.Geteuid() != 0 {
+		hint = "run it as root"
+	}
+	if hint != "" {
 		s.Say("hint: " + hint)
 	}
 	if !s.Debug {

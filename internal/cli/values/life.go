@@ -59,13 +59,13 @@ func Restart(s string) (spec.Restart, error) {
 	return r, err
 }
 
-// Signal brings a signal to the form SIGTERM. As for Docker it may be written without
+// Signal brings a signal, the value of a flag, to the form SIGTERM. As for Docker it may be written without
 // SIG, in small letters, or as a number.
-func Signal(s string) (string, error) {
+func Signal(flag, s string) (string, error) {
 	if s == "" {
 		return "", nil
 	}
-	if n, err := Int("stop-signal", s, 1, 64); err == nil {
+	if n, err := Int(flag, s, 1, 64); err == nil {
 		if name := unix.SignalName(unix.Signal(n)); name != "" {
 			return name, nil
 		}
@@ -76,7 +76,7 @@ func Signal(s string) (string, error) {
 		name = "SIG" + name
 	}
 	if engine.SignalOf(name) == 0 {
-		return "", Bad("stop-signal", s, "no such signal", "kill -l lists them; a number from 1 to 64 works too")
+		return "", Bad(flag, s, "no such signal", "kill -l lists them; a number from 1 to 64 works too")
 	}
 	return name, nil
 }
