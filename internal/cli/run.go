@@ -52,7 +52,8 @@ cannot be executed, 127 if it does not exist, 128 and the number of the signal t
 		if err := a.attachOnly(opts.Attach, req.Spec.Process.Stdin); err != nil {
 			return runExit(err)
 		}
-		if h := req.Spec.Life.Health; req.Spec.Life.Restart.Policy != "" || h != nil && !h.Off {
+		h := req.Spec.Life.Health
+		if req.Spec.Life.Restart.Policy != "" || h != nil && !h.Off || cmd.Flags().Changed("detach-keys") { // needs a keeper
 			return runExit(a.runAttached(cmd.Context(), req, opts))
 		}
 		return runExit(a.runContainer(cmd.Context(), req, opts))

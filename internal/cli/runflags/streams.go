@@ -24,7 +24,7 @@ func (f *streams) bind(g group, mode Mode) {
 		return
 	}
 	g.yesNo(&f.detach, "detach", "d", false, "Start the container in the background and print its id")
-	g.text(&f.keys, "detach-keys", "", "Leave the container running when `KEYS` are typed (default ctrl-p,ctrl-q)")
+	g.text(&f.keys, "detach-keys", "", "Leave the container running when `KEYS`, such as ctrl-p,ctrl-q, are typed (default none)")
 	g.text(&f.fds, "preserve-fds", "", "Pass `NUMBER` open descriptors on, from 3, or from behind those of systemd's socket activation (default 0)")
 	g.yesNo(&f.sigProxy, "sig-proxy", "", true, "Pass the signals that corten receives on to the container")
 }
@@ -41,6 +41,9 @@ func (f *streams) fill(o *Options, c *spec.Container) error {
 	}
 	if o.PreserveFDs = int(fds); fds > 0 && f.detach {
 		return values.Conflict("--detach", "--preserve-fds", "a container that is started again could not have them again")
+	}
+	if fds > 0 && f.keys != "" {
+		return values.Conflict("--detach-keys", "--preserve-fds", "a container that can be left would be started without them again")
 	}
 	for _, s := range f.attach {
 		switch strings.ToLower(s) {
