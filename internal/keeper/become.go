@@ -70,9 +70,27 @@ func inherit(fds ...int) {
 	}
 }
 
+// reserve takes the numbers of what a keeper inherits, for a program that will be one: Go's
+// poller would else have one of them there, and the program ends when that is overwritten.
+func reserve() {
+	fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	for n := pidFD; n <= notifyFD; n++ {
+		if n != fd {
+			_ = unix.Dup3(fd, n, 0)
+		}
+	}
+	inherit(lockFD, pidFD, masterFD, stdinFD, stdoutFD, stderrFD, notifyFD)
+}
+
 // hand executes corten in place, with the lock: what comes next is its work.
 func (o Orders) hand(verb string) error {
 	inherit(lockFD)
+	if verb == "start" {
+		reserve()
+	}
 	err := syscall.Exec(o.Corten, o.command(verb, o.ID), environ())
 	return errs.Wrap("execute", o.Corten, err)
 }

@@ -159,7 +159,9 @@ func sayReply(w io.Writer, err error) {
 }
 
 // spawn starts a program that looks after a container: in a session of its own, without
-// anything of ours but the lock and, as descriptor 4, ready. It does not end with our session or
+// anything of ours but the lock and, as descriptor 4, ready. Who is given that becomes a keeper, and
+// finds the numbers of what keepers inherit taken: else Go's poller may have one of them, and a
+// program does not outlive that its poller's descriptor becomes something else. It does not end with our session or
 // service either, unless it is to notify that one's manager: at the socket notify.
 func spawn(dirs container.Dirs, dir string, lock, ready *os.File, notify, program string, args ...string) error {
 	if filepath.Base(program) != "corten-keeper" {
@@ -170,7 +172,15 @@ func spawn(dirs container.Dirs, dir string, lock, ready *os.File, notify, progra
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.ExtraFiles = []*os.File{lock}
 	if ready != nil {
+		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+		if err != nil {
+			return errs.Wrap("start", program, err)
+		}
+		defer null.Close()
 		cmd.ExtraFiles = append(cmd.ExtraFiles, ready)
+		for n := readyFD + 1; n <= notifyFD; n++ {
+			cmd.ExtraFiles = append(cmd.ExtraFiles, null)
+		}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if notify != "" { // the manager listens only to processes of the service
