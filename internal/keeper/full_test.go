@@ -108,6 +108,22 @@ func TestFullDiskAtTheEnd(t *testing.T) {
 	}
 }
 
+// What the spool has no room for keeps nobody waiting for ever, either.
+func TestFullDiskAtTheEndOfMuch(t *testing.T) {
+	w := newWorld(t)
+	w.fill(64<<20, 100<<10)
+	w.orders.Log.Size = 0
+	w.begin("sh", "-c", "exec seq 1 600000") // 4 MB
+	w.keep()
+	w.until("it says that it is blocked", func() bool { return w.counters().BlockedSince != 0 })
+	w.must(w.command.Process.Kill())
+	_ = w.command.Wait()
+	w.finish()
+	if c := w.counters(); c.DroppedLines == 0 {
+		t.Errorf("counters: %+v", c)
+	}
+}
+
 func TestLogOff(t *testing.T) {
 	w := newWorld(t)
 	w.orders.Log.Off = true

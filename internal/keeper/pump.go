@@ -373,6 +373,11 @@ func (p *pump) hurry() {
 	}
 }
 
+// hopeless reports whether the log of a container that has ended is not to be waited for.
+func (p *pump) hopeless(now int64) bool {
+	return p.retry != 0 && !p.writer.busy && (now >= p.deadline || p.rules.NonBlocking)
+}
+
 // patience is how long the log of a container that has ended may be impossible to write,
 // in ns, before the rest of it is given up.
 const patience = 10 * second
@@ -381,6 +386,9 @@ const patience = 10 * second
 // been silent for a while. It returns true when all is in the log.
 func (p *pump) finish(now int64) bool {
 	for _, s := range p.streams {
+		if s.source >= 0 && !s.ended && s.ready && p.hopeless(now) {
+			p.drop(s) // the spool has no room for it
+		}
 		if s.source >= 0 && !s.ended && (s.ready || now-s.came < 2*silence) {
 			return false
 		}
@@ -393,7 +401,7 @@ func (p *pump) finish(now int64) bool {
 		if s.from == s.taken && !p.pending && !p.writer.busy {
 			continue
 		}
-		if p.retry == 0 || p.writer.busy || now < p.deadline && !p.rules.NonBlocking {
+		if !p.hopeless(now) {
 			return false
 		}
 		p.giveUp(s)
