@@ -162,7 +162,9 @@ func (x *Container) SetState(s State) error {
 	err := writeJSON(path, s, d)
 	if errs.Is(err, errs.NoSpace) { // so that a container can end on a full disk
 		_ = os.Remove(path + ".new")
-		err = overwrite(path, s, d)
+		if overwrite(path, s, d) == nil {
+			err = nil
+		}
 	}
 	return errs.Wrap("save state of container", x.Spec.Name, err)
 }
