@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"text/template"
+	"unicode"
 )
 
 func main() {
@@ -142,6 +143,13 @@ func functions() template.FuncMap {
 		"split": strings.Split,
 		"lower": strings.ToLower,
 		"upper": strings.ToUpper,
+		"title": func(s string) string {
+			r := []rune(s)
+			if len(r) > 0 {
+				r[0] = unicode.ToTitle(r[0])
+			}
+			return string(r)
+		},
 		"pad": func(s string, before, after int) string {
 			if s == "" {
 				return s
@@ -156,10 +164,19 @@ func functions() template.FuncMap {
 	}
 }
 
-func join(list []any, sep string) string {
-	words := make([]string, len(list))
-	for i, v := range list {
-		words[i] = fmt.Sprint(v)
+// join takes a list of the JSON's, or of words that split has made.
+func join(list any, sep string) (string, error) {
+	switch x := list.(type) {
+	case nil:
+		return "", nil
+	case []string:
+		return strings.Join(x, sep), nil
+	case []any:
+		words := make([]string, len(x))
+		for i, v := range x {
+			words[i] = fmt.Sprint(v)
+		}
+		return strings.Join(words, sep), nil
 	}
-	return strings.Join(words, sep)
+	return "", errors.New("not a list")
 }

@@ -15,6 +15,8 @@ func TestFormat(t *testing.T) {
 		{"{{json .Config.Env}}", "null\n"},
 		{`{{join .Tags ", "}}`, "a:1, b<2>\n"},
 		{`{{index .Config.Labels "x.y"}}`, "z\n"},
+		{`{{index .Config.Labels "none"}}`, "\n"},
+		{`{{join (split .Id ":") "/"}} {{join .Config.Env ","}} {{title "up"}}`, "sha256/ab  Up\n"},
 		{"{{range .Tags}}{{println .}}{{end}}", "a:1\nb<2>\n\n"},
 		{"{{if .Ok}}yes{{else}}no{{end}}", "yes\n"},
 		{"{{upper .Id}} {{lower \"AB\"}} {{len .Tags}}", "SHA256:AB ab 2\n"},

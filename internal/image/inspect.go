@@ -18,7 +18,7 @@ type Details struct {
 	Comment      string
 	Created      time.Time
 	Author       string
-	Config       oci.Config
+	Config       ConfigDetails
 	Architecture string
 	Variant      string `json:",omitempty"`
 	OS           string `json:"Os"`
@@ -35,6 +35,39 @@ type Details struct {
 	}
 }
 
+// ConfigDetails is an oci.Config of which nothing is left out: scripts ask for members that most
+// images do not have.
+type ConfigDetails struct {
+	User         string
+	ExposedPorts map[string]struct{}
+	Env          []string
+	Entrypoint   []string
+	Cmd          []string
+	Volumes      map[string]struct{}
+	WorkingDir   string
+	Labels       map[string]string
+	StopSignal   string
+	ArgsEscaped  bool
+	Healthcheck  *oci.Healthcheck
+	Shell        []string
+	OnBuild      []string
+}
+
+func newConfigDetails(c oci.Config) ConfigDetails {
+	for _, list := range []*[]string{&c.Env, &c.Entrypoint, &c.Cmd, &c.Shell, &c.OnBuild} {
+		*list = append([]string{}, *list...)
+	}
+	for _, set := range []*map[string]struct{}{&c.ExposedPorts, &c.Volumes} {
+		if *set == nil {
+			*set = map[string]struct{}{}
+		}
+	}
+	if c.Labels == nil {
+		c.Labels = map[string]string{}
+	}
+	return ConfigDetails(c)
+}
+
 // Inspect describes an image.
 func (l *Library) Inspect(ctx context.Context, name string, want *oci.Platform) (Details, error) {
 	x, err := l.Find(name, want)
@@ -49,7 +82,7 @@ func (l *Library) Inspect(ctx context.Context, name string, want *oci.Platform) 
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return Details{}, errs.New(errs.Corrupt, "read image configuration", string(x.ID), err)
 	}
-	d := Details{ID: x.ID, Created: x.Created, Author: c.Author, Config: c.Config, Architecture: c.Architecture,
+	d := Details{ID: x.ID, Created: x.Created, Author: c.Author, Config: newConfigDetails(c.Config), Architecture: c.Architecture,
 		Variant: c.Variant, OS: c.OS, OSVersion: c.OSVersion, Descriptor: x.Target}
 	for _, h := range c.History {
 		if h.Comment != "" {
