@@ -7,7 +7,8 @@
 // the test itself was left by a container, so that the tests can count everything, and
 // nothing of the machine can be mistaken for it or harmed.
 //
-// A few points of each start are tried by default; CORTEN_CRASH=full tries all of them.
+// A few points of each start, and a few dozen rounds at random, are tried by default;
+// CORTEN_CRASH=full tries all points and 500 rounds, CORTEN_CRASH_ROUNDS says how many rounds.
 package crash_test
 
 import (
