@@ -202,6 +202,9 @@ func (a *app) startAttached(ctx context.Context, ref string, f attachFlags) erro
 // health is to be checked, and attaches to it.
 func (a *app) runAttached(ctx context.Context, req engine.RunRequest, opts runflags.Options) error {
 	p := &req.Spec.Process
+	if err := a.inputFits(p.Terminal && p.Stdin); err != nil {
+		return err
+	}
 	p.StdinOnce = p.Stdin
 	if p.Terminal {
 		p.Size = a.terminalSize()

@@ -5,11 +5,9 @@ import (
 	"errors"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/cortenhq/corten/internal/cli/runflags"
 	"github.com/cortenhq/corten/internal/engine"
-	"github.com/cortenhq/corten/internal/errs"
 )
 
 func newExec(a *app) *cobra.Command {
@@ -42,9 +40,8 @@ cannot be executed, 127 if it does not exist, 128 and the number of the signal t
 
 // execute starts a command in a container, attends to it and ends as it ended.
 func (a *app) execute(ctx context.Context, ref string, req engine.ExecRequest, keys string) error {
-	if req.Terminal && req.Stdin && !term.IsTerminal(int(a.env.Stdin.Fd())) {
-		return errs.Newf(errs.Invalid, "", "-i with -t", "the input device is not a TTY").
-			WithHint("leave -t out to feed the command from a pipe or a file")
+	if err := a.inputFits(req.Terminal && req.Stdin); err != nil {
+		return err
 	}
 	if req.Terminal {
 		req.Size = a.terminalSize()

@@ -78,12 +78,20 @@ func (a *app) printPlan(ctx context.Context, req engine.RunRequest, form runflag
 	return enc.Encode(p)
 }
 
+// inputFits refuses what would be typed where nobody types.
+func (a *app) inputFits(typed bool) error {
+	if typed && !term.IsTerminal(int(a.env.Stdin.Fd())) {
+		return errs.Newf(errs.Invalid, "", "-i with -t", "the input device is not a TTY").
+			WithHint("leave -t out to feed the command from a pipe or a file")
+	}
+	return nil
+}
+
 // runContainer starts a container, attends to it and ends as it ended.
 func (a *app) runContainer(ctx context.Context, req engine.RunRequest, opts runflags.Options) error {
 	proc := &req.Spec.Process
-	if proc.Terminal && proc.Stdin && !term.IsTerminal(int(a.env.Stdin.Fd())) {
-		return errs.Newf(errs.Invalid, "", "-i with -t", "the input device is not a TTY").
-			WithHint("leave -t out to feed the command from a pipe or a file")
+	if err := a.inputFits(proc.Terminal && proc.Stdin); err != nil {
+		return err
 	}
 	if proc.Terminal {
 		proc.Size = a.terminalSize()
