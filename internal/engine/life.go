@@ -346,12 +346,14 @@ func (e *Engine) WaitContainer(ctx context.Context, ref string, until WaitFor) (
 		return 0, err
 	}
 	code, gone := 0, false
-	err = container.Await(ctx, e.dirs(), s.Spec.ID, func(st *container.State) bool {
-		if gone = st == nil; gone {
-			return true
-		}
-		code = st.ExitCode
-		return until.met(st)
+	err = kept.Tended(e.dirs(), func() error {
+		return container.Await(ctx, e.dirs(), s.Spec.ID, func(st *container.State) bool {
+			if gone = st == nil; gone {
+				return true
+			}
+			code = st.ExitCode
+			return until.met(st)
+		})
 	})
 	if err == nil && gone && until != UntilRemoved {
 		code, err = ending.Recall(e.cfg.Root, s.Spec.ID, s.State.Started)

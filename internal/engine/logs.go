@@ -12,6 +12,7 @@ import (
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kept"
 	"github.com/cortenhq/corten/internal/logs"
 	"github.com/cortenhq/corten/internal/logs/read"
 )
@@ -49,7 +50,7 @@ func (e *Engine) Logs(ctx context.Context, ref string, req LogsRequest, each fun
 	part := read.Request{Since: req.Since, Until: req.Until, Tail: req.Tail}
 	if req.Follow {
 		live := read.Live{Idle: req.Idle, Over: func() bool { return e.ended(s) }, Wake: []string{container.Dir(e.dirs(), s.Spec.ID)}}
-		return read.Follow(ctx, dir, part, live, each)
+		return kept.Tended(e.dirs(), func() error { return read.Follow(ctx, dir, part, live, each) })
 	}
 	if err := read.Read(ctx, dir, part, each); err != nil {
 		return err

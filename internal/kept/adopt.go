@@ -82,6 +82,26 @@ func keeperOf(dirs container.Dirs, id spec.ContainerID) int {
 	return pid
 }
 
+// Tended does what waits for something that a container's keeper does. Each second it sees to it
+// that there is one: it may be killed, and nobody else may come by.
+func Tended(dirs container.Dirs, wait func() error) error {
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				_ = Sweep(dirs) // the next command says what is wrong
+			}
+		}
+	}()
+	return wait()
+}
+
 // Sweep undoes what containers left whose owner was killed; one that lives on is given somebody
 // else who looks after it.
 func Sweep(dirs container.Dirs) error {

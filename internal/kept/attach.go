@@ -152,7 +152,7 @@ func terminalOf(dirs container.Dirs, id spec.ContainerID) (*os.File, error) {
 // ended. With a restart policy it goes on until it is not started again.
 func (a *Attached) Output(ctx context.Context, out, err io.Writer) error {
 	live := read.Live{Over: a.over, Wake: []string{container.Dir(a.dirs, a.ID)}}
-	return read.Follow(ctx, a.logDir(), read.Request{From: a.from}, live, func(e read.Entry) error {
+	each := func(e read.Entry) error {
 		to := out
 		if e.Stream == logs.Stderr {
 			to = err
@@ -163,7 +163,8 @@ func (a *Attached) Output(ctx context.Context, out, err io.Writer) error {
 		}
 		_, werr := to.Write(b)
 		return werr
-	})
+	}
+	return Tended(a.dirs, func() error { return read.Follow(ctx, a.logDir(), read.Request{From: a.from}, live, each) })
 }
 
 // over reports whether the container has ended for good.
@@ -208,12 +209,14 @@ func (a *Attached) Signal(sig unix.Signal) error {
 func (a *Attached) Wait(ctx context.Context) (ending.Exit, error) {
 	var last container.State
 	gone := false
-	err := container.Await(ctx, a.dirs, a.ID, func(st *container.State) bool {
-		if gone = st == nil; gone {
-			return true
-		}
-		last = *st
-		return !st.Alive()
+	err := Tended(a.dirs, func() error {
+		return container.Await(ctx, a.dirs, a.ID, func(st *container.State) bool {
+			if gone = st == nil; gone {
+				return true
+			}
+			last = *st
+			return !st.Alive()
+		})
 	})
 	if err != nil {
 		return ending.Exit{}, err
