@@ -42,6 +42,11 @@ func (e *Engine) Logs(ctx context.Context, ref string, req LogsRequest, each fun
 		req.Idle = func() error { return nil }
 	}
 	folder, err := e.holdLog(s)
+	if container.Gone(err) { // removed meanwhile
+		if _, ferr := container.Find(e.dirs(), string(s.Spec.ID)); ferr != nil {
+			return ferr
+		}
+	}
 	if folder == nil || err != nil {
 		return err
 	}
