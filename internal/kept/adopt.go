@@ -58,18 +58,26 @@ func released(dir string) bool {
 // SignalKeeper sends a signal to the process that looks after a container, once it is a keeper:
 // that is only a matter of a moment, and the programs before and after it would die of it.
 func SignalKeeper(dirs container.Dirs, id spec.ContainerID, sig unix.Signal) {
+	if pid := awaitKeeper(dirs, id); pid != 0 {
+		_ = unix.Kill(pid, sig)
+	}
+}
+
+// awaitKeeper is the pid of the process that looks after a kept container, once it executes a
+// keeper and not corten, which does what comes before and after; 0 if it does not come to that.
+func awaitKeeper(dirs container.Dirs, id spec.ContainerID) int {
 	for range 200 {
 		pid := keeperOf(dirs, id)
 		comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
 		if pid == 0 || err != nil {
-			return
+			return 0
 		}
 		if strings.HasPrefix(string(comm), "corten-keeper") {
-			_ = unix.Kill(pid, sig)
-			return
+			return pid
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+	return 0
 }
 
 // keeperOf is the pid of the process that looks after a kept container; 0 if it is not known.

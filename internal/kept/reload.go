@@ -24,7 +24,7 @@ func Reload(dirs container.Dirs, id spec.ContainerID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	old, err := os.Stat("/proc/" + strconv.Itoa(keeperOf(dirs, id)) + "/exe")
+	old, err := os.Stat("/proc/" + strconv.Itoa(awaitKeeper(dirs, id)) + "/exe")
 	if err != nil || os.SameFile(now, old) {
 		return false, nil // gone, or as it should be
 	}
