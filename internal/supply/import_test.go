@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,8 +52,8 @@ func TestImport(t *testing.T) {
 				if err != nil || d.ID != x.ID || d.Comment != "a comment" || !d.Created.Equal(made) || d.Architecture != image.Host().Architecture {
 					t.Errorf("%+v, %v", d, err)
 				}
-				if diff := cmp.Diff(oci.Config{Cmd: []string{"/report"}, Env: []string{"A=b"}}, d.Config); diff != "" {
-					t.Error(diff)
+				if !slices.Equal(d.Config.Cmd, []string{"/report"}) || !slices.Equal(d.Config.Env, []string{"A=b"}) || len(d.Config.Entrypoint) > 0 {
+					t.Errorf("%+v", d.Config)
 				}
 				l.sound(t)
 			})
