@@ -34,6 +34,7 @@ func inSharedMounts(t *testing.T, f func()) {
 			t.Error(err)
 			return
 		}
+		dropForeign(t)
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
 			t.Error(err)
 			return
@@ -53,6 +54,21 @@ func inSharedMounts(t *testing.T, f func()) {
 		}
 	}()
 	<-done
+}
+
+// dropForeign unmounts what other tests have mounted just now: the kernel takes such a mount
+// away in all namespaces when its directory is removed (rmdir(2)), and that is none of ours.
+func dropForeign(t *testing.T) {
+	b, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		t.Error(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		at := strings.Fields(line)[4]
+		if strings.HasPrefix(at, "/tmp/") || strings.HasPrefix(at, "/var/tmp/") || strings.HasPrefix(at, "/run/") {
+			_ = unix.Unmount(at, unix.MNT_DETACH)
+		}
+	}
 }
 
 // Kernels differ in what they take as an overlay's layers. Either way the container gets
