@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel"
 )
 
 // place is where paths are looked up: in a container, or on the host.
@@ -20,8 +21,7 @@ type place struct {
 // host is where the user's own paths are looked up.
 func host() place { return place{at: unix.AT_FDCWD} }
 
-// open opens a path of the place. A container that moves directories about while we look can
-// have the kernel give up with EAGAIN: then it is tried again, but not for ever.
+// open opens a path of the place.
 func (p place) open(name string, flags int) (int, error) {
 	if p.at != unix.AT_FDCWD {
 		if name = strings.TrimLeft(name, "/"); name == "" {
@@ -29,12 +29,7 @@ func (p place) open(name string, flags int) (int, error) {
 		}
 	}
 	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: p.resolve}
-	for try := 0; ; try++ {
-		fd, err := unix.Openat2(p.at, name, &how)
-		if err != unix.EAGAIN && err != unix.EINTR || try == 10_000 {
-			return fd, err
-		}
-	}
+	return kernel.OpenAt2(p.at, name, how)
 }
 
 // below opens what a name of a directory is, whatever it is, without following it.

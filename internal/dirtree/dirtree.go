@@ -21,6 +21,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/tree"
 )
@@ -122,7 +123,7 @@ func (w *writer) in(path string) (int, string, error) {
 		unix.Close(w.parentFD)
 		w.parentFD = -1
 	}
-	fd, err := unix.Openat2(w.root, parent, &unix.OpenHow{
+	fd, err := kernel.OpenAt2(w.root, parent, unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS, // Linux 5.6
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -148,7 +149,7 @@ func (t *target) accounts() (a plan.Accounts, err error) {
 // is not opened before it is known to be one: a FIFO would have us wait.
 func (t *target) read(name string) ([]byte, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	found, err := unix.Openat2(int(t.root.Fd()), name, &how)
+	found, err := kernel.OpenAt2(int(t.root.Fd()), name, how)
 	switch err {
 	case nil:
 	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP:

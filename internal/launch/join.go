@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 )
@@ -286,7 +287,7 @@ func (c *compiler) forkOnce(group plan.Handle, signal uint64) {
 // found there is not opened before it is known to be a devpts's own ptmx.
 func (j *joining) openPeer(s plan.OpenPeer, proc *Process) error {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
-	found, err := unix.Openat2(int(j.env.Files[s.Root].Fd()), "dev/pts/ptmx", &how)
+	found, err := kernel.OpenAt2(int(j.env.Files[s.Root].Fd()), "dev/pts/ptmx", how)
 	if err != nil {
 		return noTerminals(err)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/kernel"
 	"github.com/cortenhq/corten/internal/launch/copytree"
 	"github.com/cortenhq/corten/internal/plan"
 )
@@ -17,7 +18,7 @@ func (h *host) seed(s plan.Seed) error {
 	err := asOwner(s.Root, func() error {
 		how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-		src, err := unix.Openat2(h.fd(s.From), strings.Trim(s.Target, "/"), &how)
+		src, err := kernel.OpenAt2(h.fd(s.From), strings.Trim(s.Target, "/"), how)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
 			return nil // the image has nothing there
 		}

@@ -16,6 +16,7 @@
 #define outcome_failed 32
 #define outcome_size   40
 
+#define SYS_openat2    437
 #define SYS_exit_group 231
 #define SYS_clone3     435
 
@@ -83,6 +84,12 @@ failed:
 	NEGQ AX
 	CMPQ AX, $4 // EINTR: the same row again
 	JEQ  next
+	CMPQ AX, $11 // EAGAIN of openat2: somebody renamed something just now
+	JNE  allowed
+	CMPQ row_nr(R12), $SYS_openat2
+	JEQ  next
+
+allowed:
 	// row_allow holds up to four tolerated errno values, a 16 bit lane each.
 	MOVQ row_allow(R12), CX
 
