@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -53,6 +54,7 @@ var band = map[string]int{
 	"engine": 8,
 	"cli":    9, "cli/runflags": 9, "cli/show": 9, "cli/shell": 9, "cli/look": 9, "cli/past": 9, "cli/volumes": 9, "cli/files": 9,
 	"cli/values": 9, "cli/refused": 9, "cli/runline": 9, "cli/units": 9, "cli/library": 9, "cli/life": 9,
+	"cli/attend": 9, "cli/declare": 9, "cli/front": 9, "cli/keep": 9,
 	// support for tests; nothing of the product may import it
 	"testimage": 12,
 }
@@ -104,6 +106,25 @@ var sideways = map[string]string{
 	"cli/look -> cli/volumes":         "inspect shows volumes too",
 	"cli/volumes -> cli/shell":        "a family of verbs",
 	"cli/volumes -> cli/show":         "how things are put before people is the same in every verb",
+	"cli/attend -> cli/shell":         "a family of verbs",
+	"cli/attend -> cli/runflags":      "it does what the flags of run ask for",
+	"cli/attend -> cli/values":        "how values are written is the same for every flag",
+	"cli/declare -> cli/shell":        "a family of verbs",
+	"cli/keep -> cli/shell":           "a family of verbs",
+	"cli/front -> cli/shell":          "what every verb has in hand",
+	"cli/front -> cli/runflags":       "the flags of run are a language of their own",
+	"cli/front -> cli/attend":         "what run and exec do once their flags are read",
+	"cli/front -> cli/keep":           "what keepers ask for",
+	"cli -> cli/attend":               "what run and exec do once their flags are read",
+	"cli -> cli/declare":              "what constructors of verbs have in common",
+	"cli -> cli/keep":                 "what keepers ask for",
+	"cli/files -> cli/declare":        "what constructors of verbs have in common",
+	"cli/library -> cli/declare":      "what constructors of verbs have in common",
+	"cli/life -> cli/declare":         "what constructors of verbs have in common",
+	"cli/look -> cli/declare":         "what constructors of verbs have in common",
+	"cli/past -> cli/declare":         "what constructors of verbs have in common",
+	"cli/units -> cli/declare":        "what constructors of verbs have in common",
+	"cli/volumes -> cli/declare":      "what constructors of verbs have in common",
 	"logs/read -> logs":               "the keeper writes logs, and links nothing that reads them",
 	"registry -> registry/registries": "the configuration file of registries is a language of its own",
 }
@@ -320,6 +341,21 @@ func TestSmallPrograms(t *testing.T) {
 					t.Errorf("%s links %s", program, heavy)
 				}
 			}
+		}
+	}
+}
+
+// TestLeanCommand keeps from the program corten what every start of a container would pay for,
+// and only other commands need: package front leaves those to corten-image.
+func TestLeanCommand(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./cmd/corten").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := strings.Fields(string(out))
+	for _, heavy := range []string{"github.com/spf13/cobra", "text/template", "net/http", "compress/gzip", "github.com/klauspost/compress/gzip"} {
+		if slices.Contains(linked, heavy) {
+			t.Errorf("corten links %s", heavy)
 		}
 	}
 }

@@ -1,6 +1,6 @@
-// Command corten-image brings images: corten starts it for pull, load and import, and for a
-// run whose image is not here. It is the same command line as corten, with what registries,
-// archives and compressed layers need linked in.
+// Command corten-image is the whole command line, with what registries, archives and
+// compressed layers need linked in. corten executes it in its place for all that it does not
+// do itself, and starts it for a run whose image is not here.
 package main
 
 import (
@@ -8,10 +8,11 @@ import (
 	"os"
 
 	"github.com/cortenhq/corten/internal/cli"
+	"github.com/cortenhq/corten/internal/cli/shell"
 )
 
 func main() {
-	env := cli.Process()
+	env := shell.Process()
 	env.Supplier = supplier{}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], env))
 }

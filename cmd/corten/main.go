@@ -5,9 +5,10 @@ import (
 	"context"
 	"os"
 
-	"github.com/cortenhq/corten/internal/cli"
+	"github.com/cortenhq/corten/internal/cli/front"
+	"github.com/cortenhq/corten/internal/cli/shell"
 )
 
 func main() {
-	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.Process()))
+	os.Exit(front.Main(context.Background(), os.Args[1:], shell.Process()))
 }

@@ -1,5 +1,6 @@
 // Package cli is the command line: it reads what was typed, asks the engine, and says what
-// came of it. It knows nothing of containers itself.
+// came of it. It knows nothing of containers itself. Package front is a short cut through it,
+// for the program corten.
 //
 // A verb is a file with a constructor func(*app) *cobra.Command, and one line in the table of
 // verbs.go that names it. Only the verb that was typed is constructed, for building them all
@@ -9,14 +10,13 @@
 // a.family(name, verbs...).
 //
 // RunE returns an error of package errs; Main says it in the voice of shell/say.go and ends with
-// Docker's exit code (exit.go). What a verb needs is in a shell.Shell: the engine, opened at first
-// use, and the streams. Output that a user may want in another form goes through its Format.
-// Verbs that look at containers are in package look, those about volumes in package volumes.
+// Docker's exit code (shell/exit.go). What a verb needs is in a shell.Shell: the engine, opened
+// at first use, and the streams. Output that a user may want in another form goes through its
+// Format. Verbs that look at containers are in package look, those about volumes in volumes.
 package cli
 
 import (
 	"context"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,11 +27,6 @@ import (
 
 // Env is the process that a command line is carried out in.
 type Env = shell.Env
-
-// Process is the environment of this process.
-func Process() Env {
-	return Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, UID: os.Getuid()}
-}
 
 // app is one command line while it is carried out.
 type app struct {
@@ -48,24 +43,12 @@ func Main(ctx context.Context, args []string, env Env) int {
 		a.args = append(a.args, strings.Clone(arg)) // exec blanks those of the process
 	}
 	args, a.shell.Args = a.args, a.args
-	err := a.dispatch(ctx, args)
-	if err == nil {
-		return 0
-	}
-	code, err := exitOf(err)
-	if err != nil {
-		a.sayError(err)
-	}
-	return code
+	return a.shell.Exit(a.dispatch(ctx, args))
 }
 
 func newApp(env Env) *app {
 	a := &app{env: env, shell: &shell.Shell{Env: env}, global: pflag.NewFlagSet("corten", pflag.ContinueOnError)}
-	g := a.global
-	g.SortFlags = false
-	g.StringVar(&a.shell.Root, "root", "", "Keep lasting state in `FOLDER` (default $CORTEN_ROOT or /var/lib/corten)")
-	g.StringVar(&a.shell.Run, "run", "", "Keep what a reboot forgets in `FOLDER` (default $CORTEN_RUN or /run/corten)")
-	g.BoolVar(&a.shell.Debug, "debug", false, "Show where in Corten an error arose")
+	a.shell.BindGlobal(a.global)
 	return a
 }
 
@@ -82,7 +65,7 @@ func (a *app) dispatch(ctx context.Context, args []string) error {
 	rest := first.Args()
 	switch {
 	case *version:
-		return a.sayVersion("")
+		return a.shell.SayVersion("")
 	case *help || len(rest) == 0:
 		return a.help(rest)
 	case rest[0] == "help":

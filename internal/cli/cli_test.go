@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
@@ -112,34 +112,6 @@ func TestSayIsHarmless(t *testing.T) {
 	}
 }
 
-func TestExitCodes(t *testing.T) {
-	missing := errs.New(errs.NotFound, "execute", "x", nil)
-	denied := errs.New(errs.Denied, "execute", "x", nil)
-	image := errs.New(errs.NotFound, "find image", "x", nil)
-	for _, x := range []struct {
-		err  error
-		code int
-		said bool
-	}{
-		{runExit(missing), 127, true},
-		{runExit(errs.Wrap("run", "c", missing)), 127, true},
-		{runExit(denied), 126, true},
-		{runExit(image), 125, true},
-		{runExit(&exit{7, nil}), 7, false},
-		{signaled(15), 143, false},
-		{image, 1, true},
-		{usage(image), 125, true},
-	} {
-		code, err := exitOf(x.err)
-		if code != x.code || (err != nil) != x.said {
-			t.Errorf("%v: %d %v", x.err, code, err)
-		}
-	}
-	if runExit(nil) != nil {
-		t.Error("no error became one")
-	}
-}
-
 func TestHelp(t *testing.T) {
 	top := corten(t)
 	for _, args := range [][]string{{"help"}, {"--help"}, {"-h"}} {
@@ -180,7 +152,7 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	got := corten(t, "version")
-	if got.code != 0 || !strings.HasPrefix(got.stdout, "corten "+version) || strings.Count(got.stdout, "\n") != 1 {
+	if got.code != 0 || !strings.HasPrefix(got.stdout, "corten "+shell.Version) || strings.Count(got.stdout, "\n") != 1 {
 		t.Error(got)
 	}
 	for _, flag := range []string{"--version", "-v"} {
@@ -188,7 +160,7 @@ func TestVersion(t *testing.T) {
 			t.Errorf("%s shows something else", flag)
 		}
 	}
-	if got := corten(t, "version", "--format", "json"); !strings.HasPrefix(got.stdout, `{"Version":"`+version+`"`) {
+	if got := corten(t, "version", "--format", "json"); !strings.HasPrefix(got.stdout, `{"Version":"`+shell.Version+`"`) {
 		t.Error(got)
 	}
 }
@@ -305,26 +277,5 @@ func TestEditDistance(t *testing.T) {
 		if got := editDistance(x.b, x.a); got != x.want {
 			t.Errorf("%s to %s: %d, want %d", x.b, x.a, got, x.want)
 		}
-	}
-}
-
-func TestCIDFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "cid")
-	c, err := makeCIDFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := makeCIDFile(path); !errs.Is(err, errs.Exists) {
-		t.Error(err)
-	}
-	if err := c.write("0123"); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, []byte("0123")) {
-		t.Errorf("%q %v", b, err)
-	}
-	c.remove()
-	if _, err := os.Stat(path); err == nil {
-		t.Error("still there")
 	}
 }

@@ -33,7 +33,7 @@ it. The image's id is printed.`,
 		if len(args) > 1 {
 			req.Name = args[1]
 		}
-		return a.supplying(cmd.Context(), func(ctx context.Context) error {
+		return a.shell.Interruptible(cmd.Context(), func(ctx context.Context) error {
 			eng, err := a.engine()
 			if err != nil {
 				return err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 )
 
@@ -41,7 +42,7 @@ The exit code is 0 if all is there that corten run needs without flags, else 1.`
 			_, err = io.WriteString(a.env.Stdout, doctorText(features, all))
 		}
 		if err == nil && !ready {
-			return &exit{exitError, nil}
+			return &shell.Exit{Code: shell.ExitError}
 		}
 		return err
 	}

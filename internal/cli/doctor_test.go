@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 )
 
@@ -130,7 +131,7 @@ func TestInfo(t *testing.T) {
 			t.Errorf("%s: %v, but %v says %s", name, got, command, out)
 		}
 	}
-	for name, want := range map[string]any{"Version": version, "Images": 0.0, "Containers": 0.0, "RootDir": root} {
+	for name, want := range map[string]any{"Version": shell.Version, "Images": 0.0, "Containers": 0.0, "RootDir": root} {
 		if i[name] != want {
 			t.Errorf("%s: %v, want %v", name, i[name], want)
 		}

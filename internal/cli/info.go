@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
 )
@@ -26,7 +27,7 @@ func newInfo(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		i := info{version, commit(), eng.Info(cmd.Context())}
+		i := info{shell.Version, shell.Commit(), eng.Info(cmd.Context())}
 		if format != "" {
 			return a.format(format, i)
 		}

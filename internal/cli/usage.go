@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cortenhq/corten/internal/cli/refused"
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
@@ -22,11 +23,11 @@ func flagError(path string, set *pflag.FlagSet, err error) error {
 		if hint == "" {
 			hint = path + " --help lists the flags"
 		}
-		return usage(errs.Newf(errs.Invalid, "", what, why).WithHint(hint))
+		return shell.Misused(errs.Newf(errs.Invalid, "", what, why).WithHint(hint))
 	}
 	switch {
 	case errors.As(err, &unknown):
-		return usage(unknownFlag(path, set, unknown))
+		return shell.Misused(unknownFlag(path, set, unknown))
 	case errors.As(err, &missing):
 		return say("--"+missing.GetFlag().Name, "a value is missing", "")
 	case errors.As(err, &invalid):

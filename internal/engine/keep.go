@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/cortenhq/corten/internal/kept"
-	"github.com/cortenhq/corten/internal/logs/gz"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -33,6 +32,3 @@ func (e *Engine) KeepEnd(id spec.ContainerID) (status int, err error) { return k
 func (e *Engine) KeepProbe(ctx context.Context, id spec.ContainerID) error {
 	return kept.Probe(ctx, e.dirs(), id)
 }
-
-// CompressLogs compresses the files of a log but the one that is written.
-func (e *Engine) CompressLogs(folder string) error { return gz.Folder(folder) }

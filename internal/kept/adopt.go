@@ -36,7 +36,7 @@ func adopt(dirs container.Dirs, id spec.ContainerID, lock *os.File) error {
 	case there("rest") && !released(dir):
 		return spawn(dirs, dir, lock, nil, "", program, "rest", dirs.Root, dirs.Run, string(id))
 	case there("ended"):
-		return spawn(dirs, dir, lock, nil, "", programs.Self(), "keep", "end", string(id))
+		return spawn(dirs, dir, lock, nil, "", programs.Corten(), "keep", "end", string(id))
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "rest")); err != nil {
 		return err

@@ -238,7 +238,7 @@ func (l *launched) record(pid int) error {
 // ordersOf is what a container's keeper has to know of its description.
 func ordersOf(site draft.Site, c *spec.Container) keeper.Orders {
 	l := c.Life.Log
-	o := keeper.Orders{ID: string(c.ID), Root: site.Dirs.Root, Run: site.Dirs.Run, Corten: programs.Self(),
+	o := keeper.Orders{ID: string(c.ID), Root: site.Dirs.Root, Run: site.Dirs.Run, Corten: programs.Corten(),
 		Terminal: c.Process.Terminal, Init: !c.Life.NoInit, Guard: lockFD + 1}
 	o.Keeper, _ = programs.Find("corten-keeper") // else it is looked for beside corten
 	o.Log = keeper.LogOrders{Compress: !l.Uncompressed, NonBlocking: l.NonBlocking, Buffer: l.Buffer, Off: l.Off}

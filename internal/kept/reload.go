@@ -33,7 +33,7 @@ func Reload(dirs container.Dirs, id spec.ContainerID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	o.Corten, o.Keeper = programs.Self(), program
+	o.Corten, o.Keeper = programs.Corten(), program
 	if err := o.Write(dir); err != nil {
 		return false, err
 	}

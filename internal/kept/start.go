@@ -62,7 +62,7 @@ func StartLocked(ctx context.Context, site draft.Site, box *container.Container,
 		return errs.Wrap("make pipe", "", err)
 	}
 	defer rd.Close()
-	err = spawn(site.Dirs, dir, box.Lock(), wr, notifyOrders(site.Notify, box.Spec).Socket, programs.Self(), "keep", "begin", string(box.Spec.ID), string(by))
+	err = spawn(site.Dirs, dir, box.Lock(), wr, notifyOrders(site.Notify, box.Spec).Socket, programs.Corten(), "keep", "begin", string(box.Spec.ID), string(by))
 	wr.Close()
 	if err != nil {
 		box.Abandon()

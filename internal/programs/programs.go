@@ -18,7 +18,7 @@ func Find(name string) (string, error) {
 	}
 	dir := filepath.Dir(self)
 	for _, p := range []string{filepath.Join(dir, name), filepath.Join(dir, "../libexec/corten", name), "/usr/libexec/corten/" + name} {
-		if _, err := os.Stat(p); err == nil {
+		if exists(p) {
 			return p, nil
 		}
 	}
@@ -26,8 +26,22 @@ func Find(name string) (string, error) {
 		WithHint("run make install, or keep the programs of bin/ together")
 }
 
-// Self is the path of the program that runs. An upgrade may have put a new one in its place.
-func Self() string {
-	path, _ := os.Readlink("/proc/self/exe")
-	return strings.TrimSuffix(path, " (deleted)")
+// Corten is the path of the program corten: the one that runs, or which has executed the whole
+// command line in its place. An upgrade may have put a new one there.
+func Corten() string {
+	self, _ := os.Readlink("/proc/self/exe")
+	self = strings.TrimSuffix(self, " (deleted)")
+	if dir, name := filepath.Split(self); name == "corten-image" {
+		for _, p := range []string{dir + "corten", filepath.Join(dir, "../../bin/corten")} {
+			if exists(p) {
+				return p
+			}
+		}
+	}
+	return self // corten-image can do it too
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

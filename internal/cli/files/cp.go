@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
@@ -35,7 +36,7 @@ Devices are copied in tars only.`,
   corten cp web:/var/log/app ./logs
   corten cp -a web:/srv/. - | gzip > srv.tar.gz
   corten cp one:/data - | corten cp - two:/`,
-		Args:              shell.WantArgs(2, 2),
+		Args:              declare.Args(2, 2),
 		ValidArgsFunction: complete(s),
 	}
 	fs := cmd.Flags()
@@ -134,7 +135,7 @@ func complete(s *shell.Shell) cobra.CompletionFunc {
 		if strings.ContainsAny(begun, "/:") {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
-		names, follow := s.CompleteContainers(-1)(cmd, nil, begun)
+		names, follow := declare.Containers(s, -1)(cmd, nil, begun)
 		for i := range names {
 			names[i] += ":"
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 )
 
@@ -17,8 +18,8 @@ func Diff(s *shell.Shell) *cobra.Command {
 A directory is changed if something in it is. What is in volumes and other mounts is not
 compared.`,
 		Example:           "  corten diff web\n  corten diff --format '{{.Kind}} {{.Path}}' web",
-		Args:              shell.WantArgs(1, 1),
-		ValidArgsFunction: s.CompleteContainers(1),
+		Args:              declare.Args(1, 1),
+		ValidArgsFunction: declare.Containers(s, 1),
 	}
 	cmd.Flags().StringVar(&format, "format", "", "Print as `json`, a change a line, or by a Go template")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

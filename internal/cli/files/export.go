@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/engine"
@@ -24,8 +25,8 @@ func Export(s *shell.Shell) *cobra.Command {
 		Long: `Write the root file system of a container as a tar, with owners as the container knows them.
 What is in its volumes is not part of it. corten import makes an image of such a tar.`,
 		Example:           "  corten export web | corten import - web:flat\n  corten export -o web.tar web",
-		Args:              shell.WantArgs(1, 1),
-		ValidArgsFunction: s.CompleteContainers(1),
+		Args:              declare.Args(1, 1),
+		ValidArgsFunction: declare.Containers(s, 1),
 	}
 	cmd.Flags().StringVarP(&file, "output", "o", "", "Write to `FILE` instead of stdout")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

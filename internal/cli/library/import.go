@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
@@ -25,7 +26,7 @@ Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, ST
 VOLUME or WORKDIR. The image's id is printed.`,
 		Example: `  debootstrap --variant=minbase bookworm ./root && tar -C root -c . | corten import - debian:mine
   corten import -c 'CMD ["nginx"]' -c 'ENV LANG=C.UTF-8' root.tar.zst web`,
-		Args: shell.WantArgs(1, 2),
+		Args: declare.Args(1, 2),
 	}
 	fs := cmd.Flags()
 	fs.StringArrayVarP(&req.Changes, "change", "c", nil, "Apply `INSTRUCTION` of a Dockerfile")
@@ -41,7 +42,7 @@ VOLUME or WORKDIR. The image's id is printed.`,
 			return errs.Newf(errs.Unsupported, "import", req.Path, "an address, not a file").
 				WithHint("fetch it first: curl -L " + req.Path + " | corten import -")
 		}
-		return sh.Supplying(cmd.Context(), func(ctx context.Context) error {
+		return sh.Interruptible(cmd.Context(), func(ctx context.Context) error {
 			eng, err := sh.Engine()
 			if err != nil {
 				return err

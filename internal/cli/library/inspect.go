@@ -3,6 +3,7 @@ package library
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 )
@@ -12,7 +13,7 @@ func Inspect(sh *shell.Shell) *cobra.Command {
 	format, platform := "", ""
 	cmd := &cobra.Command{
 		Use:               "inspect [flags] IMAGE...",
-		Args:              shell.WantArgs(1, -1),
+		Args:              declare.Args(1, -1),
 		ValidArgsFunction: completeImages(sh, -1),
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Print as `FORMAT`: json, or a Go template such as {{.Config.Env}}")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
@@ -34,7 +35,7 @@ file is kept once.`,
 		Example: `  corten images
   corten images --filter dangling=true -q
   corten images --format '{{.Repository}}:{{.Tag}} {{.Size}}'`,
-		Args:              shell.WantArgs(0, 1),
+		Args:              declare.Args(0, 1),
 		ValidArgsFunction: completeImages(sh, 1),
 	}
 	fs := cmd.Flags()

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
@@ -24,7 +25,7 @@ plain or compressed with gzip or zstd, and may come from a pipe.`,
 		Example: `  corten load -i debian.tar
   docker save debian:12 | corten load
   corten load -i ./layout/`,
-		Args: shell.WantArgs(0, 0),
+		Args: declare.Args(0, 0),
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&req.Path, "input", "i", "", "Read from `FILE` or folder (default the standard input)")
@@ -35,7 +36,7 @@ plain or compressed with gzip or zstd, and may come from a pipe.`,
 			return errs.Newf(errs.Invalid, "load", "", "the standard input is a terminal").WithHint("name an archive with --input, or feed one in")
 		}
 		req.Stream = sh.Stdin
-		return sh.Supplying(cmd.Context(), func(ctx context.Context) error { return load(sh, ctx, req, quiet) })
+		return sh.Interruptible(cmd.Context(), func(ctx context.Context) error { return load(sh, ctx, req, quiet) })
 	}
 	return cmd
 }

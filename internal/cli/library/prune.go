@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
@@ -17,7 +18,7 @@ func Prune(sh *shell.Shell) *cobra.Command {
 		Use: "prune [flags]",
 		Long: `Remove images that have no name, or with --all every image that no container uses, and free the
 space of whatever nothing needs any more.`,
-		Args: shell.WantArgs(0, 0),
+		Args: declare.Args(0, 0),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&all, "all", "a", false, "Remove all images that no container uses")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 )
@@ -24,14 +25,14 @@ TLS is said in /etc/corten/registries.json or Podman's registries.conf.`,
 		Example: `  corten pull debian:12
   corten pull --platform linux/arm64 registry.example.org/team/app:1.4
   corten pull localhost:5000/app@sha256:...`,
-		Args:              shell.WantArgs(1, 1),
+		Args:              declare.Args(1, 1),
 		ValidArgsFunction: completeImages(sh, 1),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Print the image's name only")
 	fs.StringVar(&platform, "platform", "", "Pull the image for `OS/ARCH[/VARIANT]` (default this machine's)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return sh.Supplying(cmd.Context(), func(ctx context.Context) error {
+		return sh.Interruptible(cmd.Context(), func(ctx context.Context) error {
 			return pull(sh, ctx, engine.PullRequest{Name: args[0], Platform: platform}, quiet)
 		})
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 )
@@ -21,7 +22,7 @@ is free again. An image that a container uses stays.`,
 		Example: `  corten rmi debian:12
   corten rmi --force 3f8a4339aadd
   corten rmi $(corten images -q --filter dangling=true)`,
-		Args:              shell.WantArgs(1, -1),
+		Args:              declare.Args(1, -1),
 		ValidArgsFunction: completeImages(sh, -1),
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Remove an image with all its names, and take away the names of one that is in use")

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/runflags"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/values"
@@ -107,8 +108,8 @@ func Stop(sh *shell.Shell) *cobra.Command {
 		Use:               "stop [flags] CONTAINER...",
 		Long:              "Ask containers to end, and kill those that do not in time.",
 		Example:           "  corten stop web\n  corten stop -t 60 db",
-		Args:              shell.WantArgs(1, -1),
-		ValidArgsFunction: sh.CompleteContainers(-1, "running", "restarting"),
+		Args:              declare.Args(1, -1),
+		ValidArgsFunction: declare.Containers(sh, -1, "running", "restarting"),
 	}
 	f.bind(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -127,8 +128,8 @@ func Restart(sh *shell.Shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "restart [flags] CONTAINER...",
 		Long:              "Stop containers, if they run, and start them.",
-		Args:              shell.WantArgs(1, -1),
-		ValidArgsFunction: sh.CompleteContainers(-1),
+		Args:              declare.Args(1, -1),
+		ValidArgsFunction: declare.Containers(sh, -1),
 	}
 	f.bind(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -148,8 +149,8 @@ func Kill(sh *shell.Shell) *cobra.Command {
 		Use:               "kill [flags] CONTAINER...",
 		Long:              "Send a signal to the main process of containers.",
 		Example:           "  corten kill web\n  corten kill -s HUP web",
-		Args:              shell.WantArgs(1, -1),
-		ValidArgsFunction: sh.CompleteContainers(-1, "running"),
+		Args:              declare.Args(1, -1),
+		ValidArgsFunction: declare.Containers(sh, -1, "running"),
 	}
 	cmd.Flags().StringVarP(&signal, "signal", "s", signal, "Send `SIGNAL`")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
@@ -178,8 +179,8 @@ func freezer(sh *shell.Shell, name, long string, do func(*cobra.Command, *engine
 	return &cobra.Command{
 		Use:               name + " CONTAINER...",
 		Long:              long,
-		Args:              shell.WantArgs(1, -1),
-		ValidArgsFunction: sh.CompleteContainers(-1, "running"),
+		Args:              declare.Args(1, -1),
+		ValidArgsFunction: declare.Containers(sh, -1, "running"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return Each(sh, args, func(eng *engine.Engine, ref string) error { return do(cmd, eng, ref) })
 		},
@@ -193,8 +194,8 @@ func Remove(sh *shell.Shell) *cobra.Command {
 		Use:               "rm [flags] CONTAINER...",
 		Long:              "Remove containers with all that they have written, and their logs.",
 		Example:           "  corten rm web\n  corten rm -f $(corten ps -aq)",
-		Args:              shell.WantArgs(1, -1),
-		ValidArgsFunction: sh.CompleteContainers(-1),
+		Args:              declare.Args(1, -1),
+		ValidArgsFunction: declare.Containers(sh, -1),
 	}
 	cmd.Flags().BoolVarP(&req.Force, "force", "f", false, "End it first (SIGKILL) if it runs, and do not mind if it does not exist")
 	cmd.Flags().BoolVarP(&req.Volumes, "volumes", "v", false, "Remove its anonymous volumes too")
@@ -217,8 +218,8 @@ func Rename(sh *shell.Shell) *cobra.Command {
 	return &cobra.Command{
 		Use:               "rename CONTAINER NAME",
 		Long:              "Give a container another name. It may be running.",
-		Args:              shell.WantArgs(2, 2),
-		ValidArgsFunction: sh.CompleteContainers(1),
+		Args:              declare.Args(2, 2),
+		ValidArgsFunction: declare.Containers(sh, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if !values.ValidName(args[1]) {
 				return shell.Misused(errs.Newf(errs.Invalid, "rename to", strconv.Quote(args[1]), "not a container name").
@@ -239,8 +240,8 @@ func Wait(sh *shell.Shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "wait [flags] CONTAINER...",
 		Long:              "Wait until containers do not run, and print their exit codes.",
-		Args:              shell.WantArgs(1, -1),
-		ValidArgsFunction: sh.CompleteContainers(-1),
+		Args:              declare.Args(1, -1),
+		ValidArgsFunction: declare.Containers(sh, -1),
 	}
 	cmd.Flags().StringVar(&condition, "condition", condition, "Wait until it is `WHAT`: not-running, next-exit or removed")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -277,7 +278,7 @@ nothing to containers that run. Their names are printed.
 
 With --reload no container is started: after an upgrade the keepers of those that run execute the new program. The
 containers do not notice, and no line of their logs is lost.`,
-		Args: shell.WantArgs(0, 0),
+		Args: declare.Args(0, 0),
 	}
 	cmd.Flags().BoolVar(&reload, "reload", false, "Only have keepers execute the program that is installed now")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -307,8 +308,8 @@ func Update(sh *shell.Shell) *cobra.Command {
 A limit holds at once, and for later starts. The kernel refuses a memory limit below what cannot be
 taken away from the container's processes.`,
 		Example:           "  corten update --memory 1g --cpus 2 web\n  corten update --restart always web db",
-		Args:              shell.WantArgs(1, -1),
-		ValidArgsFunction: sh.CompleteContainers(-1),
+		Args:              declare.Args(1, -1),
+		ValidArgsFunction: declare.Containers(sh, -1),
 	}
 	flags := runflags.BindUpdate(cmd.Flags())
 	cmd.RunE = func(_ *cobra.Command, args []string) error {

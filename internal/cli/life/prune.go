@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
@@ -17,7 +18,7 @@ func Prune(sh *shell.Shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "prune [flags]",
 		Long:              "Remove all containers that do not run, with what they have written and their logs.",
-		Args:              shell.WantArgs(0, 0),
+		Args:              declare.Args(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not ask")

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/volumes"
 	"github.com/cortenhq/corten/internal/engine"
@@ -28,8 +29,8 @@ func Inspect(sh *shell.Shell) *cobra.Command {
 A name is that of a container, else of an image, else of a volume; --type says which is meant.`,
 		Example: `  corten inspect web
   corten inspect -f '{{.State.Status}} {{.State.ExitCode}}' web`,
-		Args:              shell.WantArgs(1, -1),
-		ValidArgsFunction: sh.CompleteContainers(-1),
+		Args:              declare.Args(1, -1),
+		ValidArgsFunction: declare.Containers(sh, -1),
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&format, "format", "f", "", "Print as `FORMAT`: json, or a Go template such as {{.State.Pid}}")
@@ -50,7 +51,7 @@ A name is that of a container, else of an image, else of a volume; --type says w
 // InspectContainers is Inspect for containers only.
 func InspectContainers(sh *shell.Shell) *cobra.Command {
 	i, format := inspector{kind: "container"}, ""
-	cmd := &cobra.Command{Use: "inspect [flags] CONTAINER...", Args: shell.WantArgs(1, -1), ValidArgsFunction: sh.CompleteContainers(-1)}
+	cmd := &cobra.Command{Use: "inspect [flags] CONTAINER...", Args: declare.Args(1, -1), ValidArgsFunction: declare.Containers(sh, -1)}
 	fs := cmd.Flags()
 	fs.StringVarP(&format, "format", "f", "", "Print as `FORMAT`: json, or a Go template such as {{.State.Pid}}")
 	fs.BoolVarP(&i.size, "size", "s", false, "Show also what they have written")

@@ -3,6 +3,7 @@ package look
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -16,8 +17,8 @@ func Port(sh *shell.Shell) *cobra.Command {
 
 There are none yet: a container has no network, or the host's with --network host, where its
 ports are the host's own.`,
-		Args:              shell.WantArgs(1, 2),
-		ValidArgsFunction: sh.CompleteContainers(1),
+		Args:              declare.Args(1, 2),
+		ValidArgsFunction: declare.Containers(sh, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			eng, err := sh.Engine()
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
@@ -36,7 +37,7 @@ func PS(sh *shell.Shell) *cobra.Command {
 		Example: `  corten ps -a
   corten ps --filter status=exited -q
   corten ps --format 'table {{.Names}}\t{{.Status}}'`,
-		Args:              shell.WantArgs(0, 0),
+		Args:              declare.Args(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
@@ -38,7 +39,7 @@ func Stats(sh *shell.Shell) *cobra.Command {
 
 CPU % is of one CPU, so a container that has two can use 200 %. Memory is what the kernel counts for the
 container without file cache that it would give back first. What is not counted on this machine is shown as 0.`,
-		ValidArgsFunction: sh.CompleteContainers(-1),
+		ValidArgsFunction: declare.Containers(sh, -1),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&s.all, "all", "a", false, "Show all containers, not only those that run")

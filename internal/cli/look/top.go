@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
@@ -26,8 +27,8 @@ func Top(sh *shell.Shell) *cobra.Command {
 What stands after CONTAINER goes to ps(1), whose output has to have a column PID.`,
 		Example: `  corten top web
   corten top web -o pid,rss,args`,
-		Args:              shell.WantArgs(1, -1),
-		ValidArgsFunction: sh.CompleteContainers(1, engine.ContainerRunning),
+		Args:              declare.Args(1, -1),
+		ValidArgsFunction: declare.Containers(sh, 1, engine.ContainerRunning),
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

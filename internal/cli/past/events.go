@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
@@ -47,7 +48,7 @@ what has been. It goes on until it is interrupted, or until the time of --until.
 		Example: `  corten events
   corten events --since 1h --until 0s --filter container=web
   corten events --filter event=die --format '{{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}'`,
-		Args: shell.WantArgs(0, 0),
+		Args: declare.Args(0, 0),
 	}
 	f.bind(cmd)
 	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "Show only what `NAME=VALUE` lets through: container, event, image, label, type, volume")

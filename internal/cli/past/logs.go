@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
@@ -27,8 +28,8 @@ What a container with --rm writes in the foreground goes to whoever runs it, and
 		Example: `  corten logs web
   corten logs -f --tail 20 web
   corten logs --since 10m -t web 2>&1 | grep refused`,
-		Args:              shell.WantArgs(1, 1),
-		ValidArgsFunction: s.CompleteContainers(1),
+		Args:              declare.Args(1, 1),
+		ValidArgsFunction: declare.Containers(s, 1),
 	}
 	f.bind(cmd)
 	fs := cmd.Flags()

@@ -78,6 +78,9 @@ type Caller struct {
 	LookupEnv func(name string) (string, bool) // for --env NAME
 }
 
+// Given reports whether the user has written a flag.
+func (f *Flags) Given(name string) bool { return f.set.Changed(name) }
+
 // Bind adds the flags of a verb to fs.
 func Bind(fs *pflag.FlagSet, mode Mode) *Flags {
 	f := &Flags{set: fs}

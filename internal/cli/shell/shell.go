@@ -3,15 +3,15 @@
 //
 // Families of verbs are packages beside this one. Each of their verbs is a function from a
 // Shell to a cobra.Command that does nothing but declare; package cli has the table of all.
+// This package knows nothing of cobra: the program corten, whose every start would pay for it, does not link it.
 package shell
 
 import (
 	"os"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/cortenhq/corten/internal/engine"
-	"github.com/cortenhq/corten/internal/errs"
 )
 
 // Env is the process that a command line is carried out in.
@@ -23,6 +23,11 @@ type Env struct {
 	Supplier engine.Supplier // brings images; nil: corten-image is started for that
 }
 
+// Process is the environment of this process.
+func Process() Env {
+	return Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, UID: os.Getuid()}
+}
+
 // Shell is one command line while it is carried out.
 type Shell struct {
 	Env
@@ -31,30 +36,10 @@ type Shell struct {
 	Debug     bool     // show where in Corten an error arose
 }
 
-// Exit is an error that ends the command with a code of its own.
-type Exit struct {
-	Code int
-	Err  error
-}
-
-func (e *Exit) Error() string { return e.Err.Error() }
-func (e *Exit) Unwrap() error { return e.Err }
-
-// Misused marks an error as one of the user's in writing the command line.
-func Misused(err error) error { return &Exit{125, err} }
-
-// WantArgs checks the number of arguments; most may be -1 for any number.
-func WantArgs(least, most int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		why := ""
-		switch n := len(args); {
-		case n < least:
-			why = "too few arguments"
-		case most >= 0 && n > most:
-			why = "too many arguments"
-		default:
-			return nil
-		}
-		return errs.Newf(errs.Invalid, "", cmd.CommandPath(), why).WithHint("write " + cmd.UseLine())
-	}
+// BindGlobal adds the flags that stand before the verb or among its own.
+func (s *Shell) BindGlobal(set *pflag.FlagSet) {
+	set.SortFlags = false
+	set.StringVar(&s.Root, "root", "", "Keep lasting state in `FOLDER` (default $CORTEN_ROOT or /var/lib/corten)")
+	set.StringVar(&s.Run, "run", "", "Keep what a reboot forgets in `FOLDER` (default $CORTEN_RUN or /run/corten)")
+	set.BoolVar(&s.Debug, "debug", false, "Show where in Corten an error arose")
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/errs"
-	"github.com/cortenhq/corten/internal/programs"
 )
 
 // Progress shows on stderr what the verb, such as "Pulling", does, unless nobody wants to
@@ -20,19 +19,6 @@ func (s *Shell) Progress(verb string, quiet bool) *show.Progress {
 		return show.NewProgress(nil, verb)
 	}
 	return show.NewProgress(s.Stderr, verb)
-}
-
-// Supplying does work that brings images, here or, if this program links nothing for it,
-// in corten-image, which takes the place of this process.
-func (s *Shell) Supplying(ctx context.Context, work func(context.Context) error) error {
-	if s.Supplier != nil {
-		return s.Interruptible(ctx, work)
-	}
-	tool, err := programs.Find("corten-image")
-	if err != nil {
-		return err
-	}
-	return errs.Wrap("execute", tool, unix.Exec(tool, append([]string{"corten"}, s.Args...), os.Environ()))
 }
 
 // Interruptible gives work a context that ends when the user asks for an end; a second

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,10 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/runline"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
+	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -35,8 +36,8 @@ ends: the command is then a child of the service itself. Nothing is changed; the
 work in /etc/systemd/system, once systemctl daemon-reload has been called.`,
 		Example: "  corten systemd unit --new web > /etc/systemd/system/web.service\n" +
 			"  systemctl daemon-reload\n  systemctl enable --now web",
-		Args:              shell.WantArgs(1, 1),
-		ValidArgsFunction: sh.CompleteContainers(1),
+		Args:              declare.Args(1, 1),
+		ValidArgsFunction: declare.Containers(sh, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			u, err := of(cmd.Context(), sh, args[0])
 			if err != nil {
@@ -80,15 +81,11 @@ func of(ctx context.Context, sh *shell.Shell, ref string) (*unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	cfg, err := sh.Folders()
 	if err != nil {
 		return nil, err
 	}
-	u := &unit{program: []string{self}}
+	u := &unit{program: []string{programs.Corten()}}
 	if cfg.Root != "/var/lib/corten" {
 		u.program = append(u.program, "--root="+cfg.Root)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
@@ -24,7 +25,7 @@ func Create(sh *shell.Shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "create [flags] [VOLUME]",
 		Short:             "Make a volume",
-		Args:              shell.WantArgs(0, 1),
+		Args:              declare.Args(0, 1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
@@ -75,7 +76,7 @@ func List(sh *shell.Shell) *cobra.Command {
 		Use:               "ls [flags]",
 		Aliases:           []string{"list"},
 		Short:             "List volumes",
-		Args:              shell.WantArgs(0, 0),
+		Args:              declare.Args(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
@@ -154,7 +155,7 @@ func Inspect(sh *shell.Shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "inspect [flags] VOLUME...",
 		Short:             "Show all that is known of volumes",
-		Args:              shell.WantArgs(1, -1),
+		Args:              declare.Args(1, -1),
 		ValidArgsFunction: Complete(sh),
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Print as `FORMAT`: json, or a Go template such as {{.Mountpoint}}")
@@ -187,7 +188,7 @@ func Remove(sh *shell.Shell) *cobra.Command {
 		Use:               "rm [flags] VOLUME...",
 		Aliases:           []string{"remove"},
 		Short:             "Remove volumes that no container uses",
-		Args:              shell.WantArgs(1, -1),
+		Args:              declare.Args(1, -1),
 		ValidArgsFunction: Complete(sh),
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not mind volumes that are not there")
@@ -217,7 +218,7 @@ func Prune(sh *shell.Shell) *cobra.Command {
 		Use:               "prune [flags]",
 		Short:             "Remove volumes that no container uses",
 		Long:              `Remove volumes that no container uses: those whose names Corten made up, or with --all every one.`,
-		Args:              shell.WantArgs(0, 0),
+		Args:              declare.Args(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()

@@ -1,4 +1,4 @@
-package cli
+package attend
 
 import (
 	"os"
@@ -12,7 +12,7 @@ import (
 // attachOnly takes the streams that --attach does not name away from the container that is to
 // be run: what it writes there goes to its log only, and an input that nobody is attached to
 // stays open and silent. Our own words go on to where stderr was.
-func (a *app) attachOnly(s runflags.Streams, interactive bool) error {
+func (a *attendant) attachOnly(s runflags.Streams, interactive bool) error {
 	if s == (runflags.Streams{}) {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package cli
+package attend
 
 import (
 	"os"
@@ -14,7 +14,7 @@ import (
 const firstPassed = 3
 
 // listening is how many sockets systemd has opened for this very process.
-func (a *app) listening() int {
+func (a *attendant) listening() int {
 	if pid, _ := a.env.LookupEnv("LISTEN_PID"); pid != strconv.Itoa(os.Getpid()) {
 		return 0
 	}
@@ -28,7 +28,7 @@ func (a *app) listening() int {
 
 // passed takes the descriptors that the container is to have: those of socket activation, and
 // more after them.
-func (a *app) passed(more int) (engine.Passed, error) {
+func (a *attendant) passed(more int) (engine.Passed, error) {
 	p := engine.Passed{Listen: a.listening()}
 	if p.Listen > 0 {
 		p.Names, _ = a.env.LookupEnv("LISTEN_FDNAMES")
@@ -55,7 +55,7 @@ func (a *app) passed(more int) (engine.Passed, error) {
 }
 
 // notDetached refuses a start in the background that would lose sockets.
-func (a *app) notDetached() error {
+func (a *attendant) notDetached() error {
 	if a.listening() == 0 {
 		return nil
 	}

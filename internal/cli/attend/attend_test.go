@@ -1,4 +1,4 @@
-package cli
+package attend
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/engine"
 )
 
@@ -45,7 +46,7 @@ type desk struct {
 	t      *testing.T
 	keys   *os.File // the user's side of the user's terminal
 	tty    *os.File // corten's side of it
-	app    *app
+	app    *attendant
 	watch  *watch
 	before unix.Termios
 	seen   bytes.Buffer // what the user has seen
@@ -68,7 +69,7 @@ func sit(t *testing.T, stdin, proxy bool, script string) *desk {
 	cmd := exec.Command("/bin/sh", "-c", script)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	d.app = &app{env: Env{Stdin: d.tty, Stdout: d.tty, Stderr: os.Stderr}}
+	d.app = &attendant{env: shell.Env{Stdin: d.tty, Stdout: d.tty, Stderr: os.Stderr}}
 	d.watch = watchSignals(proxy, true)
 	d.watch.until(t.Context())
 	t.Cleanup(func() { signal.Stop(d.watch.signals) })
@@ -242,7 +243,7 @@ func TestOutputGone(t *testing.T) {
 	cmd := exec.Command("/bin/sh", "-c", "while :; do echo more; done")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	d.app = &app{env: Env{Stdin: d.tty, Stdout: w, Stderr: os.Stderr}}
+	d.app = &attendant{env: shell.Env{Stdin: d.tty, Stdout: w, Stderr: os.Stderr}}
 	d.watch = watchSignals(true, true)
 	d.watch.until(t.Context())
 	defer signal.Stop(d.watch.signals)

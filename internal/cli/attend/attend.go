@@ -1,4 +1,4 @@
-package cli
+package attend
 
 import (
 	"errors"
@@ -29,10 +29,10 @@ var errLeft = errors.New("left")
 
 // attend stays with a container until it ends: it passes signals on, and copies between the
 // user's terminal and the container's if that has one.
-func (a *app) attend(w *watch, g guest) (engine.Exit, error) { return a.attendUntil(w, g, "") }
+func (a *attendant) attend(w *watch, g guest) (engine.Exit, error) { return a.attendUntil(w, g, "") }
 
 // attendUntil is attend until these keys are typed, if the terminal gets our input; empty: none.
-func (a *app) attendUntil(w *watch, g guest, keys string) (engine.Exit, error) {
+func (a *attendant) attendUntil(w *watch, g guest, keys string) (engine.Exit, error) {
 	if g.terminal == nil {
 		w.started(func(s unix.Signal) { w.pass(g, s) })
 		return g.wait()

@@ -1,4 +1,4 @@
-package cli
+package attend
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/cli/shell"
 )
 
 // watch receives the signals that are meant for the container.
@@ -143,5 +145,5 @@ func dieOf(s unix.Signal) {
 	signal.Reset(s)
 	_ = unix.Kill(unix.Getpid(), s)
 	time.Sleep(time.Second) // another thread may be the one that takes it
-	os.Exit(exitSignal + int(s))
+	os.Exit(shell.ExitSignal + int(s))
 }
