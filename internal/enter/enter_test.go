@@ -24,7 +24,7 @@ func resident(t *testing.T) (container.Dirs, spec.ContainerID) {
 	bin := t.TempDir()
 	const module = "github.com/cortenhq/corten/cmd/"
 	for _, args := range [][]string{
-		{"-ldflags=-s -w", module + "corten", module + "corten-keeper"},
+		{"-ldflags=-s -w", module + "corten", module + "corten-image", module + "corten-keeper"},
 		{"-ldflags=-s -w -E=main.entry", module + "corten-init"},
 	} {
 		cmd := exec.Command("go", append([]string{"build", "-trimpath", "-o", bin + "/"}, args...)...)
