@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type user struct {
 	before unix.Termios
 	seen   bytes.Buffer
 	pid    int
+	env    []string // of corten: the state folders
 }
 
 // start runs corten in a session of its own at a new terminal of 33 lines of 77 characters.
@@ -47,8 +49,9 @@ func start(t *testing.T, args ...string) *user {
 	u.before = u.modes()
 
 	state, dir := t.TempDir(), os.Getenv(programs)
+	u.env = append(os.Environ(), "CORTEN_ROOT="+state+"/root", "CORTEN_RUN="+state+"/run")
 	u.pid, err = syscall.ForkExec(filepath.Join(dir, "corten"), append([]string{"corten"}, args...), &syscall.ProcAttr{
-		Env:   append(os.Environ(), "CORTEN_ROOT="+state+"/root", "CORTEN_RUN="+state+"/run"),
+		Env:   u.env,
 		Files: []uintptr{u.tty.Fd(), u.tty.Fd(), u.tty.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0},
 	})
@@ -58,8 +61,20 @@ func start(t *testing.T, args ...string) *user {
 			_ = unix.Kill(u.pid, unix.SIGKILL)
 			u.wait(0)
 		}
+		u.leavesNothing()
 	})
 	return u
+}
+
+// leavesNothing runs the next command, which clears up after one that a signal has ended. The
+// state folders go with the test, and then nobody could.
+func (u *user) leavesNothing() {
+	u.t.Helper()
+	cmd := exec.Command(filepath.Join(os.Getenv(programs), "corten"), "ps", "-aq")
+	cmd.Env = u.env
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		u.t.Errorf("corten ps -aq afterwards: %v: %s", err, out)
+	}
 }
 
 func (u *user) check(err error) {
