@@ -136,6 +136,9 @@ func (x *Container) Dirs() Dirs { return x.dirs }
 // Dir is the container's directory.
 func (x *Container) Dir() string { return Dir(x.dirs, x.Spec.ID) }
 
+// LogDir is where the log of a container is.
+func LogDir(dirs Dirs, id spec.ContainerID) string { return filepath.Join(Dir(dirs, id), "log") }
+
 // Dir is the directory of a container.
 func Dir(dirs Dirs, id spec.ContainerID) string {
 	return filepath.Join(dirs.Root, "containers", string(id))

@@ -28,7 +28,7 @@ type Facts struct {
 func FactsOf(dirs Dirs, v View) Facts {
 	id := v.Spec.ID
 	f := Facts{Dir: Dir(dirs, id)}
-	folder := filepath.Join(f.Dir, "log")
+	folder := LogDir(dirs, id)
 	if files, err := logs.Files(folder); err == nil && len(files) > 0 {
 		f.Log = filepath.Join(folder, logs.Name(files[len(files)-1].N))
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -67,7 +66,7 @@ func (e *Engine) Logs(ctx context.Context, ref string, req LogsRequest, each fun
 // until it is closed. It returns nil if there is nothing to read and will be nothing.
 func (e *Engine) holdLog(s container.Snapshot) (*os.File, error) {
 	const op = "read log of container"
-	dir := filepath.Join(container.Dir(e.dirs(), s.Spec.ID), "log")
+	dir := container.LogDir(e.dirs(), s.Spec.ID)
 	f, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		switch {

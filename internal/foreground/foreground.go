@@ -85,7 +85,7 @@ func start(d *draft.Draft) (*Running, error) {
 		defer pw.Close()
 		files[plan.Report], r.report = pw, pr
 	}
-	if r.log, err = relay.NewTranscript(d.Box.Dir(), d.Spec); err != nil {
+	if r.log, err = relay.NewTranscript(container.LogDir(d.Box.Dirs(), d.Spec.ID), d.Spec); err != nil {
 		return nil, err
 	}
 	if r.relay, err = relay.New(d.Spec.Process, &p, files, r.log); err != nil {
@@ -164,8 +164,11 @@ func (r *Running) heard() bool {
 // Tee is to, with the output of the container's terminal logged as it passes.
 func (r *Running) Tee(to io.Writer) io.Writer { return r.log.Tee(to, logs.Stdout) }
 
-// EndLog ends the log of a container with a terminal, when all of that has been copied.
-func (r *Running) EndLog() { r.log.Close() }
+// EndLog ends the log, when all that came from a terminal has been copied.
+func (r *Running) EndLog() {
+	r.log.Close()
+	ending.CompressLog(r.box.Dirs(), r.box.Spec)
+}
 
 // Signal sends a signal to the container's main process.
 func (r *Running) Signal(sig unix.Signal) error { return r.proc.Signal(sig) }

@@ -71,7 +71,7 @@ func Keep(root, run, id string, args []string) error {
 	}
 	quiet()
 	k.announce()
-	k.left(root)
+	k.left()
 	for {
 		if err := k.turn(); err != nil {
 			return err
@@ -291,16 +291,9 @@ func (k *keep) squeeze() {
 }
 
 // left compresses what the last keeper has left.
-func (k *keep) left(root string) {
-	list, err := logs.Files(k.pump.logFolder)
-	if err != nil {
-		return
-	}
-	for i, f := range list {
-		if f.Plain && i < len(list)-1 {
-			k.squeeze()
-			return
-		}
+func (k *keep) left() {
+	if logs.Compressible(k.pump.logFolder) {
+		k.squeeze()
 	}
 }
 

@@ -75,7 +75,7 @@ func attachable(s container.Snapshot, req AttachRequest) error {
 func (a *Attached) logDir() string { return "/proc/self/fd/" + strconv.Itoa(int(a.log.Fd())) }
 
 func (a *Attached) open(ctx context.Context, site draft.Site, req AttachRequest) error {
-	log := filepath.Join(container.Dir(a.dirs, a.ID), "log")
+	log := container.LogDir(a.dirs, a.ID)
 	err := os.Mkdir(log, 0o700)
 	if err == nil || errs.Is(err, errs.Exists) {
 		a.log, err = os.Open(log)

@@ -148,6 +148,7 @@ func finish(box *container.Container, st container.State) error {
 		return err
 	}
 	if !box.Spec.Life.Remove {
+		ending.CompressLog(box.Dirs(), box.Spec)
 		return box.Unlock()
 	}
 	return ending.Destroy(box, true)

@@ -87,6 +87,12 @@ func files(dir int) ([]File, error) {
 	return merge(out), nil
 }
 
+// Compressible reports whether a log has files to compress: all are but the one that is written.
+func Compressible(folder string) bool {
+	list, err := Files(folder)
+	return err == nil && slices.ContainsFunc(list[:max(len(list)-1, 0)], func(f File) bool { return f.Plain })
+}
+
 // merge makes one of neighbours with the same number.
 func merge(in []File) []File {
 	out := in[:0]

@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"io"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -23,16 +22,16 @@ type Transcript struct {
 	batch  []byte
 }
 
-// NewTranscript begins the log of a container that is kept when it has ended, in its directory dir;
-// nil, which takes all calls, if none is wanted.
-func NewTranscript(dir string, c *spec.Container) (*Transcript, error) {
+// NewTranscript begins the log of a container that is kept when it has ended, in its folder; nil,
+// which takes all calls, if none is wanted.
+func NewTranscript(folder string, c *spec.Container) (*Transcript, error) {
 	if c.Life.Remove || c.Life.Log.Off {
 		return nil, nil
 	}
 	size, files := c.Life.Log.Limits()
 	t := &Transcript{limits: logs.Limits{Size: size, Files: files}}
 	var err error
-	t.w, err = logs.OpenWriter(filepath.Join(dir, "log"), t.limits)
+	t.w, err = logs.OpenWriter(folder, t.limits)
 	return t, err
 }
 
@@ -103,6 +102,7 @@ func (t *Transcript) Close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for s, line := range t.lines {
+		t.lines[s] = nil
 		if len(line) > 0 {
 			t.record(logs.Record{Time: time.Now().UnixNano(), Stream: logs.Stream(s), Partial: true, Content: line})
 		}
