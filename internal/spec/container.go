@@ -30,6 +30,7 @@ type Container struct {
 	Root       Root              `json:"root"`
 	Mounts     []Mount           `json:"mounts,omitempty"`
 	Namespaces Namespaces        `json:"namespaces"`
+	Networking Networking        `json:"networking,omitzero"`
 	Security   Security          `json:"security"`
 	Resources  Resources         `json:"resources"`
 	Devices    []Device          `json:"devices,omitempty"`
@@ -134,9 +135,10 @@ const (
 	Path      NSMode = "path"      // an existing one, by the path of its file
 	Shareable NSMode = "shareable" // IPC: a new one that others may join
 	None      NSMode = "none"      // Net: a new one with only the loopback; IPC: no /dev/shm
+	Of        NSMode = "container" // Net: that of another container
 )
 
-// Namespace is a mode and, for Path, the path.
+// Namespace is a mode and, for Path, the path; for Of, the id of the container.
 type Namespace struct {
 	Mode NSMode `json:"mode,omitempty"`
 	Path string `json:"path,omitempty"`
