@@ -19,6 +19,7 @@ const Version = 1
 // Document is how a container is connected.
 type Document struct {
 	Version  int              `json:"version"`
+	Start    string           `json:"start"` // another one for each start: who tended an earlier one leaves this one alone
 	ID       spec.ContainerID `json:"id"`
 	Name     string           `json:"name"`
 	Links    []Link           `json:"links"`
@@ -45,7 +46,8 @@ type Link struct {
 	HostSide  string         `json:"hostSide,omitempty"` // Bridge: the other end of the pair, on the host; new for each start
 	MAC       string         `json:"mac,omitempty"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // with the length of their subnet
-	Gateways  []netip.Addr   `json:"gateways,omitempty"`  // the default routes by this link; at most one of each family
+	Gateways  []netip.Addr   `json:"gateways,omitempty"`  // the default routes by this link; at most one of each family. 0.0.0.0 or ::: by the link itself, to no gateway
+	Names     []string       `json:"names,omitempty"`     // by which others on the network find it
 	MTU       int            `json:"mtu,omitempty"`       // 0: the kernel's, or the parent's
 	Switch    *Switch        `json:"switch,omitempty"`    // Bridge
 	Parent    *Parent        `json:"parent,omitempty"`    // Macvlan, Ipvlan
