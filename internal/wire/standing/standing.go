@@ -47,7 +47,7 @@ func request() []byte {
 	const size = unix.SizeofNlMsghdr + 4 + unix.SizeofNlAttr + (len(Table)+1+3)/4*4
 	b := make([]byte, size)
 	e := binary.NativeEndian
-	e.PutUint32(b, size)
+	e.PutUint32(b, uint32(size))
 	e.PutUint16(b[4:], unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE)
 	e.PutUint16(b[6:], unix.NLM_F_REQUEST)
 	b[16] = unix.NFPROTO_INET
