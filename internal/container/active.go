@@ -17,15 +17,16 @@ import (
 // Record is what run/active/ID says: what has to be undone when the container's owner is
 // gone. It is complete before anything of it is done.
 type Record struct {
-	Name    string   `json:"name"`
-	Groups  []string `json:"groups,omitempty"`  // cgroup directories to empty and remove
-	Volumes []string `json:"volumes,omitempty"` // anonymous ones, which go with the container
-	Remove  bool     `json:"remove,omitempty"`  // --rm
-	Kept    bool     `json:"kept,omitempty"`    // the container outlives its owner, who has only to be replaced
+	Name      string   `json:"name"`
+	Groups    []string `json:"groups,omitempty"`    // cgroup directories to empty and remove
+	Volumes   []string `json:"volumes,omitempty"`   // anonymous ones, which go with the container
+	Connected bool     `json:"connected,omitempty"` // to networks, where it has claims
+	Remove    bool     `json:"remove,omitempty"`    // --rm
+	Kept      bool     `json:"kept,omitempty"`      // the container outlives its owner, who has only to be replaced
 }
 
 func recordOf(c *spec.Container, groups []string) Record {
-	return Record{Name: c.Name, Groups: groups, Volumes: c.AnonymousVolumes(), Remove: c.Life.Remove}
+	return Record{Name: c.Name, Groups: groups, Volumes: c.AnonymousVolumes(), Connected: c.Connected(), Remove: c.Life.Remove}
 }
 
 // Lock is the right to look after a container: the file run/active/ID, flocked. The file
@@ -119,6 +120,7 @@ func sameFile(f *os.File, path string) bool {
 // Undo is what other packages do to undo what a container held.
 type Undo struct {
 	KillGroups    func(dirs []string) error                          // ends all processes and removes the groups
+	Disconnect    func(id spec.ContainerID) error                    // takes it off its networks, and gives back its addresses
 	RemoveVolumes func(maker spec.ContainerID, names []string) error // and what the maker left half-made
 
 	// Adopt starts a process that looks after a kept container, with the lock as its own.

@@ -190,6 +190,11 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) er
 	if err := undo.KillGroups(r.Groups); err != nil {
 		return err
 	}
+	if r.Connected {
+		if err := undo.Disconnect(id); err != nil {
+			return err
+		}
+	}
 	if err := releaseAll(dirs, id); err != nil {
 		return err
 	}

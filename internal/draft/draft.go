@@ -2,6 +2,7 @@ package draft
 
 import (
 	"context"
+	"errors"
 	"os"
 	"time"
 
@@ -22,6 +23,7 @@ type Draft struct {
 	Box    *container.Container // nil in a dry one
 	Claim  uint32               // first host id of its range; 0: none
 	Passed Passed
+	Net    *Connection // nil: it is on no network
 
 	base    base
 	host    cgroup.Host
@@ -30,6 +32,7 @@ type Draft struct {
 	kept    bool // it will have a keeper
 	volumes []*volume.Volume
 	sources []plan.Source
+	other   *other // nil: its network is its own, or the host's
 }
 
 // Draft completes a request, makes the container's directory, claims what it needs and keeps its
@@ -104,6 +107,9 @@ func (s Site) outline(ctx context.Context, req Request, dry, kept bool) (*Draft,
 		return nil, err
 	}
 	d.complete()
+	if err := d.joinOther(); err != nil {
+		return nil, err
+	}
 	return d, d.planGroups()
 }
 
@@ -160,6 +166,9 @@ func (d *Draft) claimAll(ctx context.Context) (err error) {
 	if err := d.resolveUser(); err != nil {
 		return err
 	}
+	if err := errors.Join(d.connect(), d.openOther()); err != nil {
+		return err
+	}
 	return d.findSources(ctx, false)
 }
 
@@ -169,6 +178,9 @@ func (d *Draft) pretend(ctx context.Context) error {
 		d.mapIDs(container.LikelyIDs(d.Spec.ID))
 	}
 	if err := d.resolveUser(); err != nil {
+		return err
+	}
+	if err := d.likely(); err != nil {
 		return err
 	}
 	return d.findSources(ctx, true)
@@ -224,7 +236,7 @@ func (d *Draft) Discard() {
 		err = d.groups.Group.Destroy(ctx)
 	}
 	if err == nil {
-		err = ending.GiveBack(d.Box, d.Claim, true)
+		err = errors.Join(d.Net.End(), ending.GiveBack(d.Box, d.Claim, true))
 	}
 	if err != nil {
 		d.Box.Abandon() // the next sweep tries again
@@ -243,6 +255,7 @@ func (d *Draft) Retreat() {
 		defer cancel()
 		_ = d.groups.Group.Destroy(ctx)
 	}
+	_ = d.Net.End()
 	if d.Claim != 0 {
 		_ = container.ReleaseIDs(d.Site.Dirs, d.Spec.ID, d.Claim)
 	}

@@ -1,7 +1,9 @@
 package draft
 
 import (
+	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/rootfs"
 	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/wiring"
 )
 
 // Plan is what is to be done to start the container. Its PID 1 holds the guards for whoever
@@ -24,7 +27,7 @@ func (d *Draft) Plan(guards ...plan.Handle) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	in := plan.Input{
-		Container: d.Spec,
+		Container: d.inOther(),
 		Root:      d.base.root(layer),
 		Sources:   d.sources,
 		Accounts:  d.base.accounts(),
@@ -33,6 +36,9 @@ func (d *Draft) Plan(guards ...plan.Handle) (plan.Plan, error) {
 		Guards:    guards,
 	}
 	in.Files, in.Made = d.ownFiles()
+	if d.Net != nil {
+		in.Connect = d.Net.Doc.Words()
+	}
 	d.serve(&in)
 	if in.Filter, err = Filter(d.Site.Dirs.Run, d.Spec.Security); err != nil {
 		return plan.Plan{}, err
@@ -42,22 +48,72 @@ func (d *Draft) Plan(guards ...plan.Handle) (plan.Plan, error) {
 	return p, err
 }
 
-// ownFiles is the files that every container on an image has of its own. A platform brings
-// its own.
+// inOther is the description with the network of another container as a file.
+func (d *Draft) inOther() *spec.Container {
+	if d.Spec.Namespaces.Net.Mode != spec.Of {
+		return d.Spec
+	}
+	c := *d.Spec
+	c.Namespaces.Net = spec.Namespace{Mode: spec.Path, Path: "the network of container " + d.Spec.Namespaces.Net.Path}
+	if d.other != nil {
+		c.Namespaces.Net.Path = "/proc/self/fd/" + strconv.Itoa(int(d.other.ns.Fd()))
+	}
+	return &c
+}
+
+// ownFiles is the files that a container has of its own. A platform brings its own, and has those
+// replaced that would say something wrong.
 func (d *Draft) ownFiles() ([]plan.File, []plan.Made) {
-	if d.Spec.Image.Platform {
-		return nil, nil
+	name, made := d.Spec.Namespaces.Hostname, []plan.Made(nil)
+	if !d.Spec.Image.Platform {
+		made = append(made, plan.Made{Target: "/etc/hostname", Content: name + "\n"})
 	}
-	name := d.Spec.Namespaces.Hostname
-	made := []plan.Made{{Target: "/etc/hostname", Content: name + "\n"}}
-	if d.Spec.Namespaces.Net.Mode == spec.Host {
-		return []plan.File{hostFile("/etc/hosts"), hostFile("/etc/resolv.conf")}, made
+	c, doc := d.Spec, (*wiring.Document)(nil)
+	switch {
+	case d.Spec.Namespaces.Net.Mode == spec.Host:
+		return d.hostNames(made)
+	case d.other != nil: // it is known by its addresses and names
+		c, doc = d.other.spec, d.other.doc
+	case d.Net != nil:
+		doc = d.Net.Doc
+	case d.Spec.Image.Platform && len(d.Spec.Networking.Hosts) == 0:
+		return nil, made
 	}
-	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-	if name != "" {
-		hosts += "127.0.1.1\t" + name + "\n"
+	made = append(made, plan.Made{Target: "/etc/hosts", Content: hostsFile(c, d.Spec.Networking.Hosts, doc)})
+	if doc != nil {
+		made = append(made, plan.Made{Target: "/etc/resolv.conf", Content: d.resolvConf(doc)})
 	}
-	return nil, append(made, plan.Made{Target: "/etc/hosts", Content: hosts})
+	return nil, made
+}
+
+// hostNames is how a container in the host's network finds names: as the host does, unless the user
+// says otherwise.
+func (d *Draft) hostNames(made []plan.Made) ([]plan.File, []plan.Made) {
+	n, files := d.Spec.Networking, []plan.File(nil)
+	switch {
+	case len(n.Hosts) > 0:
+		b, _ := os.ReadFile("/etc/hosts")
+		made = append(made, plan.Made{Target: "/etc/hosts", Content: string(b) + hostLines(n.Hosts, nil)})
+	case !d.Spec.Image.Platform:
+		files = append(files, hostFile("/etc/hosts"))
+	}
+	switch {
+	case len(n.DNS)+len(n.DNSSearch)+len(n.DNSOptions) > 0:
+		r := hostResolvConf().over(n)
+		made = append(made, plan.Made{Target: "/etc/resolv.conf", Content: r.text(r.servers)})
+	case !d.Spec.Image.Platform:
+		files = append(files, hostFile("/etc/resolv.conf"))
+	}
+	return files, made
+}
+
+// resolvConf is how a container finds names that is connected as a document says.
+func (d *Draft) resolvConf(doc *wiring.Document) string {
+	r := hostResolvConf().over(d.Spec.Networking)
+	if doc.Resolver == nil {
+		return r.text(r.remote())
+	}
+	return r.text([]string{wiring.ResolverIP})
 }
 
 // hostFile shows a file of the host to a container in the host's network.
@@ -151,5 +207,11 @@ func (d *Draft) Launch(p plan.Plan, env launch.Env) (*launch.Process, error) {
 		defer f.Close()
 	}
 	env.MakeGroups, env.Seeded = d.makeGroups, d.seeded
+	if d.Net != nil {
+		env.Connect = d.Net.tell
+	}
+	if d.other != nil {
+		defer d.other.ns.Close()
+	}
 	return launch.Start(p, env)
 }

@@ -34,7 +34,8 @@ type Running struct {
 	box     *container.Container
 	proc    *launch.Process
 	group   cgroup.Group
-	claim   uint32 // first host id of its range; 0: none
+	net     *draft.Connection // nil: it is on no network
+	claim   uint32            // first host id of its range; 0: none
 	started time.Time
 	relay   *relay.Relay
 	herald  *herald
@@ -66,7 +67,7 @@ func start(d *draft.Draft) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Running{ID: d.Spec.ID, box: d.Box, claim: d.Claim}
+	r := &Running{ID: d.Spec.ID, box: d.Box, net: d.Net, claim: d.Claim}
 	if !d.Spec.Life.Remove {
 		// Before it can do anything: if we are killed once it runs, it has run.
 		if err := d.Box.Save(); err != nil {
@@ -180,9 +181,12 @@ func (r *Running) Wait() (ending.Exit, error) {
 		defer r.report.Close()
 		// The kernel takes a while to take the namespaces apart. Of our own part we do
 		// meanwhile what does not depend on it.
-		if r.heard() && r.box.Spec.Life.Remove {
-			r.settle()
-			r.released = r.box.Hide() && image.Release(r.box.Dirs().Root, r.box.Spec) == nil
+		if r.heard() {
+			r.net.Finish()
+			if r.box.Spec.Life.Remove {
+				r.settle()
+				r.released = r.box.Hide() && image.Release(r.box.Dirs().Root, r.box.Spec) == nil
+			}
 		}
 	}
 	st, err := r.proc.Wait()
@@ -235,5 +239,5 @@ func (r *Running) giveBack() error {
 	if err := ending.LeaveGroup(ctx, r.box.Spec, r.group); err != nil {
 		return err
 	}
-	return ending.GiveBack(r.box, r.claim, r.box.Spec.Life.Remove)
+	return errors.Join(r.net.End(), ending.GiveBack(r.box, r.claim, r.box.Spec.Life.Remove))
 }

@@ -14,7 +14,9 @@ import (
 
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/keeper"
+	"github.com/cortenhq/corten/internal/network"
 	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/volume"
@@ -118,6 +120,11 @@ func Sweep(dirs container.Dirs) error {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			return cgroup.Group(groups).Destroy(ctx)
+		},
+		Disconnect: func(id spec.ContainerID) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			return network.Down(ctx, draft.NetDirs(dirs), id)
 		},
 		RemoveVolumes: func(maker spec.ContainerID, names []string) error {
 			return errors.Join(volume.Forget(dirs.Root, string(maker)), volume.RemoveAll(dirs.Root, names))

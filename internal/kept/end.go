@@ -11,10 +11,12 @@ import (
 
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/events"
 	"github.com/cortenhq/corten/internal/keeper"
+	"github.com/cortenhq/corten/internal/network"
 	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -68,6 +70,11 @@ func recordEnd(box *container.Container, dir string, st *container.State) error 
 		return err
 	}
 	dirs := box.Dirs()
+	if box.Spec.Connected() {
+		if err := network.Down(ctx, draft.NetDirs(dirs), box.Spec.ID); err != nil {
+			return err
+		}
+	}
 	if err := container.ReleaseAllIDs(dirs, box.Spec.ID); err != nil {
 		return err
 	}

@@ -19,10 +19,11 @@ import (
 type host struct {
 	c       *compiler
 	fds     map[plan.Handle]int
-	release int        // eventfd that Await reads
-	self    int        // pidfd of this process, which Await watches
-	proc    *rows.Born // the new process, after Clone
-	stdio   [3]int     // what becomes the child's; -1: nothing of the host's
+	release int          // eventfd that Await reads
+	self    int          // pidfd of this process, which Await watches
+	proc    *rows.Born   // the new process, after Clone
+	joined  func() error // waits for the connection to networks
+	stdio   [3]int       // what becomes the child's; -1: nothing of the host's
 	env     Env
 }
 
@@ -42,6 +43,12 @@ func (h *host) run(s plan.Step) error {
 		h.put(s.Command, pair[1])
 	case plan.Clone:
 		return h.clone(s)
+	case plan.Connect:
+		var err error
+		h.joined, err = h.env.Connect(h.proc.PID)
+		return err
+	case plan.Connected:
+		return h.joined()
 	case plan.MapIDs:
 		return h.mapIDs(s)
 	case plan.IDMap:

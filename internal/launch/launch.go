@@ -32,6 +32,10 @@ type Env struct {
 	Files      map[plan.Handle]*os.File // open for the child; they stay the caller's
 	MakeGroups func() error             // executes the step plan.MakeGroups; undoing it is the caller's
 
+	// Connect executes the step plan.Connect for the new process, and returns what waits for it to
+	// be done; undoing it is the caller's.
+	Connect func(pid int) (wait func() error, err error)
+
 	// Meanwhile is called while the new process sets itself up, and should return soon after
 	// busy says that it has; nil: we wait.
 	Meanwhile func(busy func() bool)

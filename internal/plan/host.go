@@ -94,6 +94,15 @@ type (
 		Group      string   `json:"group,omitempty"` // the cgroup v2 directory to start in (Linux 5.7)
 	}
 
+	// Connect begins to connect the container to its networks. The launcher's caller does it, by
+	// corten-net, side by side with the steps that follow; Connected waits until it is done.
+	Connect struct {
+		Words []string `json:"words"` // a line for each interface and port
+	}
+
+	// Connected see Connect.
+	Connected struct{}
+
 	// OpenProc opens a file of the new process below /proc for the process to write to. Once
 	// it has changed its user it could not open the file itself.
 	OpenProc struct {
@@ -169,6 +178,8 @@ func (Overlay) Kind() string    { return "overlay" }
 func (MakeGroups) Kind() string { return "make-cgroups" }
 func (MakeGate) Kind() string   { return "make-gate" }
 func (Clone) Kind() string      { return "clone" }
+func (Connect) Kind() string    { return "connect" }
+func (Connected) Kind() string  { return "await-connection" }
 func (OpenProc) Kind() string   { return "open-proc" }
 func (MapIDs) Kind() string     { return "map-ids" }
 func (IDMap) Kind() string      { return "idmap" }
@@ -252,6 +263,12 @@ func (s Clone) String() string {
 	}
 	return words
 }
+
+func (s Connect) String() string {
+	return "begin to connect it\n        " + strings.Join(s.Words, "\n        ")
+}
+
+func (Connected) String() string { return "wait until it is connected" }
 
 func (s OpenProc) String() string { return "open " + s.Name + " of the new process" }
 

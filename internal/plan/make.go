@@ -19,7 +19,8 @@ type Input struct {
 	Made      []Made   // files made for this container, such as /etc/hosts
 	Accounts  Accounts
 	Groups    Groups
-	Filter    *Filter // the compiled seccomp profile; nil: none
+	Connect   []string // how it is connected to networks, in words; nil: it is not
+	Filter    *Filter  // the compiled seccomp profile; nil: none
 	Host      Facts
 
 	Env    []string // of this start, over the container's
@@ -224,6 +225,9 @@ func (m *maker) clone() {
 
 // attend is what the host side does while the process waits.
 func (m *maker) attend(id Identity) error {
+	if len(m.in.Connect) > 0 {
+		m.onHost(Connect{m.in.Connect})
+	}
 	if m.private() {
 		m.onHost(MapIDs{m.c.Namespaces.User.UIDMap, m.c.Namespaces.User.GIDMap})
 	}
@@ -257,6 +261,9 @@ func (m *maker) attend(id Identity) error {
 		if gid, ok := m.hostGroup(id); ok {
 			m.onHost(OwnStdio{gid})
 		}
+	}
+	if len(m.in.Connect) > 0 {
+		m.onHost(Connected{})
 	}
 	m.onHost(Release{})
 	return nil

@@ -70,6 +70,10 @@ func TestPlans(t *testing.T) {
 			}
 		},
 		"terminal": func(in *Input) { in.Container.Process.Terminal, in.Container.Process.Stdin = true, true },
+		"connected": func(in *Input) {
+			in.Connect = []string{"eth0 to the network bridge (bridge): 10.133.0.2/16, to the world by 10.133.0.1",
+				"lead 0.0.0.0:8080/tcp of the host to 10.133.0.2:80"}
+		},
 		"guards": func(in *Input) {
 			in.FDs, in.Guards = []Handle{"one", "two"}, []Handle{"stdout", "stderr"}
 			in.Root.Open = append(in.Root.Open, OpenFile{Path: "/1", As: "one"}, OpenFile{Path: "/2", As: "two"},

@@ -78,7 +78,11 @@ func (p Plan) Print(w io.Writer) error {
 // plainly is a step's words with nothing in them that a terminal obeys: an image chooses
 // some of them, and must not write lines of the plan.
 func plainly(s Step) string {
-	_, lines := s.(MakeGroups) // says what it writes line by line
+	lines := false // some say what they do line by line
+	switch s.(type) {
+	case MakeGroups, Connect:
+		lines = true
+	}
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && !(lines && r == '\n') {
 			return '?'

@@ -1,0 +1,184 @@
+package draft
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/network"
+	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/wiring"
+)
+
+// Connection is what a draft has of networks, from its claims until the container has ended.
+type Connection struct {
+	Doc *wiring.Document
+
+	id    spec.ContainerID
+	dirs  network.Dirs
+	ports *network.Held
+	mate  *network.Attendant // corten-net, at work
+	names []*os.File         // sockets of the resolver, for who answers there
+}
+
+// Ports is the sockets that hold the ports of the host.
+func (c *Connection) Ports() []*os.File {
+	if c == nil || c.ports == nil {
+		return nil
+	}
+	return c.ports.Files
+}
+
+// Names is the UDP socket and the TCP listener of the container's resolver, if its keeper is to answer.
+func (c *Connection) Names() []*os.File {
+	if c == nil {
+		return nil
+	}
+	return c.names
+}
+
+// connect claims addresses and ports and has corten-net begin.
+func (d *Draft) connect() (err error) {
+	if !d.Spec.Connected() {
+		return nil
+	}
+	c := &Connection{id: d.Spec.ID, dirs: d.netDirs()}
+	d.Net = c
+	n := d.Spec.Networking
+	if c.ports, err = network.Hold(n.Ports, n.Expose, n.PublishAll); err != nil {
+		return err
+	}
+	if c.Doc, err = network.Claim(c.dirs, d.Spec, c.ports.Ports, d.resolver()); err != nil {
+		return err
+	}
+	mode := network.Tend
+	if d.kept {
+		mode = network.Up
+	}
+	c.mate, err = network.Begin(c.dirs, mode, d.Spec.ID)
+	return err
+}
+
+// likely fills in what connect would, without touching anything.
+func (d *Draft) likely() (err error) {
+	if !d.Spec.Connected() {
+		return nil
+	}
+	d.Net = &Connection{dirs: d.netDirs()}
+	d.Net.Doc, err = network.Likely(d.Net.dirs, d.Spec, d.Spec.Networking.Ports, d.resolver())
+	return err
+}
+
+func (d *Draft) netDirs() network.Dirs { return NetDirs(d.Site.Dirs) }
+
+// NetDirs is where networks are, of where containers are.
+func NetDirs(dirs container.Dirs) network.Dirs { return network.Dirs{Root: dirs.Root, Run: dirs.Run} }
+
+// resolver says whether the container has a server of names of its own: if a keeper is there to
+// answer, if there are names to know, or if the host's servers are not to be reached from inside.
+func (d *Draft) resolver() network.Names {
+	n := d.Spec.Networking
+	named := slices.ContainsFunc(n.Attachments, func(a spec.Attachment) bool { return a.Network != spec.DefaultNetwork })
+	if !d.kept && !named && len(hostResolvConf().over(n).remote()) > 0 {
+		return network.Names{}
+	}
+	return network.Names{Wanted: true, Upstream: n.DNS}
+}
+
+// tell is plan.Connect: corten-net is told of the process, and waited for later.
+func (c *Connection) tell(pid int) (func() error, error) {
+	if err := c.mate.Tell(pid); err != nil {
+		return nil, err
+	}
+	return func() (err error) {
+		c.names, err = c.mate.Await()
+		return err
+	}, nil
+}
+
+// Settle lets corten-net of a container with a keeper go: it has done its work.
+func (c *Connection) Settle() {
+	if c != nil && c.mate != nil {
+		c.mate.Close()
+		c.mate = nil
+	}
+}
+
+// Finish begins to disconnect a container in the foreground; End waits for that.
+func (c *Connection) Finish() {
+	if c != nil && c.mate != nil {
+		c.mate.Finish()
+	}
+}
+
+// End disconnects the container and gives back what it claimed. It may be called twice.
+func (c *Connection) End() error {
+	if c == nil {
+		return nil
+	}
+	c.close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if c.mate != nil {
+		err := c.mate.End(ctx)
+		c.mate = nil
+		if err == nil {
+			return nil
+		}
+	}
+	return network.Down(ctx, c.dirs, c.id)
+}
+
+// close closes what this process has open of it.
+func (c *Connection) close() {
+	for _, f := range append(c.Ports(), c.names...) {
+		_ = f.Close()
+	}
+	c.ports, c.names = nil, nil
+}
+
+// joinOther puts the id in the place of the name of the container whose network is joined.
+func (d *Draft) joinOther() error {
+	ns := &d.Spec.Namespaces.Net
+	if ns.Mode != spec.Of {
+		return nil
+	}
+	id, err := container.Find(d.Site.Dirs, ns.Path)
+	ns.Path = string(id)
+	return errs.Wrap("join network of container", "", err)
+}
+
+// openOther opens the network namespace of another container. It gives the file a path, and says
+// how that container is connected.
+func (d *Draft) openOther() (err error) {
+	if d.Spec.Namespaces.Net.Mode != spec.Of {
+		return nil
+	}
+	s, err := container.Load(d.Site.Dirs, spec.ContainerID(d.Spec.Namespaces.Net.Path))
+	if err != nil {
+		return errs.Wrap("join network of container", spec.ContainerID(d.Spec.Namespaces.Net.Path).Short(), err)
+	}
+	f, err := os.Open("/proc/" + strconv.Itoa(s.State.PID) + "/ns/net")
+	if err == nil && container.Ticks(s.State.PID) != s.State.StartTicks { // the number is another's by now
+		f.Close()
+		err = os.ErrNotExist
+	}
+	if err != nil {
+		return errs.Newf(errs.Busy, "join network of container", s.Spec.Name, "it does not run").
+			WithHint("start it first: corten start " + s.Spec.Name)
+	}
+	d.other = &other{ns: f, spec: s.Spec}
+	d.other.doc, _, err = network.Document(d.netDirs(), s.Spec.ID)
+	return err
+}
+
+// other is a container whose network this one is in.
+type other struct {
+	ns   *os.File
+	spec *spec.Container
+	doc  *wiring.Document // nil: it is not connected to networks
+}

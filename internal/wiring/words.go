@@ -1,0 +1,43 @@
+package wiring
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Words says in words what a document asks for, a line for each interface and port.
+func (d *Document) Words() []string {
+	var out []string
+	for _, l := range d.Links {
+		out = append(out, l.words())
+	}
+	for _, p := range d.Ports {
+		out = append(out, "lead "+netip.AddrPortFrom(p.HostIP, p.HostPort).String()+"/"+string(p.Protocol)+" of the host to "+
+			netip.AddrPortFrom(p.To, p.Port).String())
+	}
+	if d.Resolver != nil {
+		out = append(out, "answer for names at "+ResolverIP)
+	}
+	return out
+}
+
+func (l Link) words() string {
+	var parts []string
+	for _, a := range l.Addresses {
+		parts = append(parts, a.String())
+	}
+	for _, g := range l.Gateways {
+		parts = append(parts, "to the world by "+g.String())
+	}
+	if l.Switch != nil && l.Switch.Internal {
+		parts = append(parts, "no way out")
+	}
+	if l.Rate.In > 0 {
+		parts = append(parts, "at most "+strconv.FormatUint(l.Rate.In, 10)+" bit/s in")
+	}
+	if l.Rate.Out > 0 {
+		parts = append(parts, "at most "+strconv.FormatUint(l.Rate.Out, 10)+" bit/s out")
+	}
+	return l.Interface + " to the network " + l.Network + " (" + string(l.Driver) + "): " + strings.Join(parts, ", ")
+}
