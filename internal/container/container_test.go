@@ -53,7 +53,7 @@ func create(t testing.TB, dirs container.Dirs, c *spec.Container) *container.Con
 // undone records what a sweep asked others to undo.
 type undone struct {
 	groups, volumes []string
-	makers          []spec.ContainerID
+	makers, cut     []spec.ContainerID
 	fail            error
 }
 
@@ -62,6 +62,10 @@ func (u *undone) undo() container.Undo {
 		KillGroups: func(dirs []string) error {
 			u.groups = append(u.groups, dirs...)
 			return u.fail
+		},
+		Disconnect: func(id spec.ContainerID) error {
+			u.cut = append(u.cut, id)
+			return nil
 		},
 		RemoveVolumes: func(maker spec.ContainerID, names []string) error {
 			u.makers, u.volumes = append(u.makers, maker), append(u.volumes, names...)

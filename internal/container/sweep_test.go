@@ -66,6 +66,9 @@ func TestSweep(t *testing.T) {
 			if !slices.Equal(u.groups, []string{"/group/of/web"}) {
 				t.Errorf("groups: %v", u.groups)
 			}
+			if !slices.Equal(u.cut, []spec.ContainerID{c.ID}) {
+				t.Errorf("taken off its networks: %v", u.cut)
+			}
 			for _, place := range []string{"active", "ids"} {
 				if got := names(dirs.Run, place); len(got) > 0 {
 					t.Errorf("%s: %v", place, got)
