@@ -7,6 +7,7 @@ import (
 	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/foreground"
+	"github.com/cortenhq/corten/internal/kernel"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -37,6 +38,7 @@ func (e *Engine) Plan(ctx context.Context, req RunRequest) (plan.Plan, error) {
 
 // Start makes a container and starts it with this process's stdin, stdout and stderr.
 func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
+	kernel.CalmMonitor() // until the container has run for a moment, or we end
 	d, err := e.site().Draft(ctx, req)
 	if err != nil {
 		return nil, advice.Add(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/image"
+	"github.com/cortenhq/corten/internal/kernel"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/logs"
 	"github.com/cortenhq/corten/internal/plan"
@@ -79,7 +80,7 @@ func start(d *draft.Draft) (*Running, error) {
 	}
 	files := map[plan.Handle]*os.File{}
 	if !d.Spec.Life.NoInit {
-		pr, pw, err := os.Pipe()
+		pr, pw, err := pipe()
 		if err != nil {
 			return nil, errs.Wrap("make report pipe", "", err)
 		}
@@ -121,6 +122,7 @@ func start(d *draft.Draft) (*Running, error) {
 // meanwhile does what can wait until the container has run for a moment: for one that is
 // removed when it ends, to write down what it is; and to clear up after others.
 func (r *Running) meanwhile() error {
+	kernel.RouseMonitor()
 	var err error
 	if r.box.Spec.Life.Remove {
 		err = r.save()
@@ -158,8 +160,18 @@ func (r *Running) setRunning() error {
 // heard waits for the report of init: the status of the command, when that has ended.
 func (r *Running) heard() bool {
 	var b [1]byte
-	n, _ := unix.Read(int(r.report.Fd()), b[:]) // Fd makes it block: no detour by the poller
+	n, _ := unix.Read(int(r.report.Fd()), b[:])
 	return n == 1
+}
+
+// pipe makes a pipe that blocks. Of one that does not, the runtime's poller would want to know, on
+// a thread that is woken for it.
+func pipe() (rd, w *os.File, err error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(p[0]), "report"), os.NewFile(uintptr(p[1]), "report"), nil
 }
 
 // Tee is to, with the output of the container's terminal logged as it passes.

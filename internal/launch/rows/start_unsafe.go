@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/kernel"
 )
 
 // cloneArgs is struct clone_args of clone3(2), in the size of Linux 5.7.
@@ -59,6 +61,9 @@ func (t *Table) Start(flags uint64, cgroup int) (Born, error) {
 
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if err := kernel.ShedCalm(); err != nil {
+		return Born{}, err
+	}
 	var all, old unix.Sigset_t
 	for i := range all.Val {
 		all.Val[i] = ^all.Val[i]
