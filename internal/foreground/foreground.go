@@ -43,10 +43,15 @@ type Running struct {
 	log     *relay.Transcript // nil: none is kept
 	report  *os.File          // from init; nil without
 	sweep   func() error      // clears up after others
-	later   *time.Timer       // starts meanwhile
-	idle    chan error        // what meanwhile came to
+	idle    idle
 
 	released bool // the image does not need to stay for us any more
+}
+
+// idle is the moment in which meanwhile is done.
+type idle struct {
+	timer *time.Timer // nil once it was asked about
+	over  chan error  // what meanwhile came to
 }
 
 // Start starts a draft, with the stdin, stdout and stderr of this process. A draft that cannot be
@@ -57,8 +62,8 @@ func Start(d *draft.Draft) (*Running, error) {
 		d.Discard()
 		return nil, err
 	}
-	r.sweep, r.idle = d.Site.Sweep, make(chan error, 1)
-	r.later = time.AfterFunc(3*time.Millisecond, func() { r.idle <- r.meanwhile() })
+	r.sweep, r.idle.over = d.Site.Sweep, make(chan error, 1)
+	r.idle.timer = time.AfterFunc(3*time.Millisecond, func() { r.idle.over <- r.meanwhile() })
 	return r, nil
 }
 
@@ -135,13 +140,13 @@ func (r *Running) meanwhile() error {
 // again.
 func (r *Running) settle() {
 	switch {
-	case r.later == nil: // it was asked before
-	case r.later.Stop():
+	case r.idle.timer == nil: // it was asked before
+	case r.idle.timer.Stop():
 		_ = r.sweep()
 	default:
-		<-r.idle
+		<-r.idle.over
 	}
-	r.later = nil
+	r.idle.timer = nil
 }
 
 // save writes description and state.
