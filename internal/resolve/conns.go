@@ -227,7 +227,7 @@ func (s *Server) redial(i int) {
 	}
 	b := message(s.mem.question(i))
 	for c.tries < s.servers.tries() {
-		c.asking = s.servers.pick(s.now, c.tries)
+		c.asking = s.servers.pick(s.now, c.tries, c.asking)
 		c.tries++
 		fd, err := s.dial(c.asking, unix.SOCK_STREAM, tagServer+i, unix.EPOLLOUT)
 		if err != nil {

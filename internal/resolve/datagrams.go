@@ -89,7 +89,7 @@ func (s *Server) ask(i int) bool {
 	a := &s.asked[i]
 	for a.tries < s.servers.tries() {
 		s.forget(i)
-		a.server = s.servers.pick(s.now, a.tries)
+		a.server = s.servers.pick(s.now, a.tries, a.server)
 		a.tries++
 		fd, err := s.dial(a.server, unix.SOCK_DGRAM, tagAsked+i, unix.EPOLLIN)
 		if err != nil {

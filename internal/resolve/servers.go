@@ -145,12 +145,15 @@ func (v *servers) read(path, scratch []byte) (others bool) {
 	return others
 }
 
-// pick is the server to ask in a question's nth try, counted from 0.
-func (v *servers) pick(now int64, try int) int {
+// pick is the server to ask next, for a question that was asked in tries, last of the given one.
+func (v *servers) pick(now int64, tries, last int) int {
+	if tries > 0 {
+		return (last + 1) % len(v.list)
+	}
 	if now >= v.until {
 		v.first = 0
 	}
-	return (v.first + try) % len(v.list)
+	return v.first % len(v.list)
 }
 
 // blame has a server that did not answer not asked first for a while.
