@@ -27,12 +27,13 @@ type Filter struct {
 	Since     string   // made after this container
 	Volumes   []string // names, or places in the container
 	Health    []string
+	NetworkFilter
 
 	Whole    bool                  // with all of their descriptions, rather than outlines
 	Descends func(spec.Image) bool // whether an image is one of Ancestors, or made of it
 }
 
-const filterHint = "there are ancestor, before, exited, health, id, label, name, since, status and volume"
+const filterHint = "there are ancestor, before, exited, expose, health, id, label, name, network, publish, since, status and volume"
 
 // ParseFilter reads what people write after --filter, "NAME=VALUE" each.
 func ParseFilter(list []string) (Filter, error) {
@@ -60,8 +61,10 @@ func ParseFilter(list []string) (Filter, error) {
 			f.Before = value
 		case "since":
 			f.Since = value
-		case "publish", "expose", "network":
-			return f, errs.Newf(errs.Unsupported, "read filter", text, "not built yet").WithHint("containers have no ports and networks yet; " + filterHint)
+		case "publish", "expose":
+			if !f.addPorts(name == "publish", value) {
+				return bad("not a port", "write "+name+"=80, 8000-8010 or 53/udp")
+			}
 		case "is-task":
 			return f, errs.Newf(errs.Unsupported, "read filter", text, "Corten has no swarm").WithHint(filterHint)
 		default:
@@ -100,6 +103,8 @@ func (f *Filter) list(name string) *[]string {
 		return &f.Volumes
 	case "health":
 		return &f.Health
+	case "network":
+		return &f.Networks
 	}
 	return nil
 }
@@ -145,10 +150,67 @@ func (f Filter) resolve(dirs Dirs) (func(View) bool, error) {
 			(since.IsZero() || c.Created.After(since)) &&
 			(len(f.Ancestors) == 0 || slices.Contains(f.Ancestors, c.Image.Name) || f.Descends != nil && f.Descends(c.Image)) &&
 			spec.HasLabels(c.Labels, f.Labels) &&
+			f.NetworkFilter.pass(c) &&
 			(len(f.Volumes) == 0 || slices.ContainsFunc(c.Mounts, func(m spec.Mount) bool {
 				return slices.Contains(f.Volumes, m.Source) || slices.Contains(f.Volumes, m.Target)
 			}))
 	}, nil
+}
+
+// onNetwork reports whether a container is to be on a network.
+func onNetwork(c *spec.Container, name string) bool {
+	if m := c.Namespaces.Net.Mode; m != spec.Private {
+		return name == string(m)
+	}
+	return slices.ContainsFunc(c.Networking.Attachments, func(a spec.Attachment) bool { return a.Network == name })
+}
+
+// NetworkFilter wants containers that are to be on some network, and that publish one of some of
+// their ports, or name one of some.
+type NetworkFilter struct {
+	Networks        []string // names; host and none too, for which Whole is needed
+	publish, expose []portRange
+}
+
+type portRange struct {
+	protocol    spec.Protocol
+	first, last uint16
+}
+
+// addPorts reads PORT[-LAST][/PROTOCOL].
+func (f *NetworkFilter) addPorts(publish bool, text string) bool {
+	text, protocol, given := strings.Cut(text, "/")
+	first, last, isRange := strings.Cut(text, "-")
+	if !given {
+		protocol = string(spec.TCP)
+	}
+	if !isRange {
+		last = first
+	}
+	a, err1 := strconv.ParseUint(first, 10, 16)
+	b, err2 := strconv.ParseUint(last, 10, 16)
+	r := portRange{spec.Protocol(protocol), uint16(a), uint16(b)}
+	if publish {
+		f.publish = append(f.publish, r)
+	} else {
+		f.expose = append(f.expose, r)
+	}
+	known := r.protocol == spec.TCP || r.protocol == spec.UDP || r.protocol == spec.SCTP
+	return err1 == nil && err2 == nil && a <= b && known
+}
+
+func (f *NetworkFilter) pass(c *spec.Container) bool {
+	n := &c.Networking
+	in := func(list []portRange) func(spec.Service) bool {
+		return func(s spec.Service) bool {
+			return slices.ContainsFunc(list, func(r portRange) bool { return s.Protocol == r.protocol && r.first <= s.Port && s.Port <= r.last })
+		}
+	}
+	published := in(f.publish)
+	return (f.Networks == nil || slices.ContainsFunc(f.Networks, func(name string) bool { return onNetwork(c, name) })) &&
+		(f.publish == nil || slices.ContainsFunc(n.Ports, func(p spec.Port) bool { return published(p.Service) }) ||
+			n.PublishAll && slices.ContainsFunc(n.Expose, published)) &&
+		(f.expose == nil || slices.ContainsFunc(n.Expose, in(f.expose)))
 }
 
 func patterns(part string, texts []string) ([]*regexp.Regexp, error) {

@@ -108,7 +108,7 @@ func TestViews(t *testing.T) {
 }
 
 func TestWrongFilters(t *testing.T) {
-	for _, text := range []string{"name", "name=", "colour=red", "exited=soon", "status=happy", "health=fine", "publish=80", "expose=80", "is-task=true", "network=x"} {
+	for _, text := range []string{"name", "name=", "colour=red", "exited=soon", "status=happy", "health=fine", "publish=x", "expose=80/icmp", "expose=9-8", "is-task=true", "network="} {
 		if _, err := ParseFilter([]string{text}); err == nil || errs.HintOf(err) == "" {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -178,4 +178,33 @@ func FuzzWithout(f *testing.F) {
 			t.Errorf("%s: %v, want %v", s, rest, whole)
 		}
 	})
+}
+
+func TestPortAndNetworkFilters(t *testing.T) {
+	c := &spec.Container{Networking: spec.Networking{Attachments: []spec.Attachment{{Network: "lab"}},
+		Ports:  []spec.Port{{Service: spec.Service{Protocol: spec.TCP, Port: 80}, HostPort: 8080}},
+		Expose: []spec.Service{{Protocol: spec.UDP, Port: 53}}}}
+	all := *c
+	all.Networking.PublishAll = true
+	host := &spec.Container{Namespaces: spec.Namespaces{Net: spec.Namespace{Mode: spec.Host}}}
+	for text, want := range map[string][3]bool{
+		"publish=80": {true, true, false}, "publish=8080": {}, "publish=70-90/tcp": {true, true, false}, "publish=80/udp": {},
+		"publish=53/udp": {false, true, false}, "expose=53/udp": {true, true, false}, "expose=53": {}, "expose=80": {},
+		"network=lab": {true, true, false}, "network=host": {false, false, true}, "network=la": {},
+	} {
+		f, err := ParseFilter([]string{text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.All = true
+		pass, err := f.resolve(Dirs{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range []*spec.Container{c, &all, host} {
+			if pass(View{Snapshot: Snapshot{Spec: c}}) != want[i] {
+				t.Errorf("%s: of %d not %v", text, i, want[i])
+			}
+		}
+	}
 }

@@ -1,4 +1,4 @@
-// Package events keeps the durable log of what happened to containers, images and volumes.
+// Package events keeps the durable log of what happened to containers, images, volumes and networks.
 //
 // An event is a line that whoever made a change appends after it, with one write, to the
 // newest of a few numbered files in ROOT/events. There is nobody to ask and nothing to keep
@@ -30,7 +30,7 @@ type Event struct {
 	Time       time.Time // zero: Append takes now
 	Type       string    // TypeContainer and so on
 	Action     string    // Docker's: "start"; with more to say, "exec_start: sh -c date"
-	ID         string    // of the container; the name of an image or volume
+	ID         string    // of the container or network; the name of an image or volume
 	Attributes map[string]string
 }
 
@@ -39,6 +39,7 @@ const (
 	TypeContainer = "container"
 	TypeImage     = "image"
 	TypeVolume    = "volume"
+	TypeNetwork   = "network"
 )
 
 const (

@@ -17,12 +17,13 @@ type Filter struct {
 	Containers []string // names, ids, or beginnings of ids
 	Images     []string // names, with or without their tag, or ids
 	Volumes    []string
+	Networks   []string // names, or ids
 	Labels     []string // NAME or NAME=VALUE
 }
 
 // ParseFilter reads what people write after --filter, "NAME=VALUE" each.
 func ParseFilter(list []string) (Filter, error) {
-	const hint = "there are container, event, image, label, type and volume"
+	const hint = "there are container, event, image, label, network, type and volume"
 	var f Filter
 	for _, text := range list {
 		name, value, ok := strings.Cut(text, "=")
@@ -40,9 +41,11 @@ func ParseFilter(list []string) (Filter, error) {
 			f.Images = append(f.Images, value)
 		case "volume":
 			f.Volumes = append(f.Volumes, value)
+		case "network":
+			f.Networks = append(f.Networks, value)
 		case "label":
 			f.Labels = append(f.Labels, value)
-		case "daemon", "network", "scope", "plugin", "node", "service", "secret", "config":
+		case "daemon", "scope", "plugin", "node", "service", "secret", "config":
 			return f, errs.Newf(errs.Unsupported, "read filter", text, "nothing of that kind has events").WithHint(hint)
 		default:
 			return f, errs.Newf(errs.Invalid, "read filter", text, "an unknown filter").WithHint(hint)
@@ -60,6 +63,7 @@ func (f *Filter) Match(e *Event) bool {
 		})) &&
 		(f.Images == nil || slices.ContainsFunc(f.Images, e.ofImage)) &&
 		(f.Volumes == nil || e.Type == TypeVolume && slices.Contains(f.Volumes, e.ID)) &&
+		(f.Networks == nil || e.Type == TypeNetwork && (slices.Contains(f.Networks, e.ID) || slices.Contains(f.Networks, e.Attributes["name"]))) &&
 		spec.HasLabels(e.Attributes, f.Labels)
 }
 

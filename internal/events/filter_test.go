@@ -13,9 +13,10 @@ func TestFilter(t *testing.T) {
 		{Type: TypeContainer, Action: "exec_start: sh -c date", ID: "ab34", Attributes: map[string]string{"name": "db", "image": "debian"}},
 		{Type: TypeImage, Action: "pull", ID: "debian:12", Attributes: map[string]string{"name": "debian"}},
 		{Type: TypeVolume, Action: "create", ID: "web"},
+		{Type: TypeNetwork, Action: "connect", ID: "cd56", Attributes: map[string]string{"name": "lab", "container": "ab12"}},
 	}
 	for _, x := range []struct{ filters, want string }{
-		{"", "0 1 2 3"},
+		{"", "0 1 2 3 4"},
 		{"type=image", "2"},
 		{"type=image type=volume", "2 3"},
 		{"event=start", "0"},
@@ -31,6 +32,10 @@ func TestFilter(t *testing.T) {
 		{"image=localhost:5000/site:1", "0"},
 		{"image=localhost", ""},
 		{"volume=web", "3"},
+		{"network=lab", "4"},
+		{"network=cd56", "4"},
+		{"network=web", ""},
+		{"type=network", "4"},
 		{"label=tier", "0"},
 		{"label=tier=front", "0"},
 		{"label=tier=back", ""},
@@ -49,7 +54,7 @@ func TestFilter(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", x.filters, s, x.want)
 		}
 	}
-	for _, bad := range []string{"type", "type=", "shiny=1", "network=x"} {
+	for _, bad := range []string{"type", "type=", "shiny=1", "scope=x"} {
 		if _, err := ParseFilter([]string{bad}); errs.HintOf(err) == "" {
 			t.Errorf("%s: %v", bad, err)
 		}

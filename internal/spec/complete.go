@@ -3,14 +3,15 @@ package spec
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cortenhq/corten/internal/oci"
 )
 
 // Complete fills in what the user left to the image: the command line, environment,
-// working directory, user, stop signal, labels, volumes and health check. What the user said
-// stays.
+// working directory, user, stop signal, labels, volumes, ports and health check. What the user
+// said stays.
 //
 // A user's entrypoint replaces both the image's entrypoint and its command, as Docker does.
 func (c *Container) Complete(img oci.Config) {
@@ -37,6 +38,7 @@ func (c *Container) Complete(img oci.Config) {
 	}
 	c.completeSystemd()
 	c.addVolumes(img.Volumes)
+	c.Networking.Expose = SortServices(append(c.Networking.Expose, exposed(img)...))
 	c.Life.Health = c.Life.Health.over(img)
 }
 
@@ -94,6 +96,21 @@ func (c *Container) addVolumes(volumes map[string]struct{}) {
 			c.Mounts = append(c.Mounts, Mount{Type: Volume, Target: t})
 		}
 	}
+}
+
+// exposed is the ports that an image names (EXPOSE). One that cannot be read counts for nothing,
+// as in Docker.
+func exposed(img oci.Config) []Service {
+	var out []Service
+	for text := range img.ExposedPorts {
+		number, protocol, _ := strings.Cut(text, "/")
+		s := Service{Protocol: Protocol(first(strings.ToLower(protocol), string(TCP)))}
+		n, err := strconv.ParseUint(number, 10, 16)
+		if s.Port = uint16(n); err == nil && n != 0 && (s.Protocol == TCP || s.Protocol == UDP || s.Protocol == SCTP) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // MergeEnv puts over's variables over base's, each name once, in the order of their first

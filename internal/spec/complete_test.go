@@ -95,3 +95,29 @@ func TestCompleteHealth(t *testing.T) {
 		}
 	}
 }
+
+func TestCompleteExpose(t *testing.T) {
+	ports := func(list ...string) map[string]struct{} {
+		m := map[string]struct{}{}
+		for _, p := range list {
+			m[p] = struct{}{}
+		}
+		return m
+	}
+	for _, c := range []struct {
+		user  []Service
+		image map[string]struct{}
+		want  []Service
+	}{
+		{nil, nil, nil},
+		{nil, ports("80/tcp", "443", "53/UDP", "9/sctp"), []Service{{SCTP, 9}, {UDP, 53}, {TCP, 80}, {TCP, 443}}},
+		{[]Service{{TCP, 80}, {UDP, 80}}, ports("80/tcp", "22/tcp"), []Service{{TCP, 22}, {TCP, 80}, {UDP, 80}}},
+		{[]Service{{TCP, 1}}, ports("", "0/tcp", "x/tcp", "65536", "80/icmp", "-1"), []Service{{TCP, 1}}},
+	} {
+		x := Container{Networking: Networking{Expose: c.user}}
+		x.Complete(oci.Config{ExposedPorts: c.image})
+		if !slices.Equal(x.Networking.Expose, c.want) {
+			t.Errorf("%v with %v: %v, want %v", c.user, c.image, x.Networking.Expose, c.want)
+		}
+	}
+}

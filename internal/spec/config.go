@@ -33,6 +33,17 @@ func (c *Container) Config(below oci.Config) oci.Config {
 			out.Volumes[m.Target] = struct{}{}
 		}
 	}
+	out.ExposedPorts = maps.Clone(below.ExposedPorts)
+	of := exposed(below)
+	for _, s := range c.Networking.Expose {
+		if slices.Contains(of, s) {
+			continue
+		}
+		if out.ExposedPorts == nil {
+			out.ExposedPorts = map[string]struct{}{}
+		}
+		out.ExposedPorts[s.String()] = struct{}{}
+	}
 	out.Healthcheck = c.Life.Health.config(below.Healthcheck)
 	return out
 }

@@ -13,7 +13,7 @@ func TestConfigUndoesComplete(t *testing.T) {
 	img := oci.Config{
 		User: "app", Env: []string{"A=1", "B=2"}, Entrypoint: []string{"sh", "-c"}, Cmd: []string{"serve"},
 		Volumes: map[string]struct{}{"/data": {}}, WorkingDir: "/srv", Labels: map[string]string{"x": "y"}, StopSignal: "SIGINT",
-		ExposedPorts: map[string]struct{}{"80/tcp": {}},
+		ExposedPorts: map[string]struct{}{"80/tcp": {}, "443": {}, "odd": {}},
 		Healthcheck:  &oci.Healthcheck{Test: []string{"CMD", "true"}, Interval: time.Second, Retries: 2},
 	}
 	for _, img := range []oci.Config{img, {Cmd: []string{"sh"}}} {
@@ -32,10 +32,11 @@ func TestConfigOfWhatTheUserSaid(t *testing.T) {
 	c.Process.Args, c.Process.Env, c.Process.Cwd, c.Process.User = []string{"other"}, []string{"A=2", "B=3"}, "/w", "7"
 	c.Labels = map[string]string{"l": "m"}
 	c.Life.Health = &Health{Off: true}
+	c.Networking.Expose = []Service{{TCP, 8080}}
 	c.Mounts = []Mount{{Type: Volume, Source: "0123", Target: "/v", Anonymous: true}, {Type: Volume, Source: "named", Target: "/n"}}
 	c.Complete(img)
 	want := oci.Config{Entrypoint: []string{"sh", "-c"}, Cmd: []string{"other"}, Env: []string{"A=2", "B=3"}, WorkingDir: "/w", User: "7",
-		Labels: map[string]string{"l": "m"}, Volumes: map[string]struct{}{"/v": {}}, Healthcheck: &oci.Healthcheck{Test: []string{"NONE"}}}
+		ExposedPorts: map[string]struct{}{"8080/tcp": {}}, Labels: map[string]string{"l": "m"}, Volumes: map[string]struct{}{"/v": {}}, Healthcheck: &oci.Healthcheck{Test: []string{"NONE"}}}
 	if got := c.Config(img); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

@@ -1,6 +1,11 @@
 package spec
 
-import "net/netip"
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+)
 
 // Networking is how a container with a network of its own is connected, and what of it can be
 // reached from outside.
@@ -37,6 +42,19 @@ type Rate struct {
 	Burst uint64 `json:"burst,omitempty"` // bytes; 0: what passes in 20 ms, at least 64 KiB
 }
 
+// RateText writes bits per second as tc(8) reads them, in the largest unit that holds them whole.
+func RateText(n uint64) string {
+	for _, u := range [...]struct {
+		bits uint64
+		name string
+	}{{1e9, "gbit"}, {1e6, "mbit"}, {1e3, "kbit"}} {
+		if n != 0 && n%u.bits == 0 {
+			return strconv.FormatUint(n/u.bits, 10) + u.name
+		}
+	}
+	return strconv.FormatUint(n, 10) + "bit"
+}
+
 // Protocol is what ports are of.
 type Protocol string
 
@@ -51,6 +69,17 @@ const (
 type Service struct {
 	Protocol Protocol `json:"protocol"`
 	Port     uint16   `json:"port"`
+}
+
+// String is "80/tcp".
+func (s Service) String() string { return strconv.Itoa(int(s.Port)) + "/" + string(s.Protocol) }
+
+// SortServices sorts a list by ports, and names each once.
+func SortServices(list []Service) []Service {
+	slices.SortFunc(list, func(a, b Service) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	return slices.Compact(list)
 }
 
 // Port publishes a port of the container at one of the host.

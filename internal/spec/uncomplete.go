@@ -33,6 +33,8 @@ func (c *Container) Uncomplete(img oci.Config) {
 			delete(c.Labels, k)
 		}
 	}
+	of := exposed(img)
+	c.Networking.Expose = slices.DeleteFunc(c.Networking.Expose, func(s Service) bool { return slices.Contains(of, s) })
 	for i := range c.Mounts {
 		if m := &c.Mounts[i]; m.Anonymous {
 			m.Source, m.Anonymous = "", false

@@ -15,7 +15,7 @@ import (
 // Create is the verb create.
 func Create(ctx context.Context, s *shell.Shell, flags *runflags.Flags, args []string) error {
 	a := newAttendant(s)
-	req, opts, err := flags.Request(args[0], commandOf(args), runflags.Caller{LookupEnv: a.env.LookupEnv})
+	req, opts, err := a.request(flags, args)
 	if err != nil {
 		return shell.RunExit(err)
 	}

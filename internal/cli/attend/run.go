@@ -22,7 +22,7 @@ func Run(ctx context.Context, s *shell.Shell, flags *runflags.Flags, args []stri
 }
 
 func (a *attendant) run(ctx context.Context, flags *runflags.Flags, args []string) error {
-	req, opts, err := flags.Request(args[0], commandOf(args), runflags.Caller{LookupEnv: a.env.LookupEnv})
+	req, opts, err := a.request(flags, args)
 	if err != nil {
 		return err
 	}
@@ -43,6 +43,15 @@ func (a *attendant) run(ctx context.Context, flags *runflags.Flags, args []strin
 		return a.runAttached(ctx, req, opts)
 	}
 	return a.runContainer(ctx, req, opts)
+}
+
+// request reads the flags, and says what has no effect of them.
+func (a *attendant) request(flags *runflags.Flags, args []string) (engine.RunRequest, runflags.Options, error) {
+	req, opts, err := flags.Request(args[0], commandOf(args), runflags.Caller{LookupEnv: a.env.LookupEnv})
+	if err == nil && opts.Warning != "" {
+		a.shell.Say("warning: " + opts.Warning)
+	}
+	return req, opts, err
 }
 
 func (a *attendant) printPlan(ctx context.Context, req engine.RunRequest, form runflags.PlanForm) error {

@@ -11,39 +11,23 @@ type Refusal struct {
 	hint        string
 }
 
-const (
-	noNetwork = "a container has no network for now, or the host's with --network host, ports and all"
-	windows   = "only for Windows"
-)
+const windows = "only for Windows"
 
 // Flags is all of them.
 func Flags() []Refusal {
 	return []Refusal{
-		{"add-host", "", "", "mount a hosts file: -v ./hosts:/etc/hosts:ro"},
 		{"annotation", "", "", "use --label"},
 		{"cgroup-parent", "", "", "all containers are in the control group corten"},
 		{"cpu-count", "", windows, "use --cpus"},
 		{"cpu-percent", "", windows, "use --cpus"},
 		{"disable-content-trust", "", "there is no content trust to disable", "leave it out"},
-		{"dns", "", "", noNetwork},
-		{"dns-opt", "", "", noNetwork},
-		{"dns-option", "", "", noNetwork},
-		{"dns-search", "", "", noNetwork},
-		{"expose", "", "", noNetwork},
 		{"gpus", "", "", "give the container the devices: --device /dev/dri"},
 		{"io-maxbandwidth", "", windows, "use --device-read-bps and --device-write-bps"},
 		{"io-maxiops", "", windows, "use --device-read-iops and --device-write-iops"},
-		{"ip", "", "", noNetwork},
-		{"ip6", "", "", noNetwork},
 		{"isolation", "", windows, "leave it out"},
 		{"kernel-memory", "", "Linux 5.11 took this limit away", "use --memory, which counts the kernel's memory too"},
-		{"link", "", "", noNetwork},
-		{"link-local-ip", "", "", noNetwork},
-		{"mac-address", "", "", noNetwork},
-		{"net-alias", "", "", noNetwork},
-		{"network-alias", "", "", noNetwork},
-		{"publish", "p", "", noNetwork},
-		{"publish-all", "P", "", noNetwork},
+		{"link", "", "", "put both on a network of their own, where they find each other by name: corten network create NAME, then --network NAME"},
+		{"link-local-ip", "", "the kernel gives each interface one, for IPv6", "leave it out, or choose an address with --ip or --ip6"},
 		{"runtime", "", "", "corten starts containers itself"},
 		{"storage-opt", "", "", "to limit what can be written use --read-only with --tmpfs TARGET:size=SIZE"},
 		{"use-api-socket", "", "there is no daemon and so no socket", "leave it out"},

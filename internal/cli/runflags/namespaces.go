@@ -13,14 +13,11 @@ import (
 // namespaces is what the container shares with the host and what it has for itself.
 type namespaces struct {
 	userns, pid, ipc, uts, cgroupns, hostname, domainname string
-	uidMaps, gidMaps, networks, nets                      []string
+	uidMaps, gidMaps                                      []string
 	sysctls, timeOffsets                                  []string
 }
 
 func (f *namespaces) bind(g group) {
-	g.list(&f.networks, "network", "", "`NETWORK` of the container: none or host (default none)")
-	g.list(&f.nets, "net", "", "`NETWORK` of the container, as with --network")
-	_ = g.set.MarkHidden("net")
 	g.text(&f.hostname, "hostname", "h", "Set the host name to `NAME` (default: the first 12 digits of the container's id)")
 	g.text(&f.domainname, "domainname", "", "Set the NIS domain name to `NAME`")
 	g.text(&f.userns, "userns", "", "`MODE` of users: auto, a range of ids of its own; keep-id, the caller's id inside; "+
@@ -55,9 +52,6 @@ func (f *namespaces) fill(c *spec.Container) error {
 			return err
 		}
 	}
-	if ns.Net.Mode, err = f.network(); err != nil {
-		return err
-	}
 	if ns.TimeOffset, err = timeOffsets(f.timeOffsets); err != nil {
 		return err
 	}
@@ -83,28 +77,6 @@ func nsMode(flag, value string, also []string) (spec.NSMode, error) {
 		return "", values.NotBuilt("--"+flag+" "+value, hint)
 	}
 	return "", values.Bad(flag, value, "no such mode", hint)
-}
-
-func (f *namespaces) network() (spec.NSMode, error) {
-	const hint = "use --network none, or --network host for the host's own"
-	names := append(f.networks, f.nets...)
-	switch len(names) {
-	case 0:
-		return spec.None, nil
-	case 1:
-	default:
-		return "", values.NotBuilt("more than one --network", hint)
-	}
-	switch name := names[0]; name {
-	case "none":
-		return spec.None, nil
-	case "host":
-		return spec.Host, nil
-	case "":
-		return "", values.Bad("network", name, "the name is empty", hint)
-	default:
-		return "", values.NotBuilt("--network "+name, hint)
-	}
 }
 
 const mapHint = "write INSIDE:HOST:SIZE, three numbers: 0:100000:65536"

@@ -4,16 +4,18 @@
 // Bind adds the flags to a set, the set is parsed, Request reads what was written into a
 // spec.Container and the few options that concern only the command itself. Nothing here acts:
 // the translation asks the host only what a flag is about (a device's numbers, the text of an
-// --env-file). A flag that Docker has and Corten does not is in the table of package refused, so
+// --env-file). The flags about networks are in package netflags. A flag that Docker has and Corten does not is in the table of package refused, so
 // that it is refused by name. The groups of flags are a file each: streams, life, health, logs,
 // process, mounts, limits, blockio, devices, security, namespaces.
 package runflags
 
 import (
+	"reflect"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/netflags"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
@@ -34,6 +36,7 @@ type Flags struct {
 	process  process
 	mounts   mounts
 	spaces   namespaces
+	networks netflags.Flags
 	security security
 	devices  devices
 	limits   limits
@@ -50,6 +53,7 @@ type Options struct {
 	DetachKeys string  // the bytes that end an attachment
 	Attach     Streams // none: those that the container has
 	SigProxy   bool    // signals are passed on to the container
+	Warning    string  // of flags that have no effect; may be empty
 
 	PreserveFDs int // that the container gets besides those of socket activation
 }
@@ -92,6 +96,7 @@ func Bind(fs *pflag.FlagSet, mode Mode) *Flags {
 	f.logs.bind(in(fs, "Log"))
 	f.process.bind(in(fs, "Process"))
 	f.mounts.bind(in(fs, "File systems"))
+	f.networks.Bind(fs, in(fs, "Network").note)
 	f.spaces.bind(in(fs, "Namespaces"))
 	f.security.bind(in(fs, "Security"))
 	f.devices.bind(in(fs, "Devices"))
@@ -121,6 +126,13 @@ func (f *Flags) Request(image string, args []string, who Caller) (engine.RunRequ
 		f.logs.fill,
 		f.mounts.fill,
 		f.spaces.fill,
+		func(c *spec.Container) (err error) {
+			opts.Warning, err = f.networks.Fill(c)
+			if !f.Given("network") && !f.Given("net") && reflect.DeepEqual(c.Networking, spec.Networking{Attachments: []spec.Attachment{{Network: spec.DefaultNetwork}}}) {
+				c.Namespaces.Net.Mode, c.Networking = spec.None, spec.Networking{} // nothing was said of networks
+			}
+			return err
+		},
 		f.security.fill,
 		f.devices.fill,
 		f.limits.fill,
@@ -153,9 +165,12 @@ func crossCheck(c *spec.Container) error {
 	if c.Root.ShmSize != 0 && (ns.IPC.Mode == spec.Host || ns.IPC.Mode == spec.None) {
 		return values.Conflict("--ipc "+string(ns.IPC.Mode), "--shm-size", "the container gets no /dev/shm of its own")
 	}
+	if ns.Net.Mode == spec.Of && ns.Hostname != "" {
+		return values.Conflict("--network container:"+ns.Net.Path, "--hostname", "it has the other container's name too")
+	}
 	for name := range c.Sysctls {
-		if strings.HasPrefix(name, "net.") && ns.Net.Mode == spec.Host {
-			return values.Conflict("--network host", "--sysctl "+name, "it would change the host")
+		if net := ns.Net; strings.HasPrefix(name, "net.") && !net.New() && net.Mode != spec.None {
+			return values.Conflict("--network "+string(net.Mode), "--sysctl "+name, "it would change a network that is not the container's own")
 		}
 		if isIPCSysctl(name) && ns.IPC.Mode == spec.Host {
 			return values.Conflict("--ipc host", "--sysctl "+name, "it would change the host")
@@ -182,16 +197,8 @@ func (g group) text(p *string, name, short, usage string) {
 
 // list is a flag that may be repeated; a comma in a value is part of it.
 func (g group) list(p *[]string, name, short, usage string) {
-	g.set.VarPF(repeated{p}, name, short, usage).Annotations = g.note
+	g.set.VarPF(values.Repeated(p), name, short, usage).Annotations = g.note
 }
-
-// repeated is pflag's string array, which would write each list as CSV to find out that it is
-// empty.
-type repeated struct{ list *[]string }
-
-func (r repeated) String() string     { return strings.Join(*r.list, ",") }
-func (r repeated) Set(v string) error { *r.list = append(*r.list, v); return nil }
-func (r repeated) Type() string       { return "stringArray" }
 
 func (g group) yesNo(p *bool, name, short string, value bool, usage string) {
 	g.set.BoolVarP(p, name, short, value, usage)

@@ -99,6 +99,19 @@ func samples(t *testing.T) map[string][]string {
 		"tmpfs":                 {"--tmpfs", "/t"},
 		"network":               {"--network", "host"},
 		"net":                   {"--net", "host"},
+		"network-opt":           {"--network-opt", "rate-in=1mbit"},
+		"publish":               {"--publish", "80:80"},
+		"expose":                {"--expose", "80"},
+		"ip":                    {"--ip", "10.0.0.5"},
+		"ip6":                   {"--ip6", "fd00::5"},
+		"mac-address":           {"--mac-address", "02:00:00:00:00:05"},
+		"network-alias":         {"--network", "a", "--network-alias", "b"},
+		"net-alias":             {"--network", "a", "--net-alias", "b"},
+		"dns":                   {"--dns", "9.9.9.9"},
+		"dns-search":            {"--dns-search", "."},
+		"dns-option":            {"--dns-option", "ndots:2"},
+		"dns-opt":               {"--dns-opt", "ndots:2"},
+		"add-host":              {"--add-host", "a:1.2.3.4"},
 		"hostname":              {"--hostname", "h"},
 		"domainname":            {"--domainname", "d"},
 		"userns":                {"--userns", "host"},
@@ -470,10 +483,85 @@ const wrong = `
 --tmpfs /a:shiny
 --shm-size 0
 --shm-size -1
---network bridge
---network mynet
---network container:x
+--network cni:lab
+--network pod:x
+--network container:
+--network ns:run
+--network a/b
+--network a:alias
+--network a:colour=red
+--network a:alias=b_-
+--network bridge:alias=web
+--network none:alias=web
+--network a:ip=10.0.0
+--network a:ip=127.0.0.1
+--network a:ip6=10.0.0.5
+--network a:mac=01:00:00:00:00:00
+--network a:mac=02
+--network a:interface-name=lo
+--network a:interface-name=a_name_too_long_
+--network a:rate-in=fast
+--network a:gw-priority=1
+--network a:driver-opt=x=y
+--network alias=web
+--network name=a,web
+--network a --network a
+--network a:interface_name=x1 --network b:interface_name=x1
 --network none --network host
+--network a --network host
+--network a --network b --ip 10.0.0.5
+--network a:ip=10.0.0.5 --ip 10.0.0.6
+--network a:alias=x --network-alias y
+--network a:mac=02:00:00:00:00:01 --mac-address 02:00:00:00:00:02
+--network-alias web
+--network host --ip 10.0.0.5
+--network none --publish 80
+--network none --publish-all
+--network container:x --publish 80
+--network container:x --expose 80
+--network container:x --dns 1.2.3.4
+--network container:x --add-host a:1.2.3.4
+--network container:x --hostname a
+--network ns:/x --publish 80
+--network ns:/x --sysctl net.core.somaxconn=1
+--network container:x --sysctl net.core.somaxconn=1
+--network-opt rate-in
+--network-opt rate-in=999
+--network-opt rate-out=1mb
+--network-opt burst=-1
+--network-opt colour=red
+--ip fd00::5
+--ip6 10.0.0.5
+--mac-address 00:00:00:00:00:00
+--publish=
+--publish 0
+--publish 65536
+--publish 80:
+--publish 80:0
+--publish a:80
+--publish 80/icmp
+--publish 1.2.3:80:80
+--publish [::1]:80
+--publish [::1:80:80
+--publish 8000-8001:80-82
+--publish 8000:80-82
+--publish 82-80
+--publish 0-5:80
+--publish 80:80 --publish 127.0.0.1:80:81
+--publish published=80
+--publish published=80,target=80,colour=red
+--expose 0
+--expose 80-
+--expose 80/icmp
+--expose 80:80
+--dns dns.example.org
+--dns-search -a.org
+--dns-search . --dns-search a.org
+--dns-option=
+--add-host a
+--add-host a:b
+--add-host a:[::1
+--add-host =1.2.3.4
 --network none --net host
 --network=
 --hostname -a

@@ -3,6 +3,7 @@ package runflags
 import (
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/netflags"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -13,6 +14,7 @@ type Update struct {
 	limits  limits
 	disk    blockIO
 	restart string
+	rates   []string
 }
 
 // BindUpdate adds the flags of update to fs.
@@ -20,6 +22,7 @@ func BindUpdate(fs *pflag.FlagSet) *Update {
 	u := &Update{set: fs}
 	fs.SortFlags = false
 	fs.StringVar(&u.restart, "restart", "", "When to start it again: `POLICY` is no, on-failure[:TIMES], always or unless-stopped")
+	in(fs, "Network").list(&u.rates, "network-opt", "", "Limit what passes each interface: `KEY=VALUE,...`, as in rate-in=10mbit,rate-out=0,burst=64k; 0 is no limit (repeatable)")
 	u.limits.bind(in(fs, "Limits"))
 	u.disk.bind(in(fs, "Block devices"))
 	return u
@@ -41,7 +44,14 @@ func (u *Update) Change() (func(*spec.Container) error, error) {
 	if err != nil {
 		return nil, err
 	}
+	limit, err := netflags.Rates("network-opt", u.rates)
+	if err != nil {
+		return nil, err
+	}
 	return func(c *spec.Container) error {
+		if err := u.limitNetworks(c, limit); err != nil {
+			return err
+		}
 		if u.restart != "" {
 			if c.Life.Remove && restart.Policy != spec.RestartNo {
 				return values.Bad("restart", u.restart, "the container is removed when it ends (--rm)", "leave --restart out")
@@ -51,6 +61,21 @@ func (u *Update) Change() (func(*spec.Container) error, error) {
 		u.merge(&c.Resources, &said.Resources)
 		return nil
 	}, nil
+}
+
+// limitNetworks changes the rate of all interfaces: none has another of its own after that.
+func (u *Update) limitNetworks(c *spec.Container, limit func(*spec.Rate)) error {
+	if len(u.rates) == 0 {
+		return nil
+	}
+	if !c.Connected() {
+		return values.Bad("network-opt", u.rates[0], "the container is on no network", "leave --network-opt out")
+	}
+	limit(&c.Networking.Rate)
+	for i := range c.Networking.Attachments {
+		c.Networking.Attachments[i].Rate = spec.Rate{}
+	}
+	return nil
 }
 
 func (u *Update) merge(to, said *spec.Resources) {

@@ -19,8 +19,7 @@ func (l *line) namespaces(c *spec.Container) {
 		name  string
 		ns    spec.Namespace
 		usual spec.NSMode
-	}{{"network", ns.Net, spec.None}, {"pid", ns.PID, spec.Private}, {"ipc", ns.IPC, spec.Private},
-		{"uts", ns.UTS, spec.Private}, {"cgroupns", ns.Cgroup, spec.Private}} {
+	}{{"pid", ns.PID, spec.Private}, {"ipc", ns.IPC, spec.Private}, {"uts", ns.UTS, spec.Private}, {"cgroupns", ns.Cgroup, spec.Private}} {
 		switch {
 		case n.ns.Mode == n.usual:
 		case n.ns.Mode == spec.Path || n.ns.Mode == spec.Private:

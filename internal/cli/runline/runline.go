@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cortenhq/corten/internal/cli/netflags"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -86,6 +87,7 @@ func Of(c *spec.Container) (flags, rest []string, err error) {
 	l.log(c.Life.Log)
 	l.process(&c.Process)
 	l.mounts(c)
+	netflags.Write(c, l.flag)
 	l.namespaces(c)
 	l.security(&c.Security)
 	l.devices(c)

@@ -1,6 +1,7 @@
 package runline
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,22 +59,37 @@ func said(dir string) map[string][]string {
 		"tmpfs":                 {"/r", "/s:size=64m,mode=700,exec,ro"},
 		"read-only":             {""},
 		"shm-size":              {"1g"},
-		"network":               {"none", "host"},
-		"net":                   {"none", "host"},
-		"hostname":              {"box"},
-		"domainname":            {"example.org"},
-		"userns":                {"auto", "host", "keep-id", "map:0:100000:65536"},
-		"uidmap":                {"0:100000:1000"},
-		"gidmap":                {"0:200000:1000"},
-		"pid":                   {"private", "host"},
-		"ipc":                   {"host", "none", "shareable"},
-		"uts":                   {"host"},
-		"cgroupns":              {"host"},
-		"time-offset":           {"boottime=+24h", "monotonic=-90s", "boottime=1.5"},
-		"sysctl":                {"net.ipv4.ip_forward=1", "kernel.msgmax=1 2"},
-		"cap-add":               {"SYS_TIME", "ALL", "net_admin,sys_admin"},
-		"cap-drop":              {"CHOWN", "ALL", "cap_kill"},
-		"privileged":            {""},
+		"network": {"none", "host", "container:web", "ns:/run/netns/x", "bridge", "default", "lab", "lab:alias=a,alias=b.c,ip=10.0.0.5,mac=02-00-00-00-00-05",
+			"name=dmz,alias=x,ip6=fd00::5,driver-opt=com.docker.network.endpoint.ifname=eth7,rate-in=1gbit", "wan:interface_name=wan0,rate-out=1500kbit,burst=9k"},
+		"net":           {"none", "lan"},
+		"network-opt":   {"rate-in=10mbit", "rate-out=1gbps,burst=64k", "rate-in=12345,rate-out=0"},
+		"publish":       {"80", "8080:80", "127.0.0.1:8081:80/udp", "[::1]:8082:80", "[::]::81", "9000-9009:82", "9010-9012:90-92/sctp", "0.0.0.0:8083:83"},
+		"publish-all":   {""},
+		"expose":        {"80", "53/udp", "7000-7003"},
+		"ip":            {"10.0.0.9"},
+		"ip6":           {"fd00::9"},
+		"mac-address":   {"02:00:00:00:00:09"},
+		"network-alias": {"db", "db.local"},
+		"net-alias":     {"store"},
+		"dns":           {"9.9.9.9", "2620:fe::fe"},
+		"dns-search":    {".", "example.org", "a.example.org"},
+		"dns-option":    {"ndots:2", "edns0"},
+		"dns-opt":       {"rotate"},
+		"add-host":      {"a:1.2.3.4", "b=[fd00::1]", "c=host-gateway", "d;e:5.6.7.8"},
+		"hostname":      {"box"},
+		"domainname":    {"example.org"},
+		"userns":        {"auto", "host", "keep-id", "map:0:100000:65536"},
+		"uidmap":        {"0:100000:1000"},
+		"gidmap":        {"0:200000:1000"},
+		"pid":           {"private", "host"},
+		"ipc":           {"host", "none", "shareable"},
+		"uts":           {"host"},
+		"cgroupns":      {"host"},
+		"time-offset":   {"boottime=+24h", "monotonic=-90s", "boottime=1.5"},
+		"sysctl":        {"net.ipv4.ip_forward=1", "kernel.msgmax=1 2"},
+		"cap-add":       {"SYS_TIME", "ALL", "net_admin,sys_admin"},
+		"cap-drop":      {"CHOWN", "ALL", "cap_kill"},
+		"privileged":    {""},
 		"security-opt": {"seccomp=unconfined", "no-new-privileges=false", "no-new-privileges", "apparmor=x", "apparmor=unconfined", "label=type:t",
 			"label=level:s0:c1,c2", "label=disable", "mask=/proc/cpuinfo:/sys/x", "unmask=/proc/kcore", "unmask=ALL", "unmask=/proc/sys", "mask=/proc/kcore"},
 		"device":              {"/dev/null", "/dev/null:/dev/other:r"},
@@ -177,7 +193,7 @@ func TestInverse(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%q\nwas written as %q: %v", args, line, err)
 		}
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Fatalf("%q\nwas written as %q: %s", args, line, diff)
 		}
 		if (want.Process.Entrypoint == nil) != (got.Process.Entrypoint == nil) {

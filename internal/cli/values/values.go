@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/cortenhq/corten/internal/errs"
 )
 
@@ -149,3 +151,13 @@ func Conflict(a, b, why string) error {
 func NotBuilt(what, hint string) error {
 	return errs.Newf(errs.Unsupported, "", what, "not built yet").WithHint(hint)
 }
+
+// Repeated is a flag that may be given several times: pflag's string array, which would write
+// each list as CSV to find out that it is empty.
+func Repeated(list *[]string) pflag.Value { return repeated{list} }
+
+type repeated struct{ list *[]string }
+
+func (r repeated) String() string     { return strings.Join(*r.list, ",") }
+func (r repeated) Set(v string) error { *r.list = append(*r.list, v); return nil }
+func (r repeated) Type() string       { return "stringArray" }

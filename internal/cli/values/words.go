@@ -29,7 +29,9 @@ func Words(flag string) []string {
 	case "sdnotify":
 		return []string{"container", "keeper", "ignore"}
 	case "network":
-		return []string{"none", "host"}
+		return []string{"bridge", "none", "host", "container:", "ns:"}
+	case "network-opt":
+		return []string{"rate-in=", "rate-out=", "burst="}
 	case "userns":
 		return []string{"auto", "keep-id", "map:", "host"}
 	case "pid", "uts", "cgroupns":
