@@ -85,9 +85,8 @@ func (c *Conn) create(t Table) error {
 
 // Add adds the elements of one document to tables that are there. An error of kind NotFound or
 // Exists says that they are not as the documents before it say: Make makes them so.
-func (c *Conn) Add(d wiring.Document, facts Facts) error {
-	facts.Quiet = nil
-	for _, t := range Of([]wiring.Document{d}, facts) {
+func (c *Conn) Add(d *wiring.Document, facts Facts) error {
+	for _, t := range Of([]*wiring.Document{d}, elementsOnly(facts)) {
 		for _, s := range t.Sets {
 			if err := c.elements(c.c.SetAddElements, s.set(t.table()), s.Elements); err != nil {
 				return err
@@ -98,10 +97,9 @@ func (c *Conn) Add(d wiring.Document, facts Facts) error {
 }
 
 // Remove takes away what a document has by itself. What it has in common with others of its
-// networks stays until RemoveBridge, or the end of the tables. Errors are as those of Add.
-func (c *Conn) Remove(d wiring.Document, facts Facts) error {
-	facts.Quiet = nil
-	for _, t := range Of([]wiring.Document{d}, facts) {
+// networks stays until the next Make. Errors are as those of Add.
+func (c *Conn) Remove(d *wiring.Document, facts Facts) error {
+	for _, t := range Of([]*wiring.Document{d}, elementsOnly(facts)) {
 		for _, s := range t.Sets {
 			if common(s.Name) {
 				continue
@@ -114,18 +112,8 @@ func (c *Conn) Remove(d wiring.Document, facts Facts) error {
 	return c.flush("remove from tables of nftables")
 }
 
-// RemoveBridge takes away what is there for a bridge.
-func (c *Conn) RemoveBridge(s *wiring.Switch, facts Facts) error {
-	facts.Quiet = nil
-	content := Content{inet(facts)}
-	content.bridge(s)
-	for _, s := range content[0].Sets {
-		if err := c.elements(c.c.SetDeleteElements, s.set(content[0].table()), s.Elements); err != nil {
-			return err
-		}
-	}
-	return c.flush("remove from tables of nftables")
-}
+// elementsOnly leaves out what documents do not say.
+func elementsOnly(f Facts) Facts { return Facts{Name: f.Name, IPv6: f.IPv6} }
 
 // common are the sets of what bridges are.
 func common(set string) bool {

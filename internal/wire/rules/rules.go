@@ -30,9 +30,10 @@ type Facts struct {
 	Name string // of the tables: TableName
 	IPv6 bool   // the kernel has it
 
-	// Interfaces that were there when we, for the containers, made the host forward packets. What
-	// goes from one of them to another is dropped: the host is no router because of us.
-	Quiet []string
+	// Interfaces that were there when we, for the containers, made the host forward packets of one
+	// family or both. What goes from one of them to another is dropped: the host is no router because of us.
+	Quiet          []string
+	Quiet4, Quiet6 bool
 }
 
 // TableName is the name of the tables of those containers whose run folder is run.
@@ -82,13 +83,13 @@ type Content []Table
 // Of is what the host should have for these documents. What a later one says of a port or
 // an address goes before what an earlier one said: that one's container is gone if a later one could
 // take it.
-func Of(documents []wiring.Document, facts Facts) Content {
+func Of(documents []*wiring.Document, facts Facts) Content {
 	c := Content{inet(facts), bridge(facts)}
 	for _, name := range facts.Quiet {
 		c.put("quiet", Element{Key: name16(name), words: quoted(name)})
 	}
-	for i := range documents {
-		c.document(&documents[i])
+	for _, d := range documents {
+		c.document(d)
 	}
 	return c
 }

@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "write what is printed to testdata")
 
-func documents() []wiring.Document {
+func documents() []*wiring.Document {
 	inner := &wiring.Switch{Name: "corten0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.133.0.1/16"), netip.MustParsePrefix("fd01::1/64")}}
 	back := &wiring.Switch{Name: "ct-0123456789", Addresses: []netip.Prefix{netip.MustParsePrefix("10.134.0.1/24")}, Internal: true, Isolate: true}
 	link := func(s *wiring.Switch, host, mac string, addresses ...string) wiring.Link {
@@ -31,7 +31,7 @@ func documents() []wiring.Document {
 	forward := func(p spec.Protocol, host string, port uint16, to string, at uint16) wiring.Forward {
 		return wiring.Forward{Service: spec.Service{Protocol: p, Port: at}, HostIP: netip.MustParseAddr(host), HostPort: port, To: netip.MustParseAddr(to)}
 	}
-	return []wiring.Document{
+	return []*wiring.Document{
 		{ID: "a", Links: []wiring.Link{link(inner, "cv0a", "02:42:0a:85:00:02", "10.133.0.2/16", "fd01::2/64")}, Ports: []wiring.Forward{
 			forward(spec.TCP, "0.0.0.0", 8080, "10.133.0.2", 80), forward(spec.TCP, "::", 8080, "fd01::2", 80),
 			forward(spec.UDP, "127.0.0.1", 53, "10.133.0.2", 5353), forward(spec.SCTP, "2001:db8::1", 9, "fd01::2", 9),
@@ -48,7 +48,7 @@ func TestContentAsText(t *testing.T) {
 	for name, facts := range map[string]Facts{
 		"both":  {Name: "corten", IPv6: true},
 		"four":  {Name: "corten"},
-		"quiet": {Name: "corten", IPv6: true, Quiet: []string{"eth0", "eth1"}},
+		"quiet": {Name: "corten", IPv6: true, Quiet: []string{"eth0", "eth1"}, Quiet4: true, Quiet6: true},
 	} {
 		got, file := Of(documents(), facts).String(), "testdata/"+name+".nft"
 		if *update {
@@ -136,7 +136,7 @@ func sayable(text string) string {
 
 // The kernel has what the text says: nft makes the same of it as we do.
 func TestKernelHasTheContent(t *testing.T) {
-	for _, facts := range []Facts{{Name: "corten", IPv6: true}, {Name: "corten", IPv6: true, Quiet: []string{"eth0", "eth1"}}, {Name: "corten"}} {
+	for _, facts := range []Facts{{Name: "corten", IPv6: true}, {Name: "corten", IPv6: true, Quiet: []string{"eth0", "eth1"}, Quiet4: true, Quiet6: true}, {Name: "corten"}} {
 		done := make(chan struct{})
 		go func() { // a thread, and so a namespace, for each
 			defer close(done)
@@ -195,12 +195,12 @@ func TestElementsComeAndGo(t *testing.T) {
 		t.Errorf("present: %v %v", there, err)
 	}
 	must(c.Remove(d[1], facts))
-	must(c.RemoveBridge(d[1].Links[1].Switch, facts))
+	must(c.Make(Of(d[:1], facts)))
 	check("removed", one)
 	if err := c.Remove(d[1], facts); !errs.Is(err, errs.NotFound) {
 		t.Errorf("removed twice: %v", err)
 	}
-	taken := d[1]
+	taken := documents()[1]
 	taken.Ports = []wiring.Forward{d[0].Ports[0]}
 	taken.Ports[0].To = netip.MustParseAddr("10.133.0.3")
 	if err := c.Add(taken, facts); !errs.Is(err, errs.Exists) {
@@ -220,7 +220,7 @@ func TestElementsComeAndGo(t *testing.T) {
 func TestManyDocuments(t *testing.T) {
 	inNamespace(t)
 	c, facts := open(t), Facts{Name: "corten", IPv6: true}
-	var all []wiring.Document
+	var all []*wiring.Document
 	for i := range 2000 {
 		d := documents()[0]
 		a := netip.AddrFrom4([4]byte{10, 133, byte(i >> 8), byte(i)})

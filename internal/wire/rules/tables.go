@@ -49,7 +49,7 @@ func inet(facts Facts) Table {
 		{Name: "postrouting", Hook: "postrouting", Type: "nat", Priority: source, Rules: sourceRules()},
 		{Name: "forward", Hook: "forward", Type: "filter", Priority: beforeOther, Rules: forwardRules(facts)},
 	}
-	if facts.Quiet != nil {
+	if facts.Quiet4 || facts.Quiet6 {
 		t.Sets = append(t.Sets, Set{Name: "quiet", Of: []kind{ifname()}})
 	}
 	return t
@@ -92,8 +92,11 @@ func forwardRules(facts Facts) []Rule {
 		{in("bridges", oifname()), drop()},
 		{in("bridges", iifname()), astray(), drop()},
 	}
-	if facts.Quiet != nil {
-		rules = append(rules, Rule{in("quiet", iifname()), in("quiet", oifname()), drop()})
+	if facts.Quiet4 {
+		rules = append(rules, Rule{of4(), in("quiet", iifname()), in("quiet", oifname()), drop()})
+	}
+	if facts.Quiet6 {
+		rules = append(rules, Rule{of6(), in("quiet", iifname()), in("quiet", oifname()), drop()})
 	}
 	return rules
 }
