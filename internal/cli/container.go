@@ -20,7 +20,7 @@ func newContainer(a *app) *cobra.Command {
 		switch v.name {
 		case "container", "ps", "inspect": // see above
 			continue
-		case "events": // those of images and volumes too
+		case "events": // those of images, volumes and networks too
 			continue
 		}
 		if v.group == containers {

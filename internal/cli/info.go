@@ -67,6 +67,7 @@ func (i info) lines() [][2]string {
 		{"Images kept as", i.Trees},
 		{"Images", counted(i.Images)},
 		{"Containers", i.containers()},
+		{"Networks", counted(i.Networks)},
 		{"Control groups", i.groups()},
 		{"Security modules", strings.Join(i.SecurityModules, ", ")},
 		{"Security options", strings.Join(i.SecurityOptions, ", ")},

@@ -10,6 +10,7 @@ import (
 	"github.com/cortenhq/corten/internal/cli/library"
 	"github.com/cortenhq/corten/internal/cli/life"
 	"github.com/cortenhq/corten/internal/cli/look"
+	"github.com/cortenhq/corten/internal/cli/networks"
 	"github.com/cortenhq/corten/internal/cli/past"
 	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/errs"
@@ -28,12 +29,13 @@ const (
 	containers = "Containers"
 	images     = "Images"
 	stores     = "Volumes"
+	wires      = "Networks"
 	tools      = "Corten"
 )
 
 // groups is the headings in the order of help; one without verbs is not shown.
 func groups() []*cobra.Group {
-	return []*cobra.Group{{ID: containers, Title: containers}, {ID: images, Title: images}, {ID: stores, Title: stores}, {ID: tools, Title: tools}}
+	return []*cobra.Group{{ID: containers, Title: containers}, {ID: images, Title: images}, {ID: stores, Title: stores}, {ID: wires, Title: wires}, {ID: tools, Title: tools}}
 }
 
 // verbs is every command.
@@ -51,7 +53,7 @@ func verbs() []verb {
 		{"unpause", "Let frozen containers go on", containers, of(life.Unpause)},
 		{"wait", "Wait until containers do not run", containers, of(life.Wait)},
 		{"logs", "Show what a container has written", containers, of(past.Logs)},
-		{"events", "Show what happens to containers, images and volumes", containers, of(past.Events)},
+		{"events", "Show what happens to containers, images, volumes and networks", containers, of(past.Events)},
 		{"rename", "Give a container another name", containers, of(life.Rename)},
 		{"update", "Change limits of containers", containers, of(life.Update)},
 		{"rm", "Remove containers", containers, of(life.Remove)},
@@ -60,10 +62,10 @@ func verbs() []verb {
 		{"export", "Write a container's root as a tar", containers, of(files.Export)},
 		{"commit", "Make an image of a container", containers, newCommit},
 		{"ps", "List containers", containers, of(look.PS)},
-		{"inspect", "Show all that is known of containers, images and volumes", containers, of(look.Inspect)},
+		{"inspect", "Show all that is known of containers, images, volumes and networks", containers, of(look.Inspect)},
 		{"top", "List the processes of a container", containers, of(look.Top)},
 		{"stats", "Show what containers use of the machine", containers, of(look.Stats)},
-		{"port", "List the ports of the host that lead to a container", containers, of(look.Port)},
+		{"port", "List the ports of the host that lead to a container", containers, of(networks.Port)},
 		{"container", "Manage containers", containers, newContainer},
 
 		{"pull", "Bring an image from its registry", images, of(library.Pull)},
@@ -75,6 +77,7 @@ func verbs() []verb {
 		{"image", "Manage images", images, newImage},
 
 		{"volume", "Manage volumes", stores, newVolume},
+		{"network", "Manage networks", wires, newNetwork},
 
 		{"systemd", "Have systemd run containers", tools, newSystemd},
 		{"boot", "Start what is to run whenever the machine does", tools, of(life.Boot)},
@@ -96,7 +99,7 @@ func (v verb) build(a *app) *cobra.Command {
 func (a *app) addVerb(root *cobra.Command, name string) error {
 	if name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd {
 		a.addAll(root)
-		dressForShell(root)
+		a.dressForShell(root)
 		return nil
 	}
 	if name == "keep" {
@@ -114,7 +117,7 @@ func (a *app) addVerb(root *cobra.Command, name string) error {
 
 // dressForShell takes out the backquotes that mark the name of a flag's value, which a shell
 // would show as they are, and says which values may follow a flag.
-func dressForShell(cmd *cobra.Command) {
+func (a *app) dressForShell(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		_, f.Usage = pflag.UnquoteUsage(f)
 		if words := values.Words(f.Name); words != nil && (cmd.Name() == "run" || cmd.Name() == "create") {
@@ -122,11 +125,15 @@ func dressForShell(cmd *cobra.Command) {
 			if strings.HasSuffix(words[0], "=") {
 				follow = cobra.ShellCompDirectiveNoSpace
 			}
-			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words, follow))
+			complete := cobra.FixedCompletions(words, follow)
+			if f.Name == "network" {
+				complete = networks.CompleteFlag(a.shell, words)
+			}
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, complete)
 		}
 	})
 	for _, c := range cmd.Commands() {
-		dressForShell(c)
+		a.dressForShell(c)
 	}
 }
 

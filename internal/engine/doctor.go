@@ -11,6 +11,7 @@ import (
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel/probe"
+	"github.com/cortenhq/corten/internal/network"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -66,6 +67,7 @@ type StateInfo struct {
 	Images            *int   `json:",omitempty"` // nil: they cannot be read
 	Containers        *int   `json:",omitempty"`
 	ContainersRunning *int   `json:",omitempty"`
+	Networks          *int   `json:",omitempty"`
 }
 
 // Info looks around. What cannot be found out is left empty.
@@ -89,6 +91,10 @@ func (e *Engine) Info(ctx context.Context) Info {
 	s.Trees = trees(there)
 	s.Images = e.countImages()
 	s.Containers, s.ContainersRunning = e.countContainers()
+	if list, err := network.List(e.netDirs()); err == nil {
+		n := len(list)
+		s.Networks = &n
+	}
 	return info
 }
 

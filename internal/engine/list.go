@@ -31,6 +31,12 @@ func (e *Engine) Containers(ctx context.Context, f ContainerFilter) ([]Container
 		}
 		f.Descends = func(i spec.Image) bool { return of[oci.Digest(i.Config)] }
 	}
+	for i, ref := range f.Networks {
+		f.Whole = true // outlines do not say whether a container has the host's network
+		if n, err := e.Network(ref); err == nil {
+			f.Networks[i] = n.Name
+		}
+	}
 	list, err := container.Views(e.dirs(), f)
 	return list, errors.Join(swept, err)
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"os"
 	"slices"
 
@@ -12,13 +13,14 @@ import (
 
 // UpdateContainer changes limits and restart policy of a container, which may be running: the
 // kernel is asked first, and what it refuses is not written down.
-func (e *Engine) UpdateContainer(ref string, change func(*spec.Container) error) ([]string, error) {
+func (e *Engine) UpdateContainer(ctx context.Context, ref string, change func(*spec.Container) error) ([]string, error) {
 	s, err := e.find(ref)
 	if err != nil {
 		return nil, err
 	}
 	var warnings []string
 	err = container.Edit(e.dirs(), s.Spec.ID, func(c *spec.Container) error {
+		before := ratesOf(c)
 		if err := change(c); err != nil {
 			return err
 		}
@@ -35,6 +37,9 @@ func (e *Engine) UpdateContainer(ref string, change func(*spec.Container) error)
 		if err = p.Apply(); err != nil && groupsGone(s.State.Groups) { // it has just ended: this is for its next start
 			return nil
 		}
+		if err == nil && !slices.Equal(before, ratesOf(c)) {
+			err = e.limitTraffic(ctx, c)
+		}
 		return err
 	})
 	if err != nil {
@@ -42,6 +47,15 @@ func (e *Engine) UpdateContainer(ref string, change func(*spec.Container) error)
 	}
 	e.tell(s.Spec, "update", nil)
 	return warnings, nil
+}
+
+// ratesOf is the limits of a container's interfaces, and of those that have none of their own.
+func ratesOf(c *spec.Container) []spec.Rate {
+	rates := []spec.Rate{c.Networking.Rate}
+	for _, a := range c.Networking.Attachments {
+		rates = append(rates, a.Rate)
+	}
+	return rates
 }
 
 func groupsGone(dirs []string) bool {

@@ -307,12 +307,12 @@ func Update(sh *shell.Shell) *cobra.Command {
 
 A limit holds at once, and for later starts. The kernel refuses a memory limit below what cannot be
 taken away from the container's processes.`,
-		Example:           "  corten update --memory 1g --cpus 2 web\n  corten update --restart always web db",
+		Example:           "  corten update --memory 1g --cpus 2 web\n  corten update --network-opt rate-out=10mbit web\n  corten update --restart always web db",
 		Args:              declare.Args(1, -1),
 		ValidArgsFunction: declare.Containers(sh, -1),
 	}
 	flags := runflags.BindUpdate(cmd.Flags())
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if flags.Empty() {
 			return shell.Misused(errs.Newf(errs.Invalid, "update", "", "nothing is to be changed").WithHint("corten update --help lists what can be"))
 		}
@@ -321,7 +321,7 @@ taken away from the container's processes.`,
 			return shell.Misused(err)
 		}
 		return Each(sh, args, func(eng *engine.Engine, ref string) error {
-			warnings, err := eng.UpdateContainer(ref, change)
+			warnings, err := eng.UpdateContainer(cmd.Context(), ref, change)
 			for _, w := range warnings {
 				sh.Say("warning: " + w)
 			}

@@ -1,7 +1,6 @@
 package look
 
 import (
-	"cmp"
 	"encoding/json"
 	"path/filepath"
 	"reflect"
@@ -78,16 +77,17 @@ type configDoc struct {
 	Domainname string
 	User       string
 	streamsDoc
-	Env         []string
-	Cmd         []string
-	Image       string
-	Volumes     map[string]struct{}
-	WorkingDir  string
-	Entrypoint  []string
-	Labels      map[string]string
-	StopSignal  string
-	StopTimeout *int
-	Healthcheck *healthDoc
+	Env          []string
+	Cmd          []string
+	Image        string
+	Volumes      map[string]struct{}
+	ExposedPorts map[string]struct{}
+	WorkingDir   string
+	Entrypoint   []string
+	Labels       map[string]string
+	StopSignal   string
+	StopTimeout  *int
+	Healthcheck  *healthDoc
 }
 
 type streamsDoc struct{ Tty, OpenStdin, StdinOnce bool }
@@ -96,23 +96,6 @@ type healthDoc struct {
 	Test                                          []string      `json:",omitempty"`
 	Interval, Timeout, StartPeriod, StartInterval time.Duration `json:",omitempty"`
 	Retries                                       int           `json:",omitempty"`
-}
-
-// networkDoc has the members that scripts ask for; a container without a network of its own has
-// no addresses.
-type networkDoc struct {
-	SandboxKey string
-	Ports      map[string]any
-	endpointDoc
-	Networks map[string]endpointDoc
-}
-
-type endpointDoc struct {
-	Gateway, IPAddress             string
-	IPPrefixLen                    int
-	IPv6Gateway, GlobalIPv6Address string
-	GlobalIPv6PrefixLen            int
-	MacAddress                     string
 }
 
 // ownDoc is what Docker has no names for.
@@ -126,8 +109,15 @@ type ownDoc struct {
 	UserMap []spec.IDMap `json:",omitempty"`
 }
 
+// surroundings is what a document has of other things than the container.
+type surroundings struct {
+	volume  func(name string) string // where it is
+	network func(name string) string // its id
+	wiring  *engine.Wiring           // how the container is connected; nil: it is not
+}
+
 // newDocument translates a container.
-func newDocument(c engine.Container, f engine.ContainerFacts, volume func(name string) string) document {
+func newDocument(c engine.Container, f engine.ContainerFacts, x surroundings) document {
 	s, st := c.Spec, c.State
 	d := document{
 		ID: string(s.ID), Created: s.Created, Args: []string{},
@@ -140,11 +130,11 @@ func newDocument(c engine.Container, f engine.ContainerFacts, volume func(name s
 		Mounts: []mountDoc{},
 		Config: configDoc{
 			Hostname: s.Namespaces.Hostname, Domainname: s.Namespaces.Domainname, User: s.Process.User,
-			streamsDoc: streamsDoc{s.Process.Terminal, s.Process.Stdin, s.Process.StdinOnce}, Env: s.Process.Env, Image: s.Image.Name, Volumes: volumesDoc(s),
+			streamsDoc: streamsDoc{s.Process.Terminal, s.Process.Stdin, s.Process.StdinOnce}, Env: s.Process.Env, Image: s.Image.Name, Volumes: volumesDoc(s), ExposedPorts: exposedDoc(s),
 			WorkingDir: s.Process.Cwd, Labels: s.Labels, StopSignal: s.Life.StopSignal, StopTimeout: s.Life.StopTimeout,
 			Healthcheck: newHealth(s.Life.Health),
 		},
-		NetworkSettings: networkDoc{Networks: map[string]endpointDoc{network(s): {}}},
+		NetworkSettings: newNetwork(s, x),
 		HostConfig:      newHost(s),
 		Corten: ownDoc{Spec: s, State: st, Keeper: f.Keeper, Log: f.Counters, Groups: st.Groups,
 			Upper: filepath.Join(f.Dir, "upper"), UserMap: f.UserMap},
@@ -164,7 +154,7 @@ func newDocument(c engine.Container, f engine.ContainerFacts, volume func(name s
 	}
 	for _, m := range s.Mounts {
 		if m.Type != spec.Tmpfs {
-			d.Mounts = append(d.Mounts, newMount(m, volume))
+			d.Mounts = append(d.Mounts, newMount(m, x.volume))
 		}
 	}
 	empty(reflect.ValueOf(&d).Elem())
@@ -185,9 +175,6 @@ func empty(v reflect.Value) {
 		}
 	}
 }
-
-// network is Docker's name of the network that a container is in.
-func network(s *spec.Container) string { return cmp.Or(string(s.Namespaces.Net.Mode), "none") }
 
 func volumesDoc(s *spec.Container) map[string]struct{} {
 	var places map[string]struct{}

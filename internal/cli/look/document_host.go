@@ -9,13 +9,15 @@ import (
 
 // hostDoc is Docker's HostConfig: what a container has of the machine.
 type hostDoc struct {
-	Binds        []string
-	Tmpfs        map[string]string `json:",omitempty"`
-	AutoRemove   bool
-	Init         bool
-	LogConfig    logDoc
-	PortBindings map[string]any
+	Binds           []string
+	Tmpfs           map[string]string `json:",omitempty"`
+	AutoRemove      bool
+	Init            bool
+	LogConfig       logDoc
+	PortBindings    map[string][]bindingDoc
+	PublishAllPorts bool
 	namespaceDoc
+	namesDoc
 	unbuiltDoc
 	RestartPolicy restartDoc
 	securityDoc
@@ -26,8 +28,10 @@ type hostDoc struct {
 
 // unbuiltDoc is what scripts look at and no container has yet.
 type unbuiltDoc struct {
-	Dns, DnsOptions, DnsSearch, ExtraHosts, Links, VolumesFrom []string
+	Links, VolumesFrom []string
 }
+
+type namesDoc struct{ Dns, DnsOptions, DnsSearch, ExtraHosts []string }
 
 type logDoc struct {
 	Type   string
@@ -98,10 +102,11 @@ func newHost(s *spec.Container) hostDoc {
 	ns, sec := s.Namespaces, s.Security
 	d := hostDoc{
 		Binds: binds(s), Tmpfs: tmpfs(s), AutoRemove: s.Life.Remove, Init: !s.Life.NoInit, LogConfig: newLog(s.Life.Log),
-		PortBindings:  map[string]any{},
+		PortBindings: bindingsDoc(s), PublishAllPorts: s.Networking.PublishAll,
+		namesDoc:      namesDoc{s.Networking.DNS, s.Networking.DNSOptions, s.Networking.DNSSearch, extraHosts(s)},
 		RestartPolicy: restartDoc{cmp.Or(string(s.Life.Restart.Policy), "no"), s.Life.Restart.Max},
 		namespaceDoc: namespaceDoc{
-			NetworkMode: network(s), PidMode: string(ns.PID.Mode), IpcMode: cmp.Or(string(ns.IPC.Mode), "private"),
+			NetworkMode: networksOf(s)[0], PidMode: string(ns.PID.Mode), IpcMode: cmp.Or(string(ns.IPC.Mode), "private"),
 			UTSMode: string(ns.UTS.Mode), UsernsMode: string(ns.User.Mode), CgroupnsMode: cmp.Or(string(ns.Cgroup.Mode), "private"),
 			ShmSize: cmp.Or(s.Root.ShmSize, 64<<20), Sysctls: s.Sysctls,
 		},

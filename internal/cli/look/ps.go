@@ -4,6 +4,7 @@
 package look
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cortenhq/corten/internal/cli/declare"
+	"github.com/cortenhq/corten/internal/cli/networks"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/cli/show"
 	"github.com/cortenhq/corten/internal/engine"
@@ -42,7 +44,7 @@ func PS(sh *shell.Shell) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&f.all, "all", "a", false, "List all containers, not only those that run")
-	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "List only what `NAME=VALUE` lets through: ancestor, before, exited, health, id, label, name, since, status, volume")
+	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "List only what `NAME=VALUE` lets through: ancestor, before, exited, expose, health, id, label, name, network, publish, since, status, volume")
 	fs.StringVar(&f.format, "format", "", "Print as `FORMAT`: table, table TEMPLATE, json, or a Go template such as {{.Names}}")
 	fs.IntVarP(&f.last, "last", "n", -1, "List the `NUMBER` containers that were made last, whatever they do")
 	fs.BoolVarP(&f.latest, "latest", "l", false, "List the container that was made last, whatever it does")
@@ -73,6 +75,8 @@ func (f *psFlags) list(cmd *cobra.Command, sh *shell.Shell) ([]psLine, error) {
 	case f.latest:
 		filter.Last = 1
 	}
+	// Outlines do not say whether a container has the host's network, or none.
+	filter.Whole = f.format == "json" || strings.Contains(f.format, ".Networks")
 	eng, err := sh.Engine()
 	if err != nil {
 		return nil, err
@@ -83,7 +87,7 @@ func (f *psFlags) list(cmd *cobra.Command, sh *shell.Shell) ([]psLine, error) {
 	now, lines := time.Now(), make([]psLine, len(list))
 	for i, c := range list {
 		lines[i] = newPSLine(c, f.noTrunc, now)
-		if !size {
+		if lines[i].Ports, err = portsText(eng, c, err); !size {
 			continue
 		}
 		own, whole, serr := eng.ContainerSize(cmd.Context(), c)
@@ -93,6 +97,16 @@ func (f *psFlags) list(cmd *cobra.Command, sh *shell.Shell) ([]psLine, error) {
 		lines[i].Size = show.Size(own) + " (virtual " + show.Size(whole) + ")"
 	}
 	return lines, err
+}
+
+// portsText is where a running container can be reached. What cannot be read is left out.
+func portsText(eng *engine.Engine, c engine.Container, before error) (string, error) {
+	n := c.Spec.Networking
+	if !c.State.Alive() || len(n.Ports) == 0 && len(n.Expose) == 0 {
+		return "", before
+	}
+	w, err := eng.Wiring(c.Spec.ID)
+	return networks.PortsText(w, n.Expose), errors.Join(before, err)
 }
 
 // psLine is a container in the list; its names are Docker's, for templates.
@@ -121,7 +135,7 @@ func newPSLine(c engine.Container, noTrunc bool, now time.Time) psLine {
 		ID:         string(s.ID),
 		Image:      show.Printable(s.Image.Name),
 		Names:      s.Name,
-		Networks:   network(s),
+		Networks:   strings.Join(networksOf(s), ","),
 		RunningFor: ago(s.Created, now),
 		Size:       "0B",
 		State:      c.Word(),

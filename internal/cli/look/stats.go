@@ -1,9 +1,11 @@
 package look
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,6 +122,7 @@ type statsLine struct {
 	MemUsage  string
 	Name      string
 	NetIO     string
+	NetRate   string // what NetIO may be, of each interface that is limited
 	PIDs      string
 }
 
@@ -131,6 +134,7 @@ func (s *stats) line(c engine.Container, before, now engine.ContainerUsage) stat
 		MemUsage: show.Memory(now.Memory) + " / " + show.Memory(now.Limit),
 		Name:     c.Spec.Name,
 		NetIO:    show.Size(now.Received) + " / " + show.Size(now.Sent),
+		NetRate:  rates(c.Spec),
 		PIDs:     fmt.Sprint(now.Pids),
 	}
 	if !s.noTrunc {
@@ -141,6 +145,30 @@ func (s *stats) line(c engine.Container, before, now engine.ContainerUsage) stat
 		l.CPUPerc = percent(float64(now.CPU-before.CPU), float64(now.At.Sub(before.At)))
 	}
 	return l
+}
+
+// rates is the limits of a container's interfaces, to it and from it: of the first, and of others
+// that differ.
+func rates(s *spec.Container) string {
+	var list []string
+	for _, a := range s.Networking.Attachments {
+		r := cmp.Or(a.Rate, s.Networking.Rate)
+		text := rateText(r.In) + " / " + rateText(r.Out)
+		if !slices.Contains(list, text) {
+			list = append(list, text)
+		}
+	}
+	if len(list) == 0 || len(list) == 1 && list[0] == "- / -" {
+		return "-"
+	}
+	return strings.Join(list, ", ")
+}
+
+func rateText(n uint64) string {
+	if n == 0 {
+		return "-"
+	}
+	return spec.RateText(n)
 }
 
 func percent(part, whole float64) string {
@@ -158,10 +186,10 @@ func (s *stats) print(lines []any, redraw bool) error {
 		err = s.sh.FormatTable(s.format, statsHeads(), lines...)
 	default:
 		w := shell.NewTable(&b)
-		fmt.Fprintln(w, "CONTAINER ID\tNAME\tCPU %\tMEM USAGE / LIMIT\tMEM %\tNET I/O\tBLOCK I/O\tPIDS")
+		fmt.Fprintln(w, "CONTAINER ID\tNAME\tCPU %\tMEM USAGE / LIMIT\tMEM %\tNET I/O\tNET RATE\tBLOCK I/O\tPIDS")
 		for _, x := range lines {
 			l := x.(statsLine)
-			fmt.Fprintln(w, strings.Join([]string{l.ID, l.Name, l.CPUPerc, l.MemUsage, l.MemPerc, l.NetIO, l.BlockIO, l.PIDs}, "\t"))
+			fmt.Fprintln(w, strings.Join([]string{l.ID, l.Name, l.CPUPerc, l.MemUsage, l.MemPerc, l.NetIO, l.NetRate, l.BlockIO, l.PIDs}, "\t"))
 		}
 		err = w.Flush()
 	}
@@ -177,5 +205,5 @@ func (s *stats) print(lines []any, redraw bool) error {
 // statsHeads are the headings of "table TEMPLATE".
 func statsHeads() map[string]string {
 	return map[string]string{"BlockIO": "BLOCK I/O", "CPUPerc": "CPU %", "Container": "CONTAINER", "ID": "CONTAINER ID",
-		"MemPerc": "MEM %", "MemUsage": "MEM USAGE / LIMIT", "Name": "NAME", "NetIO": "NET I/O", "PIDs": "PIDS"}
+		"MemPerc": "MEM %", "MemUsage": "MEM USAGE / LIMIT", "Name": "NAME", "NetIO": "NET I/O", "NetRate": "NET RATE", "PIDs": "PIDS"}
 }

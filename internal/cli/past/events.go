@@ -43,7 +43,7 @@ func Events(s *shell.Shell) *cobra.Command {
 	f, filters, format := span{}, []string(nil), ""
 	cmd := &cobra.Command{
 		Use: "events [flags]",
-		Long: `Show what happens to containers, images and volumes: what comes from now on, or with --since also
+		Long: `Show what happens to containers, images, volumes and networks: what comes from now on, or with --since also
 what has been. It goes on until it is interrupted, or until the time of --until.`,
 		Example: `  corten events
   corten events --since 1h --until 0s --filter container=web
@@ -51,7 +51,7 @@ what has been. It goes on until it is interrupted, or until the time of --until.
 		Args: declare.Args(0, 0),
 	}
 	f.bind(cmd)
-	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "Show only what `NAME=VALUE` lets through: container, event, image, label, type, volume")
+	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "Show only what `NAME=VALUE` lets through: container, event, image, label, network, type, volume")
 	cmd.Flags().StringVar(&format, "format", "", "Print as `FORMAT`: json, or a Go template such as {{.Action}}")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		req, err := engine.EventsRequest{}, error(nil)

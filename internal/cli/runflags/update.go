@@ -63,7 +63,7 @@ func (u *Update) Change() (func(*spec.Container) error, error) {
 	}, nil
 }
 
-// limitNetworks changes the rate of all interfaces: none has another of its own after that.
+// limitNetworks changes the rate of all interfaces, also of those that have one of their own.
 func (u *Update) limitNetworks(c *spec.Container, limit func(*spec.Rate)) error {
 	if len(u.rates) == 0 {
 		return nil
@@ -73,7 +73,9 @@ func (u *Update) limitNetworks(c *spec.Container, limit func(*spec.Rate)) error 
 	}
 	limit(&c.Networking.Rate)
 	for i := range c.Networking.Attachments {
-		c.Networking.Attachments[i].Rate = spec.Rate{}
+		if own := &c.Networking.Attachments[i].Rate; *own != (spec.Rate{}) {
+			limit(own)
+		}
 	}
 	return nil
 }

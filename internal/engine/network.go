@@ -1,0 +1,228 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/draft"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/events"
+	"github.com/cortenhq/corten/internal/network"
+	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/wiring"
+)
+
+// What faces see of networks.
+type (
+	Network        = network.Network
+	NetworkRequest = network.Request
+	NetworkMember  = network.Member
+	NetworkDriver  = wiring.Driver
+	Wiring         = wiring.Document
+	Link           = wiring.Link
+	Forward        = wiring.Forward
+)
+
+// DefaultNetwork is the one of containers that name none.
+const DefaultNetwork = spec.DefaultNetwork
+
+func (e *Engine) netDirs() network.Dirs { return draft.NetDirs(e.dirs()) }
+
+// CreateNetwork makes a network.
+func (e *Engine) CreateNetwork(r NetworkRequest) (Network, error) {
+	n, err := network.Create(e.netDirs(), r)
+	if err == nil {
+		e.tellNetwork(n, "create", "")
+	}
+	return n, err
+}
+
+// tellNetwork writes down that something happened to a network, or to a container there.
+func (e *Engine) tellNetwork(n Network, action string, id spec.ContainerID) {
+	attributes := map[string]string{"name": n.Name, "type": string(n.Driver)}
+	if id != "" {
+		attributes["container"] = string(id)
+	}
+	_ = events.Append(e.cfg.Root, events.Event{Type: events.TypeNetwork, Action: action, ID: n.ID, Attributes: attributes})
+}
+
+// Networks lists networks by name, and says which containers are to be on each, whether they run
+// or not. With an error the list is of those that could be read.
+func (e *Engine) Networks() (list []Network, used map[string][]string, err error) {
+	swept := e.sweep()
+	list, err = network.List(e.netDirs())
+	used, uerr := e.networkUsers()
+	return list, used, errors.Join(swept, err, uerr)
+}
+
+// Network finds a network by its name or id.
+func (e *Engine) Network(ref string) (Network, error) { return network.Find(e.netDirs(), ref) }
+
+// NetworkMembers is the containers that are connected to a network now.
+func (e *Engine) NetworkMembers(n Network) ([]NetworkMember, error) {
+	if err := e.sweep(); err != nil {
+		return nil, err
+	}
+	return network.Members(e.netDirs(), n.Name)
+}
+
+// networkUsers is the names of the containers that are to be on each network. It is whole or an
+// error: what is removed depends on it.
+func (e *Engine) networkUsers() (map[string][]string, error) {
+	list, err := container.Views(e.dirs(), ContainerFilter{All: true})
+	if err != nil {
+		return nil, err
+	}
+	used := map[string][]string{}
+	for _, c := range list {
+		for _, a := range c.Spec.Networking.Attachments {
+			used[a.Network] = append(used[a.Network], c.Spec.Name)
+		}
+	}
+	return used, nil
+}
+
+// RemoveNetwork removes a network that no container is to be on.
+func (e *Engine) RemoveNetwork(ref string) error {
+	n, err := e.Network(ref)
+	if err != nil {
+		return err
+	}
+	used, err := e.networkUsers()
+	if err != nil {
+		return err
+	}
+	if by := used[n.Name]; len(by) > 0 {
+		return errs.Newf(errs.Busy, "remove network", n.Name, "container "+by[0]+" uses it").
+			WithHint("take the container off it (corten network disconnect " + n.Name + " " + by[0] + ") or remove that")
+	}
+	if err := network.Remove(e.netDirs(), n.Name); err != nil {
+		return err
+	}
+	e.tellNetwork(n, "destroy", "")
+	return nil
+}
+
+// PruneBridges takes away interfaces of the host that no container needs any more, and makes its
+// rules anew if somebody has removed them.
+func (e *Engine) PruneBridges(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(e.cfg.Run, "net/lock")); errors.Is(err, fs.ErrNotExist) { // corten-net was never here since the machine started
+		return nil
+	}
+	return network.Restore(ctx, e.netDirs())
+}
+
+// Wiring is how a container is connected now; nil if it is not.
+func (e *Engine) Wiring(id spec.ContainerID) (*Wiring, error) {
+	doc, ok, err := network.Document(e.netDirs(), id)
+	if !ok {
+		return nil, err
+	}
+	return doc, err
+}
+
+// ConnectNetwork puts a container on one more network: at once if it runs, and at its next starts.
+func (e *Engine) ConnectNetwork(ctx context.Context, a spec.Attachment, ref string) error {
+	describe := func(c *spec.Container, n Network) error {
+		if slices.ContainsFunc(c.Networking.Attachments, func(o spec.Attachment) bool { return o.Network == n.Name }) {
+			return errs.Newf(errs.Exists, "", "", "it is on the network "+n.Name+" already").
+				WithHint("to change how, take it off first: corten network disconnect " + n.Name + " " + c.Name)
+		}
+		a.Network = n.Name
+		c.Networking.Attachments = append(c.Networking.Attachments, a)
+		return nil
+	}
+	live := func(c *spec.Container, n Network) error {
+		if _, err := network.Extend(e.netDirs(), c, a); err != nil {
+			return err
+		}
+		err := network.Change(ctx, e.netDirs(), c.ID)
+		if err == nil {
+			return nil
+		}
+		if _, uerr := network.Shrink(e.netDirs(), c.ID, n.Name); uerr == nil { // as it was, as far as that goes
+			_ = network.Change(ctx, e.netDirs(), c.ID)
+		}
+		return err
+	}
+	return e.rewire(a.Network, ref, "connect", describe, live)
+}
+
+// DisconnectNetwork takes a container off a network: at once if it runs, and for its next starts.
+// With force those are changed even if the one that runs cannot be.
+func (e *Engine) DisconnectNetwork(ctx context.Context, name, ref string, force bool) error {
+	describe := func(c *spec.Container, n Network) error {
+		before := len(c.Networking.Attachments)
+		c.Networking.Attachments = slices.DeleteFunc(c.Networking.Attachments, func(a spec.Attachment) bool { return a.Network == n.Name })
+		if len(c.Networking.Attachments) == before {
+			return errs.Newf(errs.NotFound, "", "", "it is not on the network "+n.Name).WithHint("corten inspect " + c.Name + " shows where it is")
+		}
+		return nil
+	}
+	live := func(c *spec.Container, n Network) error {
+		_, err := network.Shrink(e.netDirs(), c.ID, n.Name)
+		if err == nil {
+			err = network.Change(ctx, e.netDirs(), c.ID)
+		}
+		if force {
+			return nil
+		}
+		return err
+	}
+	return e.rewire(name, ref, "disconnect", describe, live)
+}
+
+// rewire changes what a container is connected to: its description, and if it runs also that. If
+// that cannot be changed the description stays.
+func (e *Engine) rewire(name, ref, action string, describe, live func(*spec.Container, Network) error) error {
+	if err := e.sweep(); err != nil {
+		return err
+	}
+	find := e.Network
+	if name == DefaultNetwork { // it may not have been needed yet
+		find = func(string) (Network, error) { return network.Default(e.netDirs()) }
+	}
+	n, err := find(name)
+	if err != nil {
+		return err
+	}
+	s, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	err = container.Edit(e.dirs(), s.Spec.ID, func(c *spec.Container) error {
+		if !c.Connected() {
+			return errs.Newf(errs.Invalid, "", "", "it was made with a network namespace that networks cannot be put in").
+				WithHint("make it anew with --network " + n.Name)
+		}
+		if err := describe(c, n); err != nil {
+			return err
+		}
+		if doc, err := e.Wiring(c.ID); doc == nil || err != nil { // it does not run
+			return err
+		}
+		return live(c, n)
+	})
+	if err != nil {
+		return errs.Wrap(action+" container", s.Spec.Name, err)
+	}
+	e.tellNetwork(n, action, s.Spec.ID)
+	return nil
+}
+
+// limitTraffic has the rates of a running container be what its description says.
+func (e *Engine) limitTraffic(ctx context.Context, c *spec.Container) error {
+	doc, err := e.Wiring(c.ID)
+	if doc == nil || err != nil {
+		return err
+	}
+	if _, err := network.Rates(e.netDirs(), c); err != nil {
+		return err
+	}
+	return network.Change(ctx, e.netDirs(), c.ID)
+}
