@@ -58,9 +58,17 @@ func readSignal(fd int) unix.Signal {
 	return unix.Signal(b[0])
 }
 
+// all are the descriptors that have numbers.
+func all() (fds []int) {
+	for fd := lockFD; fd <= tcpFD; fd++ {
+		fds = append(fds, fd)
+	}
+	return fds
+}
+
 // inherit keeps the given descriptors, of those that have numbers, for the next program.
 func inherit(fds ...int) {
-	for fd := lockFD; fd <= notifyFD; fd++ {
+	for fd := lockFD; fd <= tcpFD; fd++ {
 		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
 	}
 	for _, fd := range fds {
@@ -77,12 +85,12 @@ func reserve() {
 	if err != nil {
 		return
 	}
-	for n := pidFD; n <= notifyFD; n++ {
+	for n := pidFD; n <= tcpFD; n++ {
 		if n != fd {
 			_ = unix.Dup3(fd, n, 0)
 		}
 	}
-	inherit(lockFD, pidFD, masterFD, stdinFD, stdoutFD, stderrFD, notifyFD)
+	inherit(all()...)
 }
 
 // hand executes corten in place, with the lock: what comes next is its work.
@@ -128,13 +136,13 @@ type child struct {
 // garbage, and what takes collecting it would stay larger than the keeper is.
 const enough = 64
 
-// start runs corten with no descriptor but /dev/null, in a process group of its own.
-func (c *child) start(o Orders, verb string, args ...string) error {
+// start runs a program with no descriptor but /dev/null, in a process group of its own.
+func (c *child) start(program string, args []string) error {
 	fd := -1
 	attr := &syscall.ProcAttr{Dir: "/", Env: environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{PidFD: &fd, Setpgid: true}}
-	pid, err := syscall.ForkExec(o.Corten, o.command(verb, args...), attr)
+	pid, err := syscall.ForkExec(program, args, attr)
 	if err != nil {
-		return errs.Wrap("execute", o.Corten, err)
+		return errs.Wrap("execute", program, err)
 	}
 	c.pid, c.pidfd, c.runs = pid, fd, c.runs+1
 	return nil

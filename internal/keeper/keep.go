@@ -26,6 +26,8 @@ const (
 	tagWritten
 	tagCompress
 	tagProbe
+	tagNames
+	tagRestore
 )
 
 // keep is a keeper at work.
@@ -40,22 +42,34 @@ type keep struct {
 	pump     *pump
 	stdin    int
 	notify   int
-	compress child
-	more     bool // to compress, when that child is done
-	probe    child
-	probeDue int64 // ns by the monotonic clock
-	upgrade  bool  // to be done when no child is left
+	compress compressing
+	probe    probing
+	network  network
+	upgrade  bool // to be done when no child is left
+}
+
+// compressing is a child that compresses older files of the log.
+type compressing struct {
+	child
+	more bool // to compress, when it is done
+}
+
+// probing is a child that checks the health.
+type probing struct {
+	child
+	due int64 // ns by the monotonic clock
 }
 
 // Keep looks after a container until it has ended, and executes what comes next. It returns
 // only if that is not possible. args are what the program was called with.
 func Keep(root, run, id string, args []string) error {
 	if !isSmall() {
-		inherit(lockFD, pidFD, masterFD, stdinFD, stdoutFD, stderrFD, notifyFD)
+		inherit(all()...)
 		return Become("/proc/self/exe", args...)
 	}
 	inherit()
-	k := &keep{folder: Folder(run, id), args: args, compress: child{pidfd: -1}, probe: child{pidfd: -1}}
+	k := &keep{folder: Folder(run, id), args: args}
+	k.compress.pidfd, k.probe.pidfd, k.network.restore.pidfd = -1, -1, -1
 	var err error
 	if k.signals, err = openSignals(); err != nil { // before anything that they tell of is looked at
 		say(id, err)
@@ -101,7 +115,8 @@ func (k *keep) open(root string) error {
 	if k.pump, err = openPump(k.folder, LogFolder(root, k.orders.ID), k.orders.Log, streams); err != nil {
 		return err
 	}
-	k.probeDue = k.nextProbe()
+	k.probe.due = k.nextProbe()
+	k.openNames()
 	return k.watchAll()
 }
 
@@ -153,6 +168,7 @@ func (k *keep) turn() error {
 	if k.orders.Health.Interval > 0 && k.ended == nil {
 		next = min(next, k.check(now))
 	}
+	next = min(next, k.connect(now))
 	if k.ended != nil {
 		if k.pump.finish(now) {
 			return k.over()
@@ -175,17 +191,21 @@ func (k *keep) turn() error {
 func (k *keep) renew(now int64) {
 	program := k.orders.program()
 	if !k.upgrade {
-		if k.compress.runs+k.probe.runs < enough {
+		if k.compress.runs+k.probe.runs+k.network.restore.runs < enough {
 			return
 		}
 		program = "/proc/self/exe"
 	}
-	if k.pump.writer.busy || k.compress.pidfd >= 0 || k.probe.pidfd >= 0 {
+	if k.pump.writer.busy || k.compress.pidfd >= 0 || k.probe.pidfd >= 0 || k.network.restore.pidfd >= 0 || k.network.busy(now) {
 		return
 	}
-	k.upgrade, k.compress.runs, k.probe.runs = false, 0, 0
+	k.upgrade, k.compress.runs, k.probe.runs, k.network.restore.runs = false, 0, 0, 0
 	k.pump.counters.publish(k.folder, now, true)
-	anew(program, k.args, k.proc.pidfd, k.pump.streams[0].source, k.pump.streams[1].source, k.stdin, k.notify)
+	fds := []int{k.proc.pidfd, k.pump.streams[0].source, k.pump.streams[1].source, k.stdin, k.notify}
+	if k.network.names != nil {
+		fds = append(fds, udpFD, tcpFD)
+	}
+	anew(program, k.args, fds...)
 }
 
 // wait is the time from now to next in ms, for epoll_wait(2).
@@ -210,10 +230,14 @@ func (k *keep) event(tag int) {
 		k.pump.written()
 	case tagCompress:
 		k.compress.reap()
-		k.pump.rotated = k.pump.rotated || k.more
+		k.pump.rotated = k.pump.rotated || k.compress.more
 	case tagProbe:
 		k.probe.reap()
-		k.probeDue = k.nextProbe()
+		k.probe.due = k.nextProbe()
+	case tagNames:
+		k.network.ready = true
+	case tagRestore:
+		k.network.restore.reap()
 	}
 }
 
@@ -259,9 +283,11 @@ func (k *keep) reorder() {
 	if err != nil {
 		return
 	}
+	old := k.orders
 	k.orders = o
 	k.pump.order(o.Log)
-	k.probeDue = k.nextProbe()
+	k.probe.due = k.nextProbe()
+	k.reconnect(old)
 }
 
 // over says how the container ended and hands on.
@@ -281,11 +307,11 @@ func (k *keep) over() error {
 
 // squeeze has older files of the log compressed, by one process at a time.
 func (k *keep) squeeze() {
-	k.more = k.compress.pidfd >= 0
+	k.compress.more = k.compress.pidfd >= 0
 	if !k.orders.Log.Compress || k.compress.pidfd >= 0 {
 		return
 	}
-	if k.compress.start(k.orders, "compress", k.pump.logFolder) == nil {
+	if k.compress.start(k.orders.Corten, k.orders.command("compress", k.pump.logFolder)) == nil {
 		_ = k.watch(k.compress.pidfd, tagCompress, unix.EPOLLIN)
 	}
 }
@@ -312,12 +338,12 @@ func (k *keep) check(now int64) (next int64) {
 	if k.probe.pidfd >= 0 {
 		return never
 	}
-	if now < k.probeDue {
-		return k.probeDue
+	if now < k.probe.due {
+		return k.probe.due
 	}
-	if k.probe.start(k.orders, "probe", k.orders.ID) != nil {
-		k.probeDue = k.nextProbe()
-		return k.probeDue
+	if k.probe.start(k.orders.Corten, k.orders.command("probe", k.orders.ID)) != nil {
+		k.probe.due = k.nextProbe()
+		return k.probe.due
 	}
 	_ = k.watch(k.probe.pidfd, tagProbe, unix.EPOLLIN)
 	return never

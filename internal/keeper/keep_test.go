@@ -66,7 +66,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 func (w *world) catches() bool {
 	fds := "/proc/" + itoa(w.keeper.Process.Pid) + "/fd/"
 	null, _ := os.Readlink(fds + "2")
-	_, err := os.Readlink(fds + "13") // what is opened after the pipe of signals
+	_, err := os.Readlink(fds + "15") // what is opened after the pipe of signals
 	return err == nil && null == "/dev/null"
 }
 

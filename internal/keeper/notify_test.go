@@ -3,6 +3,7 @@ package keeper
 import (
 	"net"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +65,8 @@ func TestOrders(t *testing.T) {
 	folder := t.TempDir()
 	want := Orders{ID: "i", Root: "/r", Run: "/u", Corten: "/c", Keeper: "/k", PID: 4, Start: 1 << 63, Terminal: true, Guard: 5, Init: true,
 		Log:    LogOrders{Off: true, Size: 1 << 40, Files: 6, Compress: true, NonBlocking: true, Buffer: 7},
-		Health: HealthOrders{Interval: 8, StartPeriod: 9, StartInterval: 10}, Notify: NotifyOrders{Mode: "container", Socket: "@s"}}
+		Health: HealthOrders{Interval: 8, StartPeriod: 9, StartInterval: 10}, Notify: NotifyOrders{Mode: "container", Socket: "@s"}, Net: "/n",
+		Resolver: ResolverOrders{Port: 65535, Networks: []string{"a", "b"}, Upstream: []string{"fe80::1%eth0", "1.1.1.1"}, Alone: true}}
 	if err := want.Write(folder); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +77,7 @@ func TestOrders(t *testing.T) {
 	if err := writeFile(folder+"/"+OrdersName, string(b)+"of-tomorrow 1\n"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := ReadOrders(folder); err != nil || got != want {
+	if got, err := ReadOrders(folder); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	want.Root = "a\nb"

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,6 +40,8 @@ type Orders struct {
 	Log           LogOrders
 	Health        HealthOrders
 	Notify        NotifyOrders
+	Net           string // the program corten-net, if the container needs the host's rules
+	Resolver      ResolverOrders
 }
 
 // LogOrders are the part of orders that is about the log.
@@ -62,6 +65,14 @@ type HealthOrders struct {
 type NotifyOrders struct {
 	Mode   string // "container", "keeper", or "" for nobody
 	Socket string // as NOTIFY_SOCKET says it: a path, or @ and an abstract name
+}
+
+// ResolverOrders say how to answer a container's questions for names.
+type ResolverOrders struct {
+	Port     uint16   // at which the sockets are; 0: nobody answers
+	Networks []string // whose names are known
+	Upstream []string // addresses of servers that are asked for others; none: the host's
+	Alone    bool     // nobody is asked
 }
 
 // Ended is how a container ended: the file ended.
@@ -129,12 +140,23 @@ func (o Orders) encode() string {
 	t.num("health-start-interval", o.Health.StartInterval)
 	t.str("notify", o.Notify.Mode)
 	t.str("notify-socket", o.Notify.Socket)
+	t.str("net", o.Net)
+	if o.Resolver.Port != 0 {
+		t.num("resolver-port", int64(o.Resolver.Port))
+		for _, n := range o.Resolver.Networks {
+			t.str("resolver-network", n)
+		}
+		for _, a := range o.Resolver.Upstream {
+			t.str("resolver-upstream", a)
+		}
+		t.flag("resolver-alone", o.Resolver.Alone)
+	}
 	return t.b.String()
 }
 
 // Write publishes the orders in folder, which is there.
 func (o Orders) Write(folder string) error {
-	for _, s := range []string{o.ID, o.Root, o.Run, o.Corten, o.Keeper, o.Notify.Mode, o.Notify.Socket} {
+	for _, s := range slices.Concat([]string{o.ID, o.Root, o.Run, o.Corten, o.Keeper, o.Notify.Mode, o.Notify.Socket, o.Net}, o.Resolver.Networks, o.Resolver.Upstream) {
 		if strings.ContainsAny(s, "\n\x00") {
 			return errs.Newf(errs.Invalid, "write orders of container", o.ID, "a name has a line break")
 		}
@@ -146,14 +168,12 @@ func (o Orders) Write(folder string) error {
 func ReadOrders(folder string) (Orders, error) {
 	var o Orders
 	err := parse(folder, OrdersName, func(name, value string) error {
-		err := o.set(name, value)
-		if err != nil {
-			err = o.setLog(name, value)
+		for _, set := range []func(*Orders, string, string) error{(*Orders).set, (*Orders).setLog, (*Orders).setNet} {
+			if err := set(&o, name, value); err != errNoSuchName {
+				return err
+			}
 		}
-		if err == errNoSuchName {
-			err = nil // of a later version that this one can do without
-		}
-		return err
+		return nil // of a later version that this one can do without
 	})
 	return o, err
 }
@@ -210,6 +230,27 @@ func (o *Orders) setLog(name, value string) (err error) {
 		o.Health.StartPeriod, err = number(value)
 	case "health-start-interval":
 		o.Health.StartInterval, err = number(value)
+	default:
+		return errNoSuchName
+	}
+	return err
+}
+
+func (o *Orders) setNet(name, value string) (err error) {
+	r := &o.Resolver
+	switch name {
+	case "net":
+		o.Net = value
+	case "resolver-port":
+		var n uint64
+		n, err = strconv.ParseUint(value, 10, 16)
+		r.Port = uint16(n)
+	case "resolver-network":
+		r.Networks = append(r.Networks, value)
+	case "resolver-upstream":
+		r.Upstream = append(r.Upstream, value)
+	case "resolver-alone":
+		r.Alone = value == "1"
 	default:
 		return errNoSuchName
 	}

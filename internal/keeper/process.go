@@ -22,6 +22,8 @@ const (
 	stdoutFD
 	stderrFD
 	notifyFD
+	udpFD // of the server of names, as is the next
+	tcpFD
 	firstFree = kernel.SignalFD + 1
 )
 

@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	case "corten":
 		corten()
+	case "corten-net":
+		cortenNet()
 	case "writer":
 		writer()
 	case "starter":

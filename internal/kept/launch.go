@@ -130,6 +130,8 @@ type launched struct {
 	dir  string // KeepDir
 	std  *stdio
 	ears *os.File // the socket that the container notifies; nil: it has none
+	// The sockets of its server of names, for datagrams and for connections; nil: it has none.
+	names [2]*os.File
 }
 
 // relaunch launches a container from what is on disk, and writes down all that its keeper
@@ -264,10 +266,11 @@ func orElse(d, otherwise time.Duration) int64 {
 
 // hand makes this process the keeper.
 func (l *launched) hand() error {
-	files := make([]*os.File, notifyFD-lockFD+1) // as keeper.Keep wants them
+	files := make([]*os.File, tcpFD-lockFD+1) // as keeper.Keep wants them
 	files[0], files[1], files[2] = l.d.Box.Lock(), l.proc.PIDFD(), l.proc.Terminal
 	files[stdinFD-lockFD], files[notifyFD-lockFD] = l.std.files["stdin-hold"], l.ears
 	files[stdoutFD-lockFD], files[stderrFD-lockFD] = l.std.files["guard-stdout"], l.std.files["guard-stderr"]
+	files[udpFD-lockFD], files[tcpFD-lockFD] = l.names[0], l.names[1]
 	program, err := programs.Find("corten-keeper")
 	if err != nil {
 		return err

@@ -35,6 +35,8 @@ const (
 	stdoutFD = 7
 	stderrFD = 8
 	notifyFD = 9
+	udpFD    = 10 // of the server of names, with tcpFD
+	tcpFD    = 11
 )
 
 // Origin is who asks for a start.
@@ -178,7 +180,7 @@ func spawn(dirs container.Dirs, dir string, lock, ready *os.File, notify, progra
 		}
 		defer null.Close()
 		cmd.ExtraFiles = append(cmd.ExtraFiles, ready)
-		for n := readyFD + 1; n <= notifyFD; n++ {
+		for n := readyFD + 1; n <= tcpFD; n++ {
 			cmd.ExtraFiles = append(cmd.ExtraFiles, null)
 		}
 	}

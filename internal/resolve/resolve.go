@@ -109,6 +109,21 @@ func (s *Server) Order(c Config) {
 	s.servers.order(c)
 }
 
+// Busy reports whether answers are waited for, which a server that takes its place would not know.
+func (s *Server) Busy() bool {
+	for i := range s.asked[:s.high] {
+		if s.asked[i].fd != 0 {
+			return true
+		}
+	}
+	for i := range s.conns {
+		if s.conns[i].fd != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Close lets go of all but the two sockets.
 func (s *Server) Close() {
 	for i := range s.high {
