@@ -106,6 +106,9 @@ func portsText(eng *engine.Engine, c engine.Container, before error) (string, er
 		return "", before
 	}
 	w, err := eng.Wiring(c.Spec.ID)
+	if w == nil { // it has no network of its own, or has just ended
+		return "", errors.Join(before, err)
+	}
 	return networks.PortsText(w, n.Expose), errors.Join(before, err)
 }
 
