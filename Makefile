@@ -5,10 +5,10 @@ GO        ?= go
 PREFIX    ?= /usr/local
 DESTDIR   ?=
 LDFLAGS   := -s -w
-PROGRAMS  := corten corten-image corten-format corten-keeper
+PROGRAMS  := corten corten-image corten-format corten-keeper corten-net
 # What the tests use from Debian: oracles, peers, and makers of real images.
 PACKAGES  := erofs-utils busybox-static debootstrap docker-registry skopeo umoci crun \
-             attr libcap2-bin zstd xz-utils procps
+             attr libcap2-bin zstd xz-utils procps iproute2 nftables
 PEERS     := crun runc podman docker.io bubblewrap skopeo umoci docker-registry busybox-static debootstrap
 VM        := qemu-system-x86 debootstrap cpio xz-utils
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -73,7 +73,7 @@ install: docs
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 0755 bin/corten $(DESTDIR)$(PREFIX)/bin/corten
-	install -m 0755 bin/corten-image bin/corten-format bin/corten-keeper $(DESTDIR)$(PREFIX)/libexec/corten/
+	install -m 0755 bin/corten-image bin/corten-format bin/corten-keeper bin/corten-net $(DESTDIR)$(PREFIX)/libexec/corten/
 	install -m 0711 bin/corten-init $(DESTDIR)$(PREFIX)/libexec/corten/corten-init
 	install -m 0644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 0644 bin/completions/corten.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten

@@ -101,10 +101,14 @@ func (h *Host) Unused(documents []*wiring.Document) (bridges []string, err error
 	if err != nil {
 		return nil, errs.Wrap("list", "interfaces", err)
 	}
-	used := names(documents)
+	used, ours := names(documents), map[int]bool{}
+	for _, l := range links {
+		ours[l.Attrs().Index] = l.Attrs().Alias == h.alias()
+	}
 	for _, l := range links {
 		a := l.Attrs()
-		if used[a.Name] || a.Alias != h.alias() {
+		// A pair that is still there is that of a namespace which somebody keeps.
+		if used[a.Name] || !ours[a.Index] && !(l.Type() == "veth" && ours[a.MasterIndex]) {
 			continue
 		}
 		if derr := h.links.LinkDel(l); derr != nil && !missing(derr) {

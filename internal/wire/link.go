@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -15,8 +16,8 @@ import (
 )
 
 // Connect puts an interface into a container, with addresses, routes and rates. When it
-// returns, packets pass.
-func (h *Host) Connect(in *Inside, l wiring.Link) error {
+// returns, packets pass. published says that ports of the host lead to the container.
+func (h *Host) Connect(in *Inside, l wiring.Link, published bool) error {
 	wrap := func(err error) error { return errs.Wrap("make interface", l.Interface, err) }
 	hw, err := net.ParseMAC(l.MAC)
 	if err != nil && (l.MAC != "" || l.Driver == wiring.Bridge) {
@@ -34,6 +35,12 @@ func (h *Host) Connect(in *Inside, l wiring.Link) error {
 		return wrap(err)
 	}
 	link, err := in.links.LinkByName(l.Interface)
+	if err == nil {
+		err = in.links.LinkSetUp(link)
+	}
+	if err == nil && l.Driver == wiring.Bridge {
+		err = h.port(l, hw, published)
+	}
 	if err != nil {
 		return wrap(err)
 	}
@@ -46,26 +53,23 @@ func (h *Host) Connect(in *Inside, l wiring.Link) error {
 	return nil
 }
 
-// pair makes a pair of interfaces by one message: one end a port of the bridge, the other in the
-// container, both up. That no end is moved, and none is renamed, saves grace periods of the kernel.
+// pair makes a pair of interfaces by one message: one end a port of the bridge, and up, the other
+// in the container. That no end is moved, and none is renamed, saves grace periods of the kernel.
 func (h *Host) pair(in *Inside, l wiring.Link, hw net.HardwareAddr) error {
 	bridge, err := h.links.LinkByName(l.Switch.Name)
 	if err != nil {
 		return err
 	}
-	up := func() *nl.IfInfomsg {
-		msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-		msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-		return msg
-	}
+	up := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	up.Flags, up.Change = unix.IFF_UP, unix.IFF_UP
 	req := h.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	req.AddData(up())
+	req.AddData(up)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.HostSide)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge.Attrs().Index))))
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
-	peer.AddChild(up())
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC) // an end cannot be up before it knows the other
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.Interface))
 	peer.AddRtAttr(unix.IFLA_ADDRESS, hw)
 	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(in.FD())))
@@ -74,17 +78,14 @@ func (h *Host) pair(in *Inside, l wiring.Link, hw net.HardwareAddr) error {
 		peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(l.MTU)))
 	}
 	req.AddData(info)
-	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		return err
-	}
-	return h.port(l, hw)
+	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
 
 // port makes the host's end of a pair a port that learns nothing: who is behind it is said here.
 // The rules say the same; if somebody flushes them this still holds.
-func (h *Host) port(l wiring.Link, hw net.HardwareAddr) error {
-	// To ask for an interface also has the kernel see that its other end is up (Linux 6.8).
-	link, err := h.links.LinkByName(l.HostSide)
+func (h *Host) port(l wiring.Link, hw net.HardwareAddr, published bool) error {
+	link, err := h.attached(l.HostSide)
 	if err != nil {
 		return err
 	}
@@ -108,12 +109,31 @@ func (h *Host) port(l wiring.Link, hw net.HardwareAddr) error {
 	flags := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
 	flags.AddRtAttr(nl.IFLA_BRPORT_LEARNING, []byte{0})
 	flags.AddRtAttr(unix.IFLA_BRPORT_LOCKED, []byte{1}) // kernels before 5.18 do not look at it
+	if published {
+		// Where br_netfilter is loaded, what a container sends to a port of the host that leads to
+		// itself goes back by the port it came from (hairpin mode).
+		flags.AddRtAttr(nl.IFLA_BRPORT_MODE, []byte{1})
+	}
 	if l.Switch.Isolate {
 		flags.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, []byte{1})
 	}
 	req.AddData(flags)
 	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
+}
+
+// attached waits until the kernel has seen that the other end of a pair is up: until then the bridge
+// drops what comes, and the first question for a neighbour would be asked again after a second. A
+// kernel sees it at once when it is asked for the interface (Linux 6.8), or some time within a millisecond.
+func (h *Host) attached(name string) (link netlink.Link, err error) {
+	for range 100 {
+		link, err = h.links.LinkByName(name)
+		if err != nil || link.Attrs().OperState == netlink.OperUp {
+			break
+		}
+		time.Sleep(50 * time.Microsecond)
+	}
+	return link, err
 }
 
 func (h *Host) request(kind, flags int) *nl.NetlinkRequest {
@@ -146,11 +166,7 @@ func (h *Host) onParent(in *Inside, l wiring.Link, hw net.HardwareAddr) error {
 	case err != nil:
 		return err
 	}
-	inner, err := in.links.LinkByName(l.Interface)
-	if err != nil {
-		return err
-	}
-	return in.links.LinkSetUp(inner)
+	return nil
 }
 
 func macvlanMode(mode string) netlink.MacvlanMode {

@@ -7,7 +7,8 @@
 // transaction of a few messages; and the tables go with the last. Nothing else on the host is
 // touched, and a look at the documents makes the same tables again when somebody has flushed them.
 //
-// A rule that compares the interface of arrival in postrouting needs Linux 5.7.
+// That the interface of arrival is known in postrouting needs Linux 5.7. It is not known of what a
+// bridge passes on by itself, which these tables see too where br_netfilter is loaded.
 package rules
 
 import (
@@ -160,12 +161,19 @@ func (c Content) link(l *wiring.Link) {
 			words: quoted(l.HostSide) + " . " + hw.String() + " . " + a.String(),
 		})
 	}
+	for _, a := range l.Addresses {
+		set := "home4"
+		if a.Addr().Is6() {
+			set = "home6"
+		}
+		c.put(set, Element{Key: slices.Concat(name16(l.Switch.Name), a.Addr().AsSlice()), words: quoted(l.Switch.Name) + " . " + a.Addr().String()})
+	}
 	// The unspecified addresses are those of who asks whether an address is taken.
 	bind(netip.IPv4Unspecified())
 	bind(netip.IPv6Unspecified())
 	bind(linkLocal(hw))
 	for _, a := range l.Addresses {
-		bind(a.Addr().Unmap())
+		bind(a.Addr())
 	}
 }
 

@@ -28,11 +28,13 @@ func inet(facts Facts) Table {
 		{Name: "same", Of: []kind{ifname(), ifname()}}, // each of them, twice: from it to itself
 		{Name: "internal", Of: []kind{ifname()}},       // those without a way out
 		{Name: "isolated", Of: []kind{ifname()}},       // those whose containers do not reach each other
+		{Name: "home4", Of: []kind{ifname(), ip4()}},   // who is on which bridge
 		{Name: "any4", Of: []kind{protocols(), service()}, To: []kind{ip4(), service()}},
 		{Name: "one4", Of: []kind{ip4(), protocols(), service()}, To: []kind{ip4(), service()}},
 	}}
 	if facts.IPv6 {
 		t.Sets = append(t.Sets,
+			Set{Name: "home6", Of: []kind{ifname(), ip6()}},
 			Set{Name: "any6", Of: []kind{protocols(), service()}, To: []kind{ip6(), service()}},
 			Set{Name: "one6", Of: []kind{ip6(), protocols(), service()}, To: []kind{ip6(), service()}})
 	}
@@ -46,7 +48,7 @@ func inet(facts Facts) Table {
 		}},
 		{Name: "prerouting", Hook: "prerouting", Type: "nat", Priority: destination, Rules: lead},
 		{Name: "output", Hook: "output", Type: "nat", Priority: destination, Rules: lead},
-		{Name: "postrouting", Hook: "postrouting", Type: "nat", Priority: source, Rules: sourceRules()},
+		{Name: "postrouting", Hook: "postrouting", Type: "nat", Priority: source, Rules: sourceRules(facts)},
 		{Name: "forward", Hook: "forward", Type: "filter", Priority: beforeOther, Rules: forwardRules(facts)},
 	}
 	if facts.Quiet4 || facts.Quiet6 {
@@ -70,15 +72,19 @@ func publishedRules(facts Facts) []Rule {
 }
 
 // sourceRules change who a connection is from.
-func sourceRules() []Rule {
-	return []Rule{
+func sourceRules(facts Facts) []Rule {
+	rules := []Rule{
 		// To the world with the host's address.
 		{in("bridges", iifname()), notIn("bridges", oifname()), masquerade()},
 		// To a port published by a neighbour, or by oneself: the answer has to come back by the host.
-		{in("same", iifname(), oifname()), published(), masquerade()},
+		{of4(), in("home4", oifname(), ipSrc()), published(), masquerade()},
 		// From the host's 127.0.0.1 to a published port.
 		{in("bridges", oifname()), of4(), begins(ipSrc(), "127.0.0.0/8", []byte{255, 0, 0, 0}, []byte{127, 0, 0, 0}), masquerade()},
 	}
+	if facts.IPv6 {
+		rules = append(rules, Rule{of6(), in("home6", oifname(), ip6Src()), published(), masquerade()})
+	}
+	return rules
 }
 
 // forwardRules keep networks apart.

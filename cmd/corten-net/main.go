@@ -1,0 +1,42 @@
+// Go's runtime looks after the number of processors by itself: here it is always one.
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
+// Command corten-net connects containers to networks: package connect says how.
+//
+//	corten-net MODE ROOT RUN [ID]
+//
+// MODE is tend, up, down, restore or change; restore is of no container. Descriptor 3 is a socket to
+// who started it, of packets. By hand only down and restore are of use, and need none.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/cortenhq/corten/internal/connect"
+	"github.com/cortenhq/corten/internal/network"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+const peerFD = 3
+
+func main() {
+	args := os.Args[1:]
+	if len(args) < 3 || len(args) > 4 || (len(args) == 3) != (args[0] == "restore") {
+		fmt.Fprintln(os.Stderr, "corten-net: error: usage: corten-net tend|up|down|restore|change ROOT RUN [ID]")
+		os.Exit(2)
+	}
+	// Who started us ends it by the socket; what the terminal sends is for the container.
+	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTERM)
+	r := connect.Request{Mode: args[0], Dirs: network.Dirs{Root: args[1], Run: args[2]}, FD: peerFD}
+	if len(args) == 4 {
+		r.ID = spec.ContainerID(args[3])
+	}
+	if err := connect.Do(r); err != nil {
+		fmt.Fprintln(os.Stderr, "corten-net: error:", err)
+		os.Exit(1)
+	}
+}

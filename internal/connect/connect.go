@@ -1,0 +1,179 @@
+// Package connect is what corten-net does: it makes true on the host how a container is to be
+// connected, and undoes it.
+//
+// A document in RUN/net/wired says how (package wiring). Who connects a container prepares first: the
+// rules and bridges, under the lock of RUN/net, while others still make the container; then the
+// interfaces, when its first process is there, which waits for that. Who disconnects it
+// takes away the rules, then names, addresses and document. What the kernel is slow at nobody waits for:
+// pairs of interfaces go with the container's namespace, and bridges, and what conntrack knows, after
+// everybody has been told that all is done (linger.go).
+//
+// Every mode may be killed anywhere and done again; what it finds done is no error. When tables are not as
+// documents say, they are made anew from all documents.
+package connect
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cortenhq/corten/internal/disk"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/network"
+	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/wire"
+	"github.com/cortenhq/corten/internal/wire/rules"
+	"github.com/cortenhq/corten/internal/wiring"
+)
+
+// Request is what corten-net is asked for.
+type Request struct {
+	Mode string // tend, up, down, restore, change
+	Dirs network.Dirs
+	ID   spec.ContainerID // not of restore
+	FD   int              // of the socket to who started it; not a socket, if it was called by hand
+}
+
+// Do does it. Who asked has been told when it returns, also of an error.
+func Do(r Request) error {
+	w := &work{dirs: r.Dirs, id: r.ID, peer: newPeer(r.FD)}
+	err := w.open()
+	if err == nil {
+		defer w.close()
+		switch r.Mode {
+		case "tend":
+			err = w.tend()
+		case "up":
+			err = w.up()
+		case "down":
+			err = w.down()
+		case "restore":
+			err = w.restore()
+		case "change":
+			err = w.change()
+		default:
+			err = errs.Newf(errs.Invalid, "run corten-net", r.Mode, "there is no such mode")
+		}
+	}
+	if err != nil {
+		w.peer.fail(err)
+	}
+	w.linger()
+	return err
+}
+
+// work is what one process does for one container.
+type work struct {
+	dirs  network.Dirs
+	id    spec.ContainerID
+	peer  *peer
+	host  *wire.Host
+	rules *rules.Conn
+	facts rules.Facts
+	doc   *wiring.Document // nil: it is not there, or no more
+
+	removed time.Time          // when rules were deleted last
+	old     []*wiring.Document // whose interfaces and connections nobody has looked after yet
+}
+
+func (w *work) open() (err error) {
+	if w.host, err = wire.Open(w.dirs.Run); err != nil {
+		return err
+	}
+	if w.rules, err = rules.Open(0); err != nil {
+		w.host.Close()
+		return err
+	}
+	w.facts = rules.Facts{Name: rules.TableName(w.dirs.Run), IPv6: wire.HasIPv6()}
+	return nil
+}
+
+func (w *work) close() {
+	w.rules.Close()
+	w.host.Close()
+}
+
+// file is one below RUN/net.
+func (w *work) file(name string) string { return filepath.Join(w.dirs.Run, "net", name) }
+
+// locked does what changes bridges and rules.
+func (w *work) locked(f func() error) error {
+	unlock, err := disk.Lock(w.file("lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return f()
+}
+
+// read reads our document.
+func (w *work) read() (err error) {
+	var there bool
+	w.doc, there, err = network.Document(w.dirs, w.id)
+	if err == nil && !there {
+		w.doc = nil
+	}
+	return err
+}
+
+// documents are all of them, ours last: what it says counts.
+func (w *work) documents() ([]*wiring.Document, error) {
+	all, err := network.Documents(w.dirs)
+	if err != nil && len(all) == 0 {
+		return nil, err
+	}
+	// One that cannot be read is of another version, or damaged: the others do not wait for it.
+	all = slices.DeleteFunc(all, func(d *wiring.Document) bool { return d.ID == w.id })
+	if w.doc != nil {
+		all = append(all, w.doc)
+	}
+	return all, nil
+}
+
+// others counts the documents of other containers.
+func (w *work) others() (int, error) {
+	entries, err := os.ReadDir(w.file("wired"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	n := 0
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") && e.Name() != string(w.id) {
+			n++
+		}
+	}
+	return n, errs.Wrap("list", "connected containers", err)
+}
+
+// remake makes the tables anew from all documents.
+func (w *work) remake() error {
+	all, err := w.documents()
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 {
+		err = w.rules.Delete(w.facts)
+	} else {
+		err = w.rules.Make(rules.Of(all, w.facts))
+	}
+	w.removed = time.Now()
+	return err
+}
+
+// quiet looks up for which interfaces the host does not forward.
+func (w *work) quiet(s wire.Settings) {
+	if s.Forward4 || s.Forward6 {
+		w.facts.Quiet, w.facts.Quiet4, w.facts.Quiet6 = s.Quiet, s.Forward4, s.Forward6
+	}
+}
+
+// forwarding has the host forward, and reports whether it did not until now.
+func (w *work) forwarding() (bool, error) {
+	s, changed, err := w.host.Forwarding(w.file("host"), w.documents)
+	w.quiet(s)
+	return changed, err
+}
