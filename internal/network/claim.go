@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/hostnet"
@@ -38,6 +40,9 @@ func Claim(d Dirs, c *spec.Container, ports []spec.Port, n Names) (*wiring.Docum
 		return nil, errs.Wrap("connect container", c.Name, err)
 	}
 	defer unlock()
+	if there(d.doc(c.ID)) {
+		return nil, errs.Wrap("connect container", c.Name, connected())
+	}
 	b := newBuilder(d, c)
 	err = b.build(ports, n)
 	if err == nil {
@@ -317,7 +322,13 @@ func (b *builder) publishNames(l wiring.Link) error {
 		return nil
 	}
 	for _, name := range l.Names {
-		if err := b.link(strings.Join(text, " "), filepath.Join(b.dirs.names(l.Network), name, string(b.id))); err != nil {
+		path := filepath.Join(b.dirs.names(l.Network), name, string(b.id))
+		err := b.link(strings.Join(text, " "), path)
+		if errors.Is(err, fs.ErrExist) { // of a start of ours that somebody undid by halves
+			_ = unix.Unlink(path)
+			err = b.link(strings.Join(text, " "), path)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -82,7 +82,12 @@ func Members(d Dirs, network string) ([]Member, error) {
 	return out, err
 }
 
-// writeNew writes the document of a start. One that is there already is of a start that nobody has undone.
+func connected() error {
+	return errs.Newf(errs.Busy, "", "", "it is still connected from an earlier start").WithHint("try again: the next command disconnects it")
+}
+
+// writeNew writes the document of a start. One that is there already is of a start that nobody has
+// undone.
 func writeNew(d Dirs, doc *wiring.Document) error {
 	b, err := json.Marshal(doc)
 	if err != nil {
@@ -96,7 +101,7 @@ func writeNew(d Dirs, doc *wiring.Document) error {
 		err = disk.Claim(d.doc(doc.ID), b, 0o600, disk.Volatile)
 	}
 	if errs.Is(err, errs.Exists) {
-		return errs.Newf(errs.Busy, "", "", "it is still connected from an earlier start").WithHint("try again: the next command disconnects it")
+		return connected()
 	}
 	return err
 }

@@ -1,0 +1,4 @@
+package network
+
+// Settle is what Change does once corten-net has done its part.
+var Settle = settle
