@@ -116,6 +116,7 @@ func (k *keep) open(root string) error {
 		return err
 	}
 	k.probe.due = k.nextProbe()
+	k.network.wired = append([]byte(k.orders.Run+"/net/wired"), 0)
 	k.openNames()
 	return k.watchAll()
 }

@@ -1,10 +1,12 @@
 package keeper
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/kernel"
 	"github.com/cortenhq/corten/internal/resolve"
 	"github.com/cortenhq/corten/internal/wire/standing"
 )
@@ -18,15 +20,17 @@ type network struct {
 	busyTill int64           // how long the keeper waits for it with executing itself anew; 0: it does not
 	restore  child           // makes the rules
 	lookDue  int64           // when to look for them
-	every    int64           // between two looks, ns
+	fails    int             // how often they were made, and were gone at the next look
+	wired    []byte          // the folder of documents, with a 0 after it
 }
 
 const (
-	// lookEvery is how long rules may be gone, in ns, more or less: keepers that were started at
-	// once do not look at once.
+	// lookEvery is between two looks of a keeper for the host's rules, in ns, and at most lookMost.
+	// Any keeper has them made again for all: where more containers are connected each looks as much
+	// seldomer, so that together they look once in lookShare.
 	lookEvery = 10 * second
-	// lookSeldom is between two looks when making the rules has not helped.
-	lookSeldom = 320 * second
+	lookMost  = 120 * second
+	lookShare = 1 * second
 	// namesPatience is how long questions may keep a keeper from executing itself anew, in ns.
 	namesPatience = 5 * second
 )
@@ -97,7 +101,7 @@ func (k *keep) connect(now int64) (next int64) {
 		if n.lookDue != 0 { // else the keeper has only begun
 			k.look()
 		}
-		n.lookDue = now + max(n.every, lookEvery)*3/4 + n.jitter()
+		n.lookDue = now + n.pause()
 	}
 	return min(next, n.lookDue)
 }
@@ -112,20 +116,42 @@ func (k *keep) look() {
 		return
 	}
 	if there, err := standing.Look(); there || err != nil {
-		n.every = lookEvery
+		n.fails = 0
 		return
 	}
-	n.every = min(max(n.every, lookEvery/2)*2, lookSeldom)
+	n.fails++
 	if n.restore.start(k.orders.Net, []string{"corten-net", "restore", k.orders.Root, k.orders.Run}) == nil {
 		_ = k.watch(n.restore.pidfd, tagRestore, unix.EPOLLIN)
 	}
 }
 
-// jitter is up to half of the time between two looks.
-func (n *network) jitter() int64 {
+// pause is how long to wait until the next look: not the same for keepers that were started at
+// once, and longer when making the rules has not helped.
+func (n *network) pause() int64 {
+	every := min(max(lookEvery, lookShare*int64(n.count()))<<min(n.fails/2, 8), lookMost)
 	var dice [1]byte
 	_, _ = unix.Getrandom(dice[:], 0)
-	return max(n.every, lookEvery) / 512 * int64(dice[0])
+	return every*3/4 + every/512*int64(dice[0])
+}
+
+// count is about how many containers are connected, as far as that matters.
+func (n *network) count() (count int) {
+	dir, err := kernel.OpenPath(n.wired, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(dir)
+	var b [2048]byte
+	for count < int(lookMost/lookShare) {
+		m, err := unix.ReadDirent(dir, b[:])
+		if err != nil || m <= 0 {
+			break
+		}
+		for e := b[:m]; len(e) > 18; count++ {
+			e = e[binary.NativeEndian.Uint16(e[16:]):] // d_reclen, getdents64(2)
+		}
+	}
+	return count
 }
 
 // busy reports whether to wait for questions that were passed on. Who asks more and more does not

@@ -25,12 +25,12 @@ func Look() (bool, error) {
 		return false, errs.Wrap("look for table", Table, err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Sendto(fd, request(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if _, err := unix.Write(fd, request()); err != nil { // to the kernel: sendto(2) leaves garbage
 		return false, errs.Wrap("look for table", Table, err)
 	}
 	b := make([]byte, 512)
 	for {
-		n, _, err := unix.Recvfrom(fd, b, 0)
+		n, err := unix.Read(fd, b)
 		if err == unix.EINTR {
 			continue
 		}
