@@ -30,7 +30,7 @@ type Names struct {
 // The caller has the container's lock; ports are those that Hold got. After an error nothing is
 // claimed.
 func Claim(d Dirs, c *spec.Container, ports []spec.Port, n Names) (*wiring.Document, error) {
-	if slices.ContainsFunc(c.Networking.Attachments, onDefault) {
+	if slices.ContainsFunc(c.Networking.Attachments, onDefault) && !there(d.file(spec.DefaultNetwork)) {
 		if _, err := Default(d); err != nil { // it takes the lock that we share below
 			return nil, err
 		}

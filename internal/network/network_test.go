@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -294,4 +295,50 @@ func TestHostile(t *testing.T) {
 	}
 	mentions(t, network.Forget(d, "../../x"), errs.Invalid)
 	mentions(t, network.Forget(d, ""), errs.Invalid)
+}
+
+// TestRoutes sees that subnets keep clear of what the host reaches already.
+func TestRoutes(t *testing.T) {
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Skip("no ip")
+	}
+	apart(t)
+	for _, args := range []string{
+		"link add lan type bridge", "link set lan up", "link add ct-0123456789 type bridge", "link set ct-0123456789 up",
+		"addr add 10.134.1.9/23 dev lan", "addr add 10.133.7.1/24 dev lan", "addr add fd00:9::1/64 dev lan nodad", "addr add 10.77.0.1/24 dev ct-0123456789",
+		"route add 10.140.0.0/14 via 10.134.1.1", "route add 172.30.5.0/24 via 10.134.1.1",
+	} {
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Skipf("ip %s: %v: %s", args, err, out)
+		}
+	}
+	d := dirs(t)
+	n, err := network.Default(d)
+	if err != nil || n.Subnets[0].Subnet.String() != "10.136.0.0/16" {
+		t.Errorf("the default network: %v, %v", n.Subnets, err)
+	}
+	if n := create(t, d, network.Request{Name: "a"}); n.Subnets[0].Subnet.String() != "10.134.2.0/24" {
+		t.Errorf("the first free one: %v", n.Subnets)
+	}
+	for subnet, ok := range map[string]bool{
+		"10.134.1.0/24":    false, // part of the host's own
+		"172.16.0.0/12":    false, // all around one
+		"172.30.0.0/16":    false, // a route to a part of it
+		"172.30.5.0/24":    false,
+		"fd00:9::/56":      false,
+		"10.141.1.0/24":    true, // a part of what a router reaches
+		"10.77.0.0/24":     true, // of a bridge of ours that goes
+		"192.168.200.0/24": true,
+	} {
+		_, err := network.Create(d, network.Request{Name: "b", Subnets: prefixes(subnet)})
+		if ok && err != nil {
+			t.Errorf("%s: %v", subnet, err)
+		}
+		if !ok {
+			mentions(t, err, errs.Exists, subnet, "the host's route", "by lan")
+		}
+		_ = network.Remove(d, "b")
+	}
+	lan := map[string]string{"parent": "lan"}
+	create(t, d, network.Request{Name: "c", Driver: wiring.Macvlan, Subnets: prefixes("10.134.0.0/23"), Options: lan}) // that of its parent
 }
