@@ -6,9 +6,12 @@ PREFIX    ?= /usr/local
 DESTDIR   ?=
 LDFLAGS   := -s -w
 PROGRAMS  := corten corten-image corten-format corten-keeper corten-net
+# These begin before the Go runtime, with what ordinary users need.
+NEST      := -E=github.com/cortenhq/corten/internal/kernel/nest.entry
 # What the tests use from Debian: oracles, peers, and makers of real images.
 PACKAGES  := erofs-utils busybox-static debootstrap docker-registry skopeo umoci crun \
-             attr libcap2-bin zstd xz-utils procps iproute2 nftables
+             attr libcap2-bin zstd xz-utils procps iproute2 nftables \
+             uidmap passt slirp4netns
 PEERS     := crun runc podman docker.io bubblewrap skopeo umoci docker-registry busybox-static debootstrap
 VM        := qemu-system-x86 debootstrap cpio xz-utils
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -21,11 +24,14 @@ export CGO_ENABLED = 0
 # makes one too, is in larger pieces and starts a tenth of a millisecond sooner.
 build:
 	@mkdir -p bin/link
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/link/ $(addprefix ./cmd/,$(PROGRAMS))
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/link/ $(addprefix ./cmd/,$(filter-out corten corten-image,$(PROGRAMS)))
+	$(GO) build -trimpath -ldflags '$(LDFLAGS) $(NEST)' -o bin/link/ ./cmd/corten ./cmd/corten-image
 	$(GO) build -trimpath -ldflags '$(LDFLAGS) -E=main.entry' -o bin/link/ ./cmd/corten-init
 	@for p in $(PROGRAMS); do cmp -s bin/link/$$p bin/$$p || install -m 0755 bin/link/$$p bin/$$p || exit 1; done
 	@# Unreadable for a container's users: they can then not trace it.
 	@cmp -s bin/link/corten-init bin/corten-init || install -m 0711 bin/link/corten-init bin/corten-init
+	@# An ordinary user's own commands could look into none of his containers then.
+	@cmp -s bin/link/corten-init bin/corten-init-user || install -m 0755 bin/link/corten-init bin/corten-init-user
 
 run: build
 	@bin/corten run --rm host sh -c 'echo "Hello from a container on $$(. /etc/os-release; echo $$PRETTY_NAME)."; \
@@ -75,6 +81,7 @@ install: docs
 	install -m 0755 bin/corten $(DESTDIR)$(PREFIX)/bin/corten
 	install -m 0755 bin/corten-image bin/corten-format bin/corten-keeper bin/corten-net $(DESTDIR)$(PREFIX)/libexec/corten/
 	install -m 0711 bin/corten-init $(DESTDIR)$(PREFIX)/libexec/corten/corten-init
+	install -m 0755 bin/corten-init $(DESTDIR)$(PREFIX)/libexec/corten/corten-init-user
 	install -m 0644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 0644 bin/completions/corten.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten
 	install -m 0644 bin/completions/_corten $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten

@@ -9,10 +9,13 @@ import (
 
 	"github.com/cortenhq/corten/internal/cli"
 	"github.com/cortenhq/corten/internal/cli/shell"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 )
 
 func main() {
+	refused := nest.Enter(os.Args)
 	env := shell.Process()
+	env.Refused = refused
 	env.Supplier = supplier{}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], env))
 }

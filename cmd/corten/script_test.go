@@ -63,7 +63,8 @@ func TestMain(m *testing.M) {
 func build(dir string) error {
 	const module = "github.com/cortenhq/corten/cmd/"
 	for _, args := range [][]string{
-		{"-ldflags=-s -w", module + "corten", module + "corten-image", module + "corten-format", module + "corten-keeper"},
+		{"-ldflags=-s -w -E=github.com/cortenhq/corten/internal/kernel/nest.entry", module + "corten", module + "corten-image"},
+		{"-ldflags=-s -w", module + "corten-format", module + "corten-keeper", module + "corten-net"},
 		{"-ldflags=-s -w -E=main.entry", module + "corten-init"},
 	} {
 		cmd := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir + "/"}, args...)...)

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/kernel/nest"
 )
 
 // Hierarchy is one mounted tree of groups.
@@ -32,7 +34,7 @@ type Host struct {
 func Detect() Host { return detect("/sys/fs/cgroup", "/proc/self/cgroup") }
 
 func detect(mount, proc string) Host {
-	host := Host{Root: unix.Geteuid() == 0}
+	host := Host{Root: unix.Geteuid() == 0 && !nest.Inside()}
 	for _, dir := range [...]string{mount, mount + "/unified"} {
 		// Of all file systems only cgroup2 has this file.
 		controllers, err := readFile(dir + "/cgroup.controllers")

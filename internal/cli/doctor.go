@@ -30,6 +30,7 @@ The exit code is 0 if all is there that corten run needs without flags, else 1.`
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "Show what is there, too")
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Print as `FORMAT`: json, or a Go template such as {{.Ready}}")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		a.shell.Refused = nil // why, is for the doctor to say
 		eng, err := a.engine()
 		if err != nil {
 			return err

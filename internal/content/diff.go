@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/tree"
@@ -146,10 +147,14 @@ func list(fd int) ([]string, error) {
 // with the same name below (Documentation/filesystems/overlayfs.rst).
 func hides(upper int) bool {
 	var b [1]byte
-	if n, err := unix.Getxattr(self(upper), "trusted.overlay.opaque", b[:]); err == nil && n == 1 && b[0] == 'y' {
+	space := "trusted.overlay."
+	if nest.Inside() {
+		space = "user.overlay."
+	}
+	if n, err := unix.Getxattr(self(upper), space+"opaque", b[:]); err == nil && n == 1 && b[0] == 'y' {
 		return true
 	}
-	_, err := unix.Getxattr(self(upper), "trusted.overlay.redirect", nil)
+	_, err := unix.Getxattr(self(upper), space+"redirect", nil)
 	return err == nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/events"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/volume"
@@ -157,7 +158,12 @@ func (d *Draft) makeBox() error {
 
 // claimAll claims a range of ids and finds what is mounted.
 func (d *Draft) claimAll(ctx context.Context) (err error) {
-	if d.Spec.Namespaces.User.Mode == spec.UserAuto {
+	switch {
+	case nest.Inside():
+		if err := d.mapNested(); err != nil {
+			return err
+		}
+	case d.Spec.Namespaces.User.Mode == spec.UserAuto:
 		if d.Claim, err = container.ClaimIDs(d.Site.Dirs, d.Spec.ID); err != nil {
 			return err
 		}
@@ -174,7 +180,12 @@ func (d *Draft) claimAll(ctx context.Context) (err error) {
 
 // pretend fills in what claimAll would, without touching anything.
 func (d *Draft) pretend(ctx context.Context) error {
-	if d.Spec.Namespaces.User.Mode == spec.UserAuto {
+	switch {
+	case nest.Inside():
+		if err := d.mapNested(); err != nil {
+			return err
+		}
+	case d.Spec.Namespaces.User.Mode == spec.UserAuto:
 		d.mapIDs(container.LikelyIDs(d.Spec.ID))
 	}
 	if err := d.resolveUser(); err != nil {

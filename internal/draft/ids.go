@@ -6,12 +6,27 @@ import (
 
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
 func (d *Draft) mapIDs(host uint32) {
 	m := container.Map(host)
 	d.Spec.Namespaces.User.UIDMap, d.Spec.Namespaces.User.GIDMap = m, m
+}
+
+// mapNested gives the container of an ordinary user all the ids that he has, as they are: the kernel
+// shifts owners of files for root of the host alone.
+func (d *Draft) mapNested() (err error) {
+	u := &d.Spec.Namespaces.User
+	switch u.Mode {
+	case spec.UserAuto:
+		u.UIDMap, u.GIDMap, err = nest.Maps()
+	case spec.UserKeepID, spec.UserMap:
+		err = errs.Newf(errs.Unsupported, "map users", string(u.Mode), "only root of the host may show files with other owners than they have").
+			WithHint("leave --userns out: root of the container is you, outside")
+	}
+	return err
 }
 
 // resolveUser makes the map of --userns keep-id: the caller's ids stay, all others come

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/image"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/rootfs"
@@ -49,7 +50,9 @@ func (s Site) imageBase(ctx context.Context, req Request, dry bool) (base, error
 
 func treeRoot(lib *image.Library, t image.Tree, l rootfs.Layer) plan.Root {
 	if t.Kind == store.Dir {
-		return rootfs.Directory(t.Path, l)
+		r := rootfs.Directory(t.Path, l)
+		r.Overlay.User = nest.Inside()
+		return r
 	}
 	return rootfs.Image(t.Path, lib.Store().ObjectsDir(), l)
 }

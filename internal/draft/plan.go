@@ -10,6 +10,7 @@ import (
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/programs"
@@ -124,9 +125,13 @@ func hostFile(path string) plan.File {
 // facts asks the host only what this container depends on.
 func (d *Draft) facts() (plan.Facts, error) {
 	f, err := Modules(d.Spec.Security)
-	f.Tied = !d.kept
+	f.Tied, f.Nested = !d.kept, nest.Inside()
 	if err == nil && !d.Spec.Life.NoInit {
-		f.Init, err = programs.Find("corten-init")
+		name := "corten-init"
+		if f.Nested { // of one that he may not read, nobody but the host's root may see what it does
+			name = "corten-init-user"
+		}
+		f.Init, err = programs.Find(name)
 		var st unix.Stat_t
 		f.Hidden = err == nil && unix.Stat(f.Init, &st) == nil && st.Uid == 0 && st.Gid == 0 && st.Mode&0o066 == 0
 	}

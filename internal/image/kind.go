@@ -12,6 +12,7 @@ import (
 	"github.com/cortenhq/corten/internal/erofs"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/store"
 	"github.com/cortenhq/corten/internal/tree"
@@ -26,6 +27,9 @@ func (l *Library) treeKind() (store.TreeKind, error) {
 	if kind == "" {
 		b, _ := disk.Read(memory)
 		kind = string(b)
+	}
+	if nest.Inside() { // the kernel mounts images of disks for root of the host alone
+		kind = store.Dir.String()
 	}
 	switch kind {
 	case store.EROFS.String():

@@ -9,6 +9,7 @@ import (
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/erofs"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/store"
 	"github.com/cortenhq/corten/internal/tree"
@@ -134,7 +135,7 @@ func (d *Drawing) Write(path string) error {
 		return err
 	}
 	if d.tree != nil {
-		_, err := dirtree.Write(d.tree, path, d.store.OpenObject, dirtree.Options{UserXattr: os.Geteuid() != 0})
+		_, err := dirtree.Write(d.tree, path, d.store.OpenObject, dirtree.Options{UserXattr: os.Geteuid() != 0 || nest.Inside()})
 		return err
 	}
 	return os.WriteFile(path, d.image.b, 0o444)

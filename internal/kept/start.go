@@ -22,6 +22,7 @@ import (
 	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/keeper"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -171,7 +172,7 @@ func spawn(dirs container.Dirs, dir string, lock, ready *os.File, notify, progra
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, nest.Environ()...)
 	cmd.ExtraFiles = []*os.File{lock}
 	if ready != nil {
 		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)

@@ -97,6 +97,8 @@ func (h *host) open(s plan.Step) error {
 		mode := unix.O_RDONLY
 		if s.Write {
 			mode = unix.O_WRONLY
+		} else if s.Exec {
+			mode = unix.O_PATH
 		}
 		fd, err = unix.Open(s.Path, mode|unix.O_CLOEXEC, 0)
 	case plan.OpenProc:

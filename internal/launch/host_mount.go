@@ -150,6 +150,9 @@ func (h *host) overlayOn(s plan.Overlay) (fd int, err error) {
 	if len(s.Data) > 0 {
 		options = append(options, "metacopy=on", "redirect_dir=on")
 	}
+	if s.User {
+		options = append(options, "userxattr")
+	}
 	if s.Volatile {
 		options = append(options, "volatile")
 	}

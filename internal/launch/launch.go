@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 )
@@ -75,6 +76,13 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 	h.proc.Apart()
 	h.close(plan.InitGate) // of which the command waits for the end, if PID 1 died
 	h.c.KinApart()
+	if nest.Inside() {
+		// Nobody shares our memory any more. The user's next command has to find our user namespace by
+		// us or by the container, which has no rights over us in that.
+		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+		nest.Register(os.Getpid())
+		nest.Register(h.proc.PID)
+	}
 	h.closeShared()
 	proc := &Process{PID: h.proc.PID, pidfd: os.NewFile(uintptr(h.proc.PIDFD), "pidfd")}
 	if ptm := int(h.c.Slots[h.c.ptm]); h.c.ptm != rows.Zero && ptm > 0 {

@@ -127,5 +127,8 @@ func (h *host) overlayOf(o plan.Overlay, v RootView) (int, error) {
 		lower += "::" + path(a)
 		more = []string{"metacopy=on", "redirect_dir=follow"}
 	}
+	if o.User {
+		more = append(more, "userxattr")
+	}
 	return newFS("overlay", unix.MOUNT_ATTR_RDONLY, slices.Concat([]string{"source=overlay", "lowerdir=" + lower}, more)...)
 }

@@ -26,10 +26,12 @@ type (
 		As   Handle `json:"as"`
 	}
 
-	// OpenFile opens a file of the host for reading, or for writing.
+	// OpenFile opens a file of the host for reading, for writing, or to be executed: that takes no
+	// right to read it (open(2), O_PATH).
 	OpenFile struct {
 		Path  string `json:"path"`
 		Write bool   `json:"write,omitempty"`
+		Exec  bool   `json:"exec,omitempty"`
 		What  string `json:"what"`
 		As    Handle `json:"as"`
 	}
@@ -60,6 +62,7 @@ type (
 		Writable Handle   `json:"writable"`           // holds "upper" and "work"
 		Volatile bool     `json:"volatile,omitempty"` // never synced: the container is removed when it ends
 		Label    string   `json:"label,omitempty"`    // SELinux context of every file
+		User     bool     `json:"user,omitempty"`     // its own attributes are in user.overlay: trusted ones are not for who is root of a user namespace only (Linux 5.11)
 		Root     Owner    `json:"root"`               // files made in it get their owner relative to this
 		NoDev    bool     `json:"noDev,omitempty"`    // device nodes that an image brought do not open
 		As       Handle   `json:"as"`
@@ -211,7 +214,11 @@ func (s MakeDev) String() string {
 	if s.Console {
 		names = append(names, "console (the terminal)")
 	}
-	return fmt.Sprintf("make a tmpfs for /dev, owned by %s, with the devices %s", s.Root, strings.Join(names, " "))
+	words := fmt.Sprintf("make a tmpfs for /dev, owned by %s", s.Root)
+	if len(names) > 0 {
+		words += ", with the devices " + strings.Join(names, " ")
+	}
+	return words
 }
 
 func (s MakeFile) String() string {
@@ -234,6 +241,9 @@ func (s Overlay) String() string {
 	}
 	if s.Volatile {
 		words += ", never synced to disk"
+	}
+	if s.User {
+		words += ", with attributes of users"
 	}
 	if s.Label != "" {
 		words += ", labelled " + s.Label

@@ -88,6 +88,7 @@ type Facts struct {
 	AppArmor bool
 	SELinux  bool
 	Tied     bool // the container ends with its launcher (a foreground run)
+	Nested   bool // the launcher is root of a user namespace only, of which the container's has the ids unshifted
 }
 
 // Handles that plans use for what every container has.
@@ -165,6 +166,9 @@ func hostID(maps []spec.IDMap) uint32 {
 // private reports whether the container has a user namespace.
 func (m *maker) private() bool { return m.c.Namespaces.User.Mode != spec.UserHost }
 
+// shifted reports whether owners have to be shown other than they are stored.
+func (m *maker) shifted() bool { return m.private() && !m.in.Host.Nested }
+
 func (m *maker) onHost(s ...Step)  { m.host = append(m.host, s...) }
 func (m *maker) inChild(s ...Step) { m.child = append(m.child, s...) }
 
@@ -183,7 +187,7 @@ func (m *maker) openAll() {
 		}
 	}
 	if !m.c.Life.NoInit {
-		m.onHost(OpenFile{Path: m.in.Host.Init, What: "the program that will be PID 1", As: InitFile})
+		m.onHost(OpenFile{Path: m.in.Host.Init, Exec: true, What: "the program that will be PID 1", As: InitFile})
 		if m.gated() {
 			m.onHost(MakeGate{InitGate, CommandGate})
 		}
@@ -234,14 +238,15 @@ func (m *maker) attend(id Identity) error {
 	overlay := m.in.Root.Overlay
 	overlay.Root, overlay.As, overlay.Label = m.owner, RootMount, m.c.Security.SELinuxMount
 	overlay.NoDev = m.private()
-	if m.private() {
+	if m.shifted() {
 		for _, h := range overlay.uses() {
 			if !contains(m.in.Root.Unshifted, h) {
 				m.onHost(IDMap{Mount: h, What: string(h)})
 			}
 		}
 	}
-	m.onHost(overlay, MakeDev{Nodes: m.devices(), Console: m.c.Process.Terminal, Root: m.owner, As: DevMount})
+	m.onHost(overlay)
+	m.makeDev()
 	for _, f := range m.made() {
 		m.onHost(MakeFile{In: DevMount, Name: f.name(), Content: f.Content, Root: m.owner, As: f.handle()})
 	}

@@ -29,6 +29,39 @@ func (m *maker) devices() []spec.Device {
 	return nodes
 }
 
+// makeDev makes /dev. Who is root of a user namespace only can make no node (user_namespaces(7)):
+// then it has none, and shows those of the host (attachDevices).
+func (m *maker) makeDev() {
+	dev := MakeDev{Console: m.c.Process.Terminal, Root: m.owner, As: DevMount}
+	if !m.in.Host.Nested {
+		dev.Nodes = m.devices()
+	}
+	m.onHost(dev)
+	for _, d := range m.hostDevices() {
+		m.onHost(CloneMount{Path: d.HostPath, What: "the host's " + d.HostPath, As: Handle("dev:" + d.Path)})
+	}
+}
+
+// hostDevices is the nodes of the host that are shown.
+func (m *maker) hostDevices() []spec.Device {
+	if !m.in.Host.Nested {
+		return nil
+	}
+	nodes := m.devices()
+	for i := range nodes {
+		if nodes[i].HostPath == "" {
+			nodes[i].HostPath = nodes[i].Path
+		}
+	}
+	return nodes
+}
+
+func (m *maker) attachDevices() {
+	for _, d := range m.hostDevices() {
+		m.inChild(Attach{Mount: Handle("dev:" + d.Path), Target: d.Path, File: true, What: "the host's " + d.HostPath})
+	}
+}
+
 // mountHandle names the i-th of the user's mounts, fileHandle the i-th made file.
 func mountHandle(i int) Handle { return Handle("mount" + strconv.Itoa(i)) }
 func fileHandle(i int) Handle  { return Handle("file" + strconv.Itoa(i)) }
@@ -60,7 +93,7 @@ func (m *maker) openMounts() error {
 	}
 	for i, f := range m.files() {
 		m.onHost(CloneMount{Path: f.Path, What: f.What, As: fileHandle(i)})
-		if f.Shift && m.private() {
+		if f.Shift && m.shifted() {
 			m.onHost(IDMap{Mount: fileHandle(i), What: f.What})
 		}
 		if f.ReadOnly {
@@ -73,7 +106,7 @@ func (m *maker) openMounts() error {
 		}
 		h, what := mountHandle(i), sourceWords(mnt, m.in.Sources[i])
 		m.onHost(CloneMount{Path: m.in.Sources[i].Path, Recursive: mnt.Recursive, What: what, As: h})
-		if m.private() && !mnt.NoIDMap {
+		if m.shifted() && !mnt.NoIDMap {
 			m.onHost(IDMap{Mount: h, Recursive: mnt.Recursive, Optional: true, What: what})
 		}
 		if m.in.Sources[i].Seed {
@@ -209,6 +242,7 @@ func (m *maker) kernelMounts() {
 	}
 	// Also below a mount of the user's: later steps take null from it.
 	m.inChild(Attach{Mount: DevMount, Target: "/dev", What: "the tmpfs of devices"})
+	m.attachDevices()
 	if m.c.Process.Terminal {
 		m.inChild(Attach{Mount: Terminal, Target: "/dev/pts", What: "the devpts of the terminal"})
 	} else {

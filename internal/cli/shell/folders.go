@@ -6,12 +6,17 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
 
 // Engine opens the engine on the folders that flags, environment or the user's rights name.
 func (s *Shell) Engine() (*engine.Engine, error) {
+	if s.Refused != nil {
+		return nil, s.Refused
+	}
 	cfg, err := s.Folders()
 	if err != nil {
 		return nil, err
@@ -58,14 +63,28 @@ func (s *Shell) dataHome() (string, error) {
 	return filepath.Join(home, ".local/share/corten"), nil
 }
 
+// runtimeDir is what a session has, or for users without one a folder in /tmp that is theirs alone.
 func (s *Shell) runtimeDir() (string, error) {
-	dir, _ := s.LookupEnv("XDG_RUNTIME_DIR")
-	if !filepath.IsAbs(dir) {
-		dir = "/run/user/" + strconv.Itoa(s.UID) // where systemd makes it
-		if _, err := os.Stat(dir); err != nil {
-			return "", errs.New(errs.Invalid, "find the folder for running containers", "", errors.New("XDG_RUNTIME_DIR is not set")).
-				WithHint("log in through a session that sets it, or name a folder of yours with --run")
+	uid := strconv.Itoa(s.UID)
+	for _, dir := range []string{s.variable("XDG_RUNTIME_DIR"), "/run/user/" + uid} { // where systemd makes it
+		var st unix.Stat_t
+		if filepath.IsAbs(dir) && unix.Stat(dir, &st) == nil {
+			return filepath.Join(dir, "corten"), nil
 		}
 	}
-	return filepath.Join(dir, "corten"), nil
+	dir := "/tmp/corten-run-" + uid
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", errs.Wrap("make the folder for running containers", dir, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil || int(st.Uid) != os.Getuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o077 != 0 {
+		return "", errs.New(errs.Denied, "use the folder for running containers", dir, err).
+			WithHint("it has to be a folder of yours that is closed to others: remove it, or name another with --run")
+	}
+	return dir, nil
+}
+
+func (s *Shell) variable(name string) string {
+	v, _ := s.LookupEnv(name)
+	return v
 }

@@ -12,20 +12,22 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cortenhq/corten/internal/engine"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 )
 
 // Env is the process that a command line is carried out in.
 type Env struct {
 	Stdin, Stdout, Stderr *os.File
 	LookupEnv             func(name string) (string, bool)
-	UID                   int
+	UID                   int   // of the user, also where he is root of a user namespace
+	Refused               error // why an ordinary user has no namespace for containers; nil: he has
 
 	Supplier engine.Supplier // brings images; nil: corten-image is started for that
 }
 
 // Process is the environment of this process.
 func Process() Env {
-	return Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, UID: os.Getuid()}
+	return Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, UID: nest.Caller()}
 }
 
 // Shell is one command line while it is carried out.

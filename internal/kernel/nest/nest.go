@@ -1,0 +1,118 @@
+// Package nest has the commands of an ordinary user work in a user namespace of his own, where he
+// is root over his own id and those of /etc/subuid and /etc/subgid, and may mount and make
+// containers. What root does on the host is then done there by the same steps.
+//
+// All commands of a user are in the same namespace as long as a container of his is alive: from one
+// beside it none has a right over it. So a process that makes one, or looks after a container, has
+// a link in a folder of the user's, named by its pid, to its user namespace; whoever comes enters one
+// that he finds there, or makes one, under a lock on the folder. The kernel lets only a process
+// with a single thread do either, which one with a Go runtime never is: it is done before the
+// runtime starts (entry_*.s, chosen by the linker flag -E, and early_unsafe.go), in the same
+// process. Of root that asks for one system call.
+//
+// Ids are mapped by newuidmap and newgidmap, which are slower than a Go runtime starts: they work beside
+// it, and Enter waits for them. Their arguments are in the file map of the folder, made by Enter
+// where it is missing or out of date; then the program executes itself once more.
+package nest
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// variable is in the environment of programs that are executed in such a namespace: the user's
+// number outside.
+const variable = "CORTEN_NEST"
+
+// Inside reports whether this process is in such a namespace.
+func Inside() bool { return os.Getenv(variable) != "" }
+
+// Environ is what another program has to have in its environment besides what it is given.
+func Environ() []string {
+	if v := os.Getenv(variable); v != "" {
+		return []string{variable + "=" + v}
+	}
+	return nil
+}
+
+// Caller is the number of the user who runs this program, also when he is root of a namespace.
+func Caller() int {
+	if v := os.Getenv(variable); v != "" {
+		if n, err := strconv.Atoi(v); err == nil {
+			return n
+		}
+	}
+	return os.Getuid()
+}
+
+// Maps is the ids that there are here, each mapped to itself: what a container's namespace has that
+// lies in this one.
+func Maps() (uid, gid []spec.IDMap, err error) {
+	for i, name := range [...]string{"/proc/self/uid_map", "/proc/self/gid_map"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, nil, errs.Wrap("read", name, err)
+		}
+		list, err := spec.ParseIDMaps(string(b))
+		if err != nil {
+			return nil, nil, errs.Wrap("read", name, err)
+		}
+		for i := range list {
+			list[i].Host = list[i].Container
+		}
+		if i == 0 {
+			uid = list
+		} else {
+			gid = list
+		}
+	}
+	return uid, gid, nil
+}
+
+// Single reports whether there are only the user's own ids.
+func Single() bool {
+	uid, gid, err := Maps()
+	return err == nil && size(uid) == 1 && size(gid) == 1
+}
+
+func size(list []spec.IDMap) (n uint64) {
+	for _, m := range list {
+		n += uint64(m.Size)
+	}
+	return n
+}
+
+// dir is the folder of a user's namespaces: in the folder that his session has, or where he has
+// none in /tmp. It does not depend on the environment, which is not the same in all of his sessions.
+func dir(uid int) string {
+	session := "/run/user/" + strconv.Itoa(uid)
+	var st unix.Stat_t
+	if unix.Stat(session, &st) == nil && int(st.Uid) == uid {
+		return session + "/corten-nest"
+	}
+	return "/tmp/corten-nest-" + strconv.Itoa(uid)
+}
+
+// Register has other commands of the user find this namespace by a process in it.
+func Register(pid int) {
+	if !Inside() || pid <= 0 {
+		return
+	}
+	n := strconv.Itoa(pid)
+	_ = os.Symlink("/proc/"+n+"/ns/user", filepath.Join(dir(Caller()), n))
+}
+
+// verify takes the word of the environment only where it is true: elsewhere it would make root of
+// the host believe that all ids are a user's.
+func verify() bool {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	f := strings.Fields(string(b))
+	return err == nil && len(f) >= 3 && f[2] != "4294967295"
+}
