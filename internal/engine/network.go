@@ -137,16 +137,16 @@ func (e *Engine) ConnectNetwork(ctx context.Context, a spec.Attachment, ref stri
 		c.Networking.Attachments = append(c.Networking.Attachments, a)
 		return nil
 	}
-	live := func(c *spec.Container, n Network) error {
+	live := func(c *spec.Container, n Network, pid int) error {
 		if _, err := network.Extend(e.netDirs(), c, a); err != nil {
 			return err
 		}
-		err := network.Change(ctx, e.netDirs(), c.ID)
+		err := network.Change(ctx, e.netDirs(), c.ID, pid)
 		if err == nil {
 			return nil
 		}
 		if _, uerr := network.Shrink(e.netDirs(), c.ID, n.Name); uerr == nil { // as it was, as far as that goes
-			_ = network.Change(ctx, e.netDirs(), c.ID)
+			_ = network.Change(ctx, e.netDirs(), c.ID, pid)
 		}
 		return err
 	}
@@ -164,10 +164,10 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, name, ref string, force 
 		}
 		return nil
 	}
-	live := func(c *spec.Container, n Network) error {
+	live := func(c *spec.Container, n Network, pid int) error {
 		_, err := network.Shrink(e.netDirs(), c.ID, n.Name)
 		if err == nil {
-			err = network.Change(ctx, e.netDirs(), c.ID)
+			err = network.Change(ctx, e.netDirs(), c.ID, pid)
 		}
 		if force {
 			return nil
@@ -179,7 +179,8 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, name, ref string, force 
 
 // rewire changes what a container is connected to: its description, and if it runs also that. If
 // that cannot be changed the description stays.
-func (e *Engine) rewire(name, ref, action string, describe, live func(*spec.Container, Network) error) error {
+func (e *Engine) rewire(name, ref, action string, describe func(*spec.Container, Network) error,
+	live func(c *spec.Container, n Network, pid int) error) error {
 	if err := e.sweep(); err != nil {
 		return err
 	}
@@ -206,7 +207,7 @@ func (e *Engine) rewire(name, ref, action string, describe, live func(*spec.Cont
 		if doc, err := e.Wiring(c.ID); doc == nil || err != nil { // it does not run
 			return err
 		}
-		return live(c, n)
+		return live(c, n, s.State.PID)
 	})
 	if err != nil {
 		return errs.Wrap(action+" container", s.Spec.Name, err)
@@ -216,7 +217,7 @@ func (e *Engine) rewire(name, ref, action string, describe, live func(*spec.Cont
 }
 
 // limitTraffic has the rates of a running container be what its description says.
-func (e *Engine) limitTraffic(ctx context.Context, c *spec.Container) error {
+func (e *Engine) limitTraffic(ctx context.Context, c *spec.Container, pid int) error {
 	doc, err := e.Wiring(c.ID)
 	if doc == nil || err != nil {
 		return err
@@ -224,5 +225,5 @@ func (e *Engine) limitTraffic(ctx context.Context, c *spec.Container) error {
 	if _, err := network.Rates(e.netDirs(), c); err != nil {
 		return err
 	}
-	return network.Change(ctx, e.netDirs(), c.ID)
+	return network.Change(ctx, e.netDirs(), c.ID, pid)
 }

@@ -38,7 +38,7 @@ func (e *Engine) UpdateContainer(ctx context.Context, ref string, change func(*s
 			return nil
 		}
 		if err == nil && !slices.Equal(before, ratesOf(c)) {
-			err = e.limitTraffic(ctx, c)
+			err = e.limitTraffic(ctx, c, s.State.PID)
 		}
 		return err
 	})

@@ -227,9 +227,18 @@ func Down(ctx context.Context, d Dirs, id spec.ContainerID) error {
 // Restore makes the host's rules anew, of all documents.
 func Restore(ctx context.Context, d Dirs) error { return ask(ctx, d, ModeAgain, "") }
 
-// Change makes true what the document of a running container says now, and gives back what it no longer names.
-func Change(ctx context.Context, d Dirs, id spec.ContainerID) error {
-	if err := ask(ctx, d, ModeAlter, id); err != nil {
+// Change makes true what the document of a running container says now, in the network namespace of
+// the process pid, and gives back what it no longer names.
+func Change(ctx context.Context, d Dirs, id spec.ContainerID, pid int) error {
+	a, err := Begin(d, ModeAlter, id)
+	if err != nil {
+		return err
+	}
+	if err := a.Tell(pid); err != nil {
+		a.Close()
+		return err
+	}
+	if err := a.wait(ctx); err != nil {
 		return err
 	}
 	return errs.Wrap("change networks of container", id.Short(), settle(d, id))

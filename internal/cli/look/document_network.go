@@ -68,7 +68,7 @@ func newNetwork(s *spec.Container, x surroundings) networkDoc {
 		d.Networks[string(m)] = endpointDoc{Aliases: []string{}, DNSNames: []string{}, DriverOpts: map[string]string{}}
 	}
 	for _, a := range s.Networking.Attachments {
-		e := endpointDoc{Aliases: slices.Concat([]string{}, a.Aliases), DNSNames: []string{}, DriverOpts: map[string]string{}, NetworkID: x.network(a.Network)}
+		e := endpointDoc{Aliases: append([]string{}, a.Aliases...), DNSNames: []string{}, DriverOpts: map[string]string{}, NetworkID: x.network(a.Network)}
 		if a.IP4.IsValid() || a.IP6.IsValid() {
 			e.IPAMConfig = &askedDoc{textOf(a.IP4), textOf(a.IP6)}
 		}
