@@ -115,7 +115,7 @@ func (k *keep) look() {
 	if k.orders.Net == "" {
 		return
 	}
-	if there, err := standing.Look(); there || err != nil {
+	if there, err := standing.Look(k.orders.Run); there || err != nil {
 		n.fails = 0
 		return
 	}

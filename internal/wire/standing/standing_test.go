@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/wire/rules"
 	"github.com/cortenhq/corten/internal/wire/standing"
 )
 
@@ -30,9 +31,12 @@ func TestLook(t *testing.T) {
 	apart(t)
 	want := func(there bool) {
 		t.Helper()
-		got, err := standing.Look()
+		got, err := standing.Look("/run/corten")
 		if err != nil || got != there {
 			t.Fatalf("the table is there: %v, %v; want %v", got, err, there)
+		}
+		if got, err := standing.Look("/run/other"); err != nil || got {
+			t.Fatalf("another's table is there: %v, %v", got, err)
 		}
 	}
 	nft := func(args ...string) {
@@ -51,9 +55,17 @@ func TestLook(t *testing.T) {
 	want(false)
 }
 
+func TestTable(t *testing.T) {
+	for _, run := range []string{"/run/corten", "/run/ct-trial", "/tmp/a/run", ""} {
+		if got, want := standing.Table(run), rules.TableName(run); got != want {
+			t.Errorf("of %s: %s, and the rules are in %s", run, got, want)
+		}
+	}
+}
+
 func BenchmarkLook(b *testing.B) {
 	b.ReportAllocs() // none: keepers do this all their life
 	for b.Loop() {
-		_, _ = standing.Look()
+		_, _ = standing.Look("/run/corten")
 	}
 }
