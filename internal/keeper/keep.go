@@ -8,6 +8,9 @@
 // A keeper that was killed is followed by another one, which a later command executes: it
 // finds everything in the container's folder below RUN, and goes on.
 //
+// A container with a network of its own has its questions for names answered here (package
+// resolve), and keepers have the host's rules made again that somebody has removed.
+//
 // It is linked into a program that sits beside every container: one thread that waits,
 // little memory, and no package that would bring more (tidy_test.go).
 package keeper

@@ -200,7 +200,7 @@ func (f *finder) answerReversed(out, asked []byte, q *question, address []byte) 
 
 // appendName appends a name that is written with dots.
 func appendName(b, name []byte) ([]byte, bool) {
-	if len(name) > 253 {
+	if len(name) > maxName {
 		return b, false
 	}
 	for len(name) > 0 {

@@ -170,6 +170,7 @@ func TestNonsense(t *testing.T) {
 		"two OPTs":       {query(t, "a.", dnsmessage.TypeA, takes(512), takes(512)), formatError},
 		"version":        {query(t, "a.", dnsmessage.TypeA, takes(512), func(m *dnsmessage.Message) { m.Additionals[0].Header.TTL |= 1 << 16 }), badVersion},
 		"many records":   {edit(func(b []byte) []byte { b[6], b[7], b[8], b[9] = 0xff, 0xff, 0xff, 0xff; return b }), formatError},
+		"a long name":    {longName(63, 63, 63, 62), formatError},
 		"a long message": {append(slices.Clone(good), make([]byte, 5000)...), formatError},
 	} {
 		w.put(w.client, c.b)
@@ -195,6 +196,19 @@ func TestNonsense(t *testing.T) {
 		}
 	}
 	up.quiet()
+	w.put(w.client, longName(63, 63, 63, 61)) // the longest that there is
+	if n := len(up.asked()); n != headerLen+255+4 {
+		t.Errorf("a question of %d bytes is passed on", n)
+	}
+}
+
+// longName asks for a name with labels of such lengths.
+func longName(labels ...int) []byte {
+	b := []byte{4711 >> 8, 4711 & 255, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}
+	for _, n := range labels {
+		b = append(append(b, byte(n)), strings.Repeat("x", n)...)
+	}
+	return append(b, 0, 0, 1, 0, 1)
 }
 
 func TestAddresses(t *testing.T) {

@@ -52,17 +52,20 @@ const (
 // keep answers take for an error.
 const ttl = 1
 
+// maxName is the length of the longest name with dots, in bytes: 255 as it is in a message.
+const maxName = 253
+
 // question is what is asked.
 type question struct {
 	id, flags   uint16
 	kind, class uint16
-	end         int       // of the question in the message; 0: there was none that can be read
-	name        [255]byte // with dots, in lower case
-	length      int       // of name
-	plain       bool      // the name can be one of a container
-	size        int       // how much may be answered, bytes
-	extended    bool      // there is an OPT record
-	secure      bool      // its DO bit
+	end         int           // of the question in the message; 0: there was none that can be read
+	name        [maxName]byte // with dots, in lower case
+	length      int           // of name
+	plain       bool          // the name can be one of a container
+	size        int           // how much may be answered, bytes
+	extended    bool          // there is an OPT record
+	secure      bool          // its DO bit
 }
 
 // parse reads a message. It returns noError or what is wrong with it; -1: it is not to be answered.
@@ -98,7 +101,7 @@ func (q *question) readName(b []byte) int {
 		if n == 0 {
 			return at
 		}
-		if n > 63 || at+n > len(b) || q.length+n+1 > len(q.name)-1 {
+		if n > 63 || at+n > len(b) || q.length+1+n > maxName {
 			return 0
 		}
 		if q.length > 0 {
