@@ -120,18 +120,25 @@ func (w *work) read() (err error) {
 	return err
 }
 
-// documents are all of them, ours last: what it says counts.
+// documents are all of them, ours last: what it says counts. One that cannot be read is of another
+// version, or damaged: the others do not wait for it.
 func (w *work) documents() ([]*wiring.Document, error) {
 	all, err := network.Documents(w.dirs)
 	if err != nil && len(all) == 0 {
 		return nil, err
 	}
-	// One that cannot be read is of another version, or damaged: the others do not wait for it.
-	all = slices.DeleteFunc(all, func(d *wiring.Document) bool { return d.ID == w.id })
-	if w.doc != nil {
-		all = append(all, w.doc)
+	for i, d := range all {
+		if d.ID == w.id {
+			return append(slices.Delete(all, i, i+1), d), nil
+		}
 	}
 	return all, nil
+}
+
+// withoutOurs are all documents but ours.
+func (w *work) withoutOurs() ([]*wiring.Document, error) {
+	all, err := w.documents()
+	return slices.DeleteFunc(all, func(d *wiring.Document) bool { return d.ID == w.id }), err
 }
 
 // others counts the documents of other containers.
@@ -149,19 +156,17 @@ func (w *work) others() (int, error) {
 	return n, errs.Wrap("list", "connected containers", err)
 }
 
-// remake makes the tables anew from all documents.
-func (w *work) remake() error {
-	all, err := w.documents()
+// remake makes the tables anew from documents.
+func (w *work) remake(documents func() ([]*wiring.Document, error)) error {
+	all, err := documents()
 	if err != nil {
 		return err
 	}
-	if len(all) == 0 {
-		err = w.rules.Delete(w.facts)
-	} else {
-		err = w.rules.Make(rules.Of(all, w.facts))
-	}
 	w.removed = time.Now()
-	return err
+	if len(all) == 0 {
+		return w.rules.Delete(w.facts)
+	}
+	return w.rules.Make(rules.Of(all, w.facts))
 }
 
 // quiet looks up for which interfaces the host does not forward.

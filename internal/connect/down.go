@@ -113,11 +113,7 @@ func (w *work) remove(unreadable bool) error {
 		return err
 	}
 	w.quiet(settings)
-	doc := w.doc
-	w.doc = nil // all but it
-	err = w.remake()
-	w.doc = doc
-	return err
+	return w.remake(w.withoutOurs)
 }
 
 // idle is how long a bridge stays that no container is on.
@@ -159,11 +155,11 @@ func (w *work) sweep() error {
 		if err != nil {
 			return err
 		}
-		gone, err := w.host.Unused(all)
+		gone, err := w.host.Unused(all, w.old)
 		if len(gone) > 0 && len(all) > 0 {
 			s, serr := wire.LoadSettings(w.file("host"))
 			w.quiet(s)
-			err = errors.Join(err, serr, w.remake())
+			err = errors.Join(err, serr, w.remake(w.documents))
 		}
 		return err
 	})

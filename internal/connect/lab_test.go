@@ -396,3 +396,5 @@ func (p *place) sealed(network, address string) {
 		p.t.Errorf("%s %s: reached as %q, and it should not be", network, address, got)
 	}
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -24,7 +24,10 @@ func (w *work) tend() error {
 	} else if err = w.peer.ok(); err == nil {
 		err = w.serve(names)
 	}
-	if err := errors.Join(err, w.disconnect()); err != nil {
+	if derr := w.disconnect(); derr != nil {
+		return errors.Join(err, derr)
+	}
+	if err != nil {
 		return err
 	}
 	return w.peer.ok()

@@ -42,7 +42,10 @@ func (w *work) connect() (*sockets, error) {
 		names, err = w.inside(pid)
 	}
 	if err != nil {
-		return nil, errors.Join(err, w.disconnect())
+		if derr := w.disconnect(); derr != nil {
+			err = errors.Join(err, derr)
+		}
+		return nil, err
 	}
 	if names == nil {
 		err = w.peer.ok()
@@ -67,7 +70,7 @@ func (w *work) prepare(anew bool) error {
 		return err
 	}
 	if anew || changed {
-		err = w.remake()
+		err = w.remake(w.documents)
 	} else {
 		err = w.add()
 	}
@@ -87,9 +90,9 @@ func (w *work) add() error {
 		if err := os.WriteFile(w.file("contested"), nil, 0o600); err != nil {
 			return errs.Wrap("write", w.file("contested"), err)
 		}
-		return w.remake()
+		return w.remake(w.documents)
 	case errs.Is(err, errs.NotFound):
-		return w.remake()
+		return w.remake(w.documents)
 	}
 	return err
 }
@@ -215,7 +218,7 @@ func (w *work) restore() error {
 		if err != nil || there {
 			return err
 		}
-		return w.remake()
+		return w.remake(w.documents)
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"net"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -94,16 +95,16 @@ func (h *Host) finishBridge(s *wiring.Switch, link netlink.Link) error {
 func (h *Host) alias() string { return "corten " + h.run }
 
 // Unused deletes the bridges and other interfaces on the host that were made for containers, and
-// that no document names. It takes some 50 ms for each. The caller has the lock of RUN/net. bridges are
-// the names of those that it deleted.
-func (h *Host) Unused(documents []*wiring.Document) (bridges []string, err error) {
+// that no document names; old are documents that are no more. It takes some 50 ms for each. The
+// caller has the lock of RUN/net. bridges are the names of those that it deleted.
+func (h *Host) Unused(documents, old []*wiring.Document) (bridges []string, err error) {
 	links, err := h.links.LinkList()
 	if err != nil {
 		return nil, errs.Wrap("list", "interfaces", err)
 	}
 	used, ours := names(documents), map[int]bool{}
 	for _, l := range links {
-		ours[l.Attrs().Index] = l.Attrs().Alias == h.alias()
+		ours[l.Attrs().Index] = h.made(l, names(old))
 	}
 	for _, l := range links {
 		a := l.Attrs()
@@ -118,6 +119,14 @@ func (h *Host) Unused(documents []*wiring.Document) (bridges []string, err error
 		}
 	}
 	return bridges, err
+}
+
+// made reports whether an interface that is on the host is ours. Its alias says so; who made
+// it may have been killed before giving it one.
+func (h *Host) made(l netlink.Link, named map[string]bool) bool {
+	a := l.Attrs()
+	return a.Alias == h.alias() ||
+		a.Alias == "" && (l.Type() == "bridge" && named[a.Name] || l.Type() == "ifb" && strings.HasPrefix(a.Name, shaperPrefix))
 }
 
 // names are those of all interfaces on the host that documents name or imply.

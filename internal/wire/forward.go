@@ -127,7 +127,7 @@ func (h *Host) others(documents []*wiring.Document) ([]string, error) {
 	used, ours, out := names(documents), map[int]bool{}, []string{}
 	for _, l := range links {
 		a := l.Attrs()
-		ours[a.Index] = a.Alias == h.alias() || used[a.Name] && l.Type() == "bridge"
+		ours[a.Index] = h.made(l, used)
 	}
 	for _, l := range links {
 		a := l.Attrs()

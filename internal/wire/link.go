@@ -36,7 +36,10 @@ func (h *Host) Connect(in *Inside, l wiring.Link, published bool) error {
 	}
 	link, err := in.links.LinkByName(l.Interface)
 	if err == nil {
-		err = in.links.LinkSetUp(link)
+		err = in.up(link)
+	}
+	if errors.Is(err, unix.EADDRINUSE) && l.Parent != nil {
+		return errs.New(errs.Busy, "make interface with hardware address", l.MAC, err).WithHint("another interface on " + parentName(l.Parent) + " has it")
 	}
 	if err == nil && l.Driver == wiring.Bridge {
 		err = h.port(l, hw, published)
@@ -86,6 +89,9 @@ func (h *Host) pair(in *Inside, l wiring.Link, hw net.HardwareAddr) error {
 // The rules say the same; if somebody flushes them this still holds.
 func (h *Host) port(l wiring.Link, hw net.HardwareAddr, published bool) error {
 	link, err := h.attached(l.HostSide)
+	if err == nil {
+		_, err = h.attached(l.Switch.Name)
+	}
 	if err != nil {
 		return err
 	}
@@ -122,8 +128,22 @@ func (h *Host) port(l wiring.Link, hw net.HardwareAddr, published bool) error {
 	return err
 }
 
-// attached waits until the kernel has seen that the other end of a pair is up: until then the bridge
-// drops what comes, and the first question for a neighbour would be asked again after a second. A
+// up brings an interface up. One on a parent may have the hardware address of another whose namespace
+// the kernel is still taking apart: of the same container, if it starts again.
+func (in *Inside) up(link netlink.Link) error {
+	err := in.links.LinkSetUp(link)
+	for range 200 {
+		if !errors.Is(err, unix.EADDRINUSE) {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+		err = in.links.LinkSetUp(link)
+	}
+	return err
+}
+
+// attached waits until the kernel has seen that the other end of a pair is up, or a port of a bridge:
+// until then what comes is dropped, and the first question for a neighbour would be asked again after a second. A
 // kernel sees it at once when it is asked for the interface (Linux 6.8), or some time within a millisecond.
 func (h *Host) attached(name string) (link netlink.Link, err error) {
 	for range 100 {
