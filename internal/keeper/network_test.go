@@ -50,8 +50,9 @@ func (w *world) connected() {
 // within calls f in a thread that is in the container's network.
 func (w *world) within(f func() error) {
 	w.t.Helper()
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
+		defer close(done)
 		runtime.LockOSThread() // and the thread ends with this
 		ns, err := unix.Open("/proc/"+itoa(w.orders.PID)+"/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err == nil {
@@ -66,19 +67,30 @@ func (w *world) within(f func() error) {
 	w.must(<-done)
 }
 
-// resolves asks for web until somebody answers.
-func (w *world) resolves(network string, want dnsmessage.RCode) {
+// dial connects with the container's server of names.
+func (w *world) dial(network string) (c net.Conn) {
 	w.t.Helper()
-	var c net.Conn
 	w.within(func() (err error) {
 		c, err = net.Dial(network, net.JoinHostPort("127.0.0.11", itoa(namesPort)))
 		return err
 	})
-	defer c.Close()
-	m := dnsmessage.Message{Header: dnsmessage.Header{ID: 1}, Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName("web."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
+	w.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func (w *world) question(name string) []byte {
+	w.t.Helper()
+	m := dnsmessage.Message{Header: dnsmessage.Header{ID: 1}, Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(name), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
 	q, err := m.Pack()
 	w.must(err)
-	off := 0
+	return q
+}
+
+// resolves asks for web until somebody answers.
+func (w *world) resolves(network string, want dnsmessage.RCode) {
+	w.t.Helper()
+	c, q, off := w.dial(network), w.question("web."), 0
+	var m dnsmessage.Message
 	if network == "tcp" {
 		q, off = append([]byte{0, byte(len(q))}, q...), 2
 	}
@@ -133,6 +145,37 @@ func TestNames(t *testing.T) {
 	w.must(w.command.Process.Kill())
 	_ = w.command.Wait()
 	w.finish()
+}
+
+// A keeper that waits for an answer executes itself anew when that is there.
+func TestNamesUpgrade(t *testing.T) {
+	w := newWorld(t)
+	w.connected()
+	w.orders.Resolver.Alone, w.orders.Resolver.Upstream = false, []string{"127.0.0.2"}
+	w.must(w.orders.Write(w.folder))
+	var server net.PacketConn
+	w.apart(func() {
+		w.must(exec.Command("ip", "link", "set", "lo", "up").Run())
+		var err error
+		server, err = net.ListenPacket("udp", "127.0.0.2:53")
+		w.must(err)
+		w.keep()
+	})
+	defer server.Close()
+	w.resolves("udp", dnsmessage.RCodeSuccess)
+	w.until("the keeper catches signals", w.catches)
+	c, b := w.dial("udp"), make([]byte, 512)
+	_, err := c.Write(w.question("www.example."))
+	w.must(err)
+	n, from, err := server.ReadFrom(b)
+	w.must(err, w.keeper.Process.Signal(unix.SIGHUP))
+	time.Sleep(50 * time.Millisecond) // there is nothing to see when it has the signal
+	b[2] |= 0x80
+	_, err = server.WriteTo(b[:n], from)
+	w.must(err, c.SetReadDeadline(time.Now().Add(90*time.Second)))
+	_, err = c.Read(b)
+	w.must(err)
+	w.resolves("tcp", dnsmessage.RCodeSuccess)
 }
 
 // Sockets that are passed are used, and what is something else is not.
@@ -196,8 +239,9 @@ func TestLooks(t *testing.T) {
 // apart calls f in a thread with a network of its own.
 func (w *world) apart(f func()) {
 	w.t.Helper()
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
+		defer close(done)
 		runtime.LockOSThread()
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
