@@ -218,7 +218,7 @@ func (a *Attendant) Close() {
 
 // Down disconnects a container that nobody looks after; the caller has its lock. If it has nothing here no process is started.
 func Down(ctx context.Context, d Dirs, id spec.ContainerID) error {
-	if any, err := claimed(d, id); err != nil || !any {
+	if has, err := claimed(d, id); err != nil || !has {
 		return errs.Wrap("disconnect container", id.Short(), err)
 	}
 	return ask(ctx, d, ModeDown, id)

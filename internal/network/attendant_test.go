@@ -39,14 +39,18 @@ func peer(args []string) int {
 		say(string(text))
 		return 1
 	}
-	if mode == "tend" || mode == "up" {
+	if mode == "tend" || mode == "up" || mode == "change" {
 		n, _ := unix.Read(3, b)
 		_ = os.WriteFile(filepath.Join(run, "pid"), b[:n], 0o600)
 		rd, wr, _ := os.Pipe()
 		_, _ = wr.WriteString("passed")
 		wr.Close()
-		if mode == "up" {
+		switch mode {
+		case "up":
 			say("ok", int(rd.Fd()))
+			return 0
+		case "change":
+			say("ok")
 			return 0
 		}
 		say("ok")
@@ -242,4 +246,37 @@ func TestDown(t *testing.T) {
 func TestNoProgram(t *testing.T) {
 	_, err := network.Begin(network.Dirs{}, network.Tend, someID)
 	mentions(t, err, errs.NotFound, "corten-net", "make install")
+}
+
+// TestChangeAnswered sees that an address is given back when corten-net has answered that its interface is gone, and not before.
+func TestChangeAnswered(t *testing.T) {
+	apart(t)
+	d := withPeer(t, "fail")
+	create(t, d, network.Request{Name: "red", Subnets: prefixes("10.1.3.0/24")})
+	create(t, d, network.Request{Name: "blue", Subnets: prefixes("10.1.2.0/24")})
+	c := box(t, d, "web", spec.Attachment{Network: "red"}, spec.Attachment{Network: "blue"})
+	claim(t, d, c)
+	if _, err := network.Shrink(d, c.ID, "red"); err != nil {
+		t.Fatal(err)
+	}
+	addresses := func() int { return len(tree(t, filepath.Join(d.Run, "net/on/red/at"))) }
+	mentions(t, network.Change(t.Context(), d, c.ID, 42), errs.NoSpace, "no room")
+	if addresses() != 1 {
+		t.Error("the address was given back though its interface may be there")
+	}
+	if err := os.WriteFile(filepath.Join(d.Run, "script"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := network.Change(t.Context(), d, c.ID, 42); err != nil {
+		t.Error(err)
+	}
+	if pid, _ := os.ReadFile(filepath.Join(d.Run, "pid")); string(pid) != "42" {
+		t.Errorf("it was told of %q", pid)
+	}
+	if addresses() != 0 {
+		t.Error("the address was not given back")
+	}
+	if marks, err := filepath.Glob(filepath.Join(d.Run, "net/wired/.*")); err != nil || len(marks) > 0 {
+		t.Errorf("left: %v, %v", marks, err)
+	}
 }
