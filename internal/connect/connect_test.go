@@ -1,7 +1,10 @@
 package connect_test
 
 import (
+	"errors"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/wiring"
@@ -47,6 +50,9 @@ func TestReach(t *testing.T) {
 		l.world.sees("tcp", "192.0.2.1:8082", "192.0.2.2")
 		l.world.sealed("tcp", "192.0.2.1:8081")
 		l.host.sealed("tcp", "127.0.0.1:8082")
+		if _, err := l.host.reach("tcp", "[::1]:8080", soon); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Error("[::1] is nobody's port: ", err)
+		}
 	})
 	t.Run("hairpin", func(t *testing.T) {
 		for _, n := range []string{"tcp", "udp"} {

@@ -166,6 +166,7 @@ func verdict(words string, kind expr.VerdictKind, chain string) term {
 
 func accept() term            { return verdict("accept", expr.VerdictAccept, "") }
 func drop() term              { return verdict("drop", expr.VerdictDrop, "") }
+func back() term              { return verdict("return", expr.VerdictReturn, "") }
 func jump(chain string) term  { return verdict("jump", expr.VerdictJump, chain) }
 func goTo(chain string) term  { return verdict("goto", expr.VerdictGoto, chain) }
 func masquerade() term        { return term{"masquerade", []expr.Any{&expr.Masq{}}} }

@@ -65,6 +65,9 @@ func publishedRules(facts Facts) []Rule {
 	}
 	if facts.IPv6 {
 		rules = append(rules,
+			// A packet from ::1 leaves the host, but no answer to it comes back to there: it has no
+			// route_localnet. What is led from there is led by a process.
+			Rule{of6(), is(ip6Dst(), "::1", append(make([]byte, 15), 1)...), back()},
 			Rule{of6(), lead(unix.NFPROTO_IPV6, "one6", ip6Dst(), l4proto(), thDport())},
 			Rule{of6(), lead(unix.NFPROTO_IPV6, "any6", l4proto(), thDport())})
 	}
