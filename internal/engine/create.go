@@ -12,6 +12,7 @@ import (
 
 // Create makes a container and does not start it.
 func (e *Engine) Create(ctx context.Context, req RunRequest) (spec.ContainerID, error) {
+	e.nameNetworks(req.Spec)
 	d, err := e.site().Create(ctx, req)
 	if err != nil {
 		return "", advice.Add(err)
@@ -22,6 +23,7 @@ func (e *Engine) Create(ctx context.Context, req RunRequest) (spec.ContainerID, 
 // RunDetached makes a container and starts it with a keeper. One that cannot be started is
 // not kept.
 func (e *Engine) RunDetached(ctx context.Context, req RunRequest) (spec.ContainerID, error) {
+	e.nameNetworks(req.Spec)
 	d, err := e.site().Create(ctx, req)
 	if err != nil {
 		return "", advice.Add(err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/draft"
@@ -32,6 +33,20 @@ type (
 const DefaultNetwork = spec.DefaultNetwork
 
 func (e *Engine) netDirs() network.Dirs { return draft.NetDirs(e.dirs()) }
+
+// nameNetworks puts names in the place of ids of networks, which a user may write as well. Those that
+// there are not are for others to refuse.
+func (e *Engine) nameNetworks(c *spec.Container) {
+	for i := range c.Networking.Attachments {
+		name := &c.Networking.Attachments[i].Network
+		if strings.Trim(*name, "0123456789abcdef") != "" { // the way of a start: files are read only for what may be an id
+			continue
+		}
+		if n, err := e.Network(*name); err == nil {
+			*name = n.Name
+		}
+	}
+}
 
 // CreateNetwork makes a network.
 func (e *Engine) CreateNetwork(r NetworkRequest) (Network, error) {

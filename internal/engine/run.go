@@ -29,6 +29,7 @@ const (
 
 // Plan says what Start would do, and does nothing.
 func (e *Engine) Plan(ctx context.Context, req RunRequest) (plan.Plan, error) {
+	e.nameNetworks(req.Spec)
 	d, err := e.site().Dry(ctx, req)
 	if err != nil {
 		return plan.Plan{}, err
@@ -39,6 +40,7 @@ func (e *Engine) Plan(ctx context.Context, req RunRequest) (plan.Plan, error) {
 // Start makes a container and starts it with this process's stdin, stdout and stderr.
 func (e *Engine) Start(ctx context.Context, req RunRequest) (*Running, error) {
 	kernel.CalmMonitor() // until the container has run for a moment, or we end
+	e.nameNetworks(req.Spec)
 	d, err := e.site().Draft(ctx, req)
 	if err != nil {
 		return nil, advice.Add(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -245,4 +246,29 @@ func TestDNS(t *testing.T) {
 	}
 	equal(t, "dns", spec.Networking{Attachments: []spec.Attachment{{Network: "bridge"}}, DNS: []string{"9.9.9.9", "2620:fe::fe"},
 		DNSSearch: []string{"a.org", "_x.b."}, DNSOptions: []string{"ndots:2", "edns0"}}, c.Networking)
+}
+
+func TestConnect(t *testing.T) {
+	attachment := func(name string, args ...string) (spec.Attachment, error) {
+		fs := pflag.NewFlagSet("connect", pflag.ContinueOnError)
+		var f Connect
+		f.Bind(fs)
+		if err := fs.Parse(args); err != nil {
+			return spec.Attachment{}, err
+		}
+		return f.Attachment(name)
+	}
+	got, err := attachment("lab", "--ip", "10.0.0.5", "--ip6", "fd00::5", "--mac-address", "02:00:00:00:00:01", "--alias", "a", "--alias", "b",
+		"--network-opt", "rate-in=1mbit", "--driver-opt", "com.docker.network.endpoint.ifname=x0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "all flags", spec.Attachment{Network: "lab", IP4: ip("10.0.0.5"), IP6: ip("fd00::5"), MAC: "02:00:00:00:00:01", Aliases: []string{"a", "b"},
+		Interface: "x0", Rate: spec.Rate{In: 1e6}}, got)
+	for _, bad := range [][]string{{"a/b"}, {"lab", "--ip", "fd00::5"}, {"lab", "--ip6", "10.0.0.5"}, {"lab", "--driver-opt", "x=y"}, {"lab", "--alias", "-"},
+		{"lab", "--network-opt", "rate=1"}, {"bridge", "--alias", "a"}, {"lab", "--mac-address", "1"}} {
+		if a, err := attachment(bad[0], bad[1:]...); errs.HintOf(err) == "" {
+			t.Errorf("%q: %+v, %v", bad, a, err)
+		}
+	}
 }
