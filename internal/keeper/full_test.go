@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/logs"
+	"github.com/cortenhq/corten/internal/logs/records"
 )
 
 // fill puts the log on a file system of its own, and fills it but for some bytes.
@@ -170,7 +171,7 @@ func TestRecoveryAtEachStep(t *testing.T) {
 			}
 			// The step that is not finished: the journal is written, of the log a part.
 			e := entry{kind: writing, batch: batch{stream: s.name, from: s.from, time: 1e18, at: p.log.Position()}}
-			out, used := format(nil, spool[s.from:], e.time, s.name, int(max(p.log.Room(), 100)), false)
+			out, used := records.Format(nil, spool[s.from:], e.time, s.name, int(max(p.log.Room(), 100)), false)
 			if e.to = s.from + int64(used); used > 0 && torn < 1<<20 {
 				if err := p.note(e); err != nil {
 					t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/logs"
+	"github.com/cortenhq/corten/internal/wire/standing"
 )
 
 // What an event is about. Streams have their own numbers, 0 and 1.
@@ -119,7 +120,7 @@ func (k *keep) open(root string) error {
 		return err
 	}
 	k.probe.due = k.nextProbe()
-	k.network.wired = append([]byte(k.orders.Run+"/net/wired"), 0)
+	k.network.rounds = standing.NewRounds(k.orders.Run)
 	k.openNames()
 	return k.watchAll()
 }
@@ -200,7 +201,7 @@ func (k *keep) renew(now int64) {
 		}
 		program = "/proc/self/exe"
 	}
-	if k.pump.writer.busy || k.compress.pidfd >= 0 || k.probe.pidfd >= 0 || k.network.restore.pidfd >= 0 || k.network.busy(now) {
+	if k.pump.writer.busy || k.compress.pidfd >= 0 || k.probe.pidfd >= 0 || k.network.restore.pidfd >= 0 || k.network.names != nil && k.network.names.Busy(now) {
 		return
 	}
 	k.upgrade, k.compress.runs, k.probe.runs, k.network.restore.runs = false, 0, 0, 0

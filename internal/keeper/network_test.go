@@ -251,38 +251,3 @@ func (w *world) apart(f func()) {
 	}()
 	w.must(<-done)
 }
-
-// The more containers are connected, the seldomer each keeper looks; and that leaves no garbage.
-func TestPause(t *testing.T) {
-	dir := t.TempDir()
-	n := network{wired: append([]byte(dir), 0)}
-	within := func(least, most int64) {
-		t.Helper()
-		for range 100 {
-			if got := n.pause(); got < least*second*3/4 || got > most*second*5/4 {
-				t.Fatalf("%d ns, want %d to %d s and a quarter more or less", got, least, most)
-			}
-		}
-	}
-	within(10, 10)
-	for i := range 200 {
-		if err := os.WriteFile(filepath.Join(dir, itoa(i)), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if i == 50 {
-			within(50, 55)
-		}
-	}
-	within(120, 120)
-	if n := testing.AllocsPerRun(100, func() { n.pause() }); n != 0 {
-		t.Errorf("%v pieces of garbage", n)
-	}
-	n.wired = []byte("/nowhere\x00")
-	within(10, 10)
-	n.fails = 1
-	within(10, 10)
-	n.fails = 4
-	within(40, 40)
-	n.fails = 1000
-	within(120, 120)
-}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/logs"
+	"github.com/cortenhq/corten/internal/logs/records"
 )
 
 // pump moves what comes out of the container to its log, so that wherever it is killed the
@@ -297,7 +298,7 @@ func (p *pump) drain(s *stream, flush bool) {
 // batch logs as much of b, which is the spool from s.from on, as is whole records and goes
 // into one file. It returns 0 if that is nothing.
 func (p *pump) batch(s *stream, b []byte, flush bool) int {
-	n, _ := piece(b, flush)
+	n, _ := records.Piece(b, flush)
 	if n < 0 {
 		return 0
 	}
@@ -311,7 +312,7 @@ func (p *pump) batch(s *stream, b []byte, flush bool) int {
 	}
 	e := entry{kind: writing, batch: batch{stream: s.name, from: s.from, time: time.Now().UnixNano(), at: p.log.Position()}}
 	limit := min(max(first, p.log.Room()), outSize)
-	out, used := format(p.out.use()[:0], b, e.time, s.name, int(limit), flush)
+	out, used := records.Format(p.out.use()[:0], b, e.time, s.name, int(limit), flush)
 	e.to = s.from + int64(used)
 	if err := p.note(e); err != nil {
 		p.fail(err)
@@ -334,7 +335,7 @@ func (p *pump) again() {
 		p.fail(err)
 		return
 	}
-	out, _ := format(p.out.use()[:0], b[:n], e.time, e.stream, 1<<62, true)
+	out, _ := records.Format(p.out.use()[:0], b[:n], e.time, e.stream, 1<<62, true)
 	p.write(out, n > 0 && b[n-1] != '\n')
 }
 

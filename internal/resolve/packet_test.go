@@ -119,8 +119,9 @@ func TestNoGarbage(t *testing.T) {
 	})
 }
 
-// TestListenIn makes the sockets of a process in another network.
-func TestListenIn(t *testing.T) {
+// apartOf is a descriptor of a network that a test is not in.
+func apartOf(t *testing.T) int {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("not root")
 	}
@@ -141,13 +142,67 @@ func TestListenIn(t *testing.T) {
 		<-done
 	}()
 	r := <-made
-	defer close(done)
+	t.Cleanup(func() { close(done) })
 	if r.err != nil {
 		t.Skip("no network namespace: ", r.err)
 	}
-	defer unix.Close(r.ns)
+	t.Cleanup(func() { unix.Close(r.ns) })
+	return r.ns
+}
+
+// TestPlace gives sockets their numbers, whatever they had, and takes those that have them.
+func TestPlace(t *testing.T) {
+	ns := apartOf(t)
+	inodes := func(a, b int) (out [2]uint64) {
+		for i, fd := range []int{a, b} {
+			var st unix.Stat_t
+			if err := unix.Fstat(fd, &st); err != nil {
+				t.Fatal(err)
+			}
+			out[i] = st.Ino
+		}
+		return out
+	}
+	free := func() int {
+		fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(fd)
+		return fd
+	}
+	for _, numbers := range [][2]int{{200, 201}, {free(), 201}, {200, free()}, {free() + 1, free()}} {
+		a, b := numbers[0], numbers[1]
+		before := descriptors(t)
+		if err := Place(ns, testPort, a, b); err != nil || !Listening(a, b, testPort) {
+			t.Fatal(numbers, err)
+		}
+		first := inodes(a, b)
+		if err := Place(ns, testPort, a, b); err != nil || inodes(a, b) != first {
+			t.Errorf("%v: %v, or other sockets", numbers, err)
+		}
+		if n := descriptors(t) - before; n != 2 {
+			t.Errorf("%v: %d descriptors more", numbers, n)
+		}
+		if err := Place(ns, testPort, a+20, b+20); err == nil {
+			t.Errorf("%v: a port that is taken was placed", numbers)
+		}
+		inodes(a+20, b+20)
+		unix.Close(a)
+		unix.Close(b)
+		if err := Place(ns, testPort, a+20, b+20); err != nil || !Listening(a+20, b+20, testPort) {
+			t.Errorf("%v: a port that is free again: %v", numbers, err)
+		}
+		unix.Close(a + 20)
+		unix.Close(b + 20)
+	}
+}
+
+// TestListenIn makes the sockets of a process in another network.
+func TestListenIn(t *testing.T) {
+	ns := apartOf(t)
 	before, _ := os.Readlink("/proc/thread-self/ns/net")
-	udp, tcp, err := ListenIn(r.ns, testPort)
+	udp, tcp, err := ListenIn(ns, testPort)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,19 +218,19 @@ func TestListenIn(t *testing.T) {
 		udp, tcp int
 		port     uint16
 		want     bool
-	}{{udp, tcp, testPort, true}, {udp, tcp, testPort + 1, false}, {tcp, udp, testPort, false}, {udp, udp, testPort, false}, {tcp, tcp, testPort, false}, {r.ns, tcp, testPort, false}, {-1, -1, testPort, false}} {
+	}{{udp, tcp, testPort, true}, {udp, tcp, testPort + 1, false}, {tcp, udp, testPort, false}, {udp, udp, testPort, false}, {tcp, tcp, testPort, false}, {ns, tcp, testPort, false}, {-1, -1, testPort, false}} {
 		if got := Listening(c.udp, c.tcp, c.port); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
-	if a, b, err := ListenIn(r.ns, testPort); err == nil {
+	if a, b, err := ListenIn(ns, testPort); err == nil {
 		unix.Close(a)
 		unix.Close(b)
 		t.Error("a port can be listened at twice")
 	}
 	unix.Close(udp)
 	unix.Close(tcp)
-	again, tcp, err := ListenIn(r.ns, testPort)
+	again, tcp, err := ListenIn(ns, testPort)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ package resolve
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -57,6 +58,7 @@ type Server struct {
 	conns    [maxConns]conn
 	now      int64
 	calm     int64 // when to give memory back
+	handover int64 // when not to be busy any more
 }
 
 // sockets are what a Server waits for, and what system calls want to have in one place so that they
@@ -109,19 +111,19 @@ func (s *Server) Order(c Config) {
 	s.servers.order(c)
 }
 
-// Busy reports whether answers are waited for, which a server that takes its place would not know.
-func (s *Server) Busy() bool {
-	for i := range s.asked[:s.high] {
-		if s.asked[i].fd != 0 {
-			return true
-		}
+// Busy reports whether to wait with putting another server in the place of this one, since answers
+// are expected that it would not know. Who asks more and more puts that off for a few seconds only.
+func (s *Server) Busy(now int64) bool {
+	used := func(a asked) bool { return a.fd != 0 }
+	open := func(c conn) bool { return c.fd != 0 }
+	if !slices.ContainsFunc(s.asked[:s.high], used) && !slices.ContainsFunc(s.conns[:], open) {
+		s.handover = 0
+		return false
 	}
-	for i := range s.conns {
-		if s.conns[i].fd != 0 {
-			return true
-		}
+	if s.handover == 0 {
+		s.handover = now + 5*second
 	}
-	return false
+	return now < s.handover
 }
 
 // Close lets go of all but the two sockets.

@@ -65,6 +65,42 @@ func ListenIn(ns int, port uint16) (udp, tcp int, err error) {
 	return udp, tcp, err
 }
 
+// Place sees to it that two descriptors, by their numbers, are what Listen makes for a port in the
+// network namespace ns: those that have the numbers already, or new ones. If that is not possible,
+// the port being taken, the numbers are held, so that it can be tried again.
+func Place(ns int, port uint16, udp, tcp int) error {
+	if !Listening(udp, tcp, port) {
+		a, b, err := ListenIn(ns, port)
+		if err != nil {
+			a, _ = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+			b, _ = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		}
+		put(&a, &b, udp)
+		put(&b, &a, tcp)
+		if err != nil {
+			return err
+		}
+	}
+	_ = unix.SetNonblock(udp, true)
+	_ = unix.SetNonblock(tcp, true)
+	return nil
+}
+
+// put gives a descriptor a number. If the other one has that, it gets another.
+func put(fd, other *int, number int) {
+	if *fd == number || *fd < 0 {
+		return
+	}
+	if *other == number {
+		if n, err := unix.FcntlInt(uintptr(number), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			*other = n
+		}
+	}
+	_ = unix.Dup3(*fd, number, unix.O_CLOEXEC)
+	unix.Close(*fd)
+	*fd = number
+}
+
 // Listening reports whether two descriptors are what Listen makes for a port.
 func Listening(udp, tcp int, port uint16) bool {
 	accepts, err := unix.GetsockoptInt(tcp, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)

@@ -27,8 +27,9 @@ func Table(run string) string {
 
 // Look reports whether the table of a run folder is there, in the family inet. It takes 4 µs. A
 // kernel without nftables has none.
-func Look(run string) (bool, error) {
-	table := Table(run)
+func Look(run string) (bool, error) { return look(Table(run)) }
+
+func look(table string) (bool, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err == unix.EPROTONOSUPPORT {
 		return false, nil
@@ -37,10 +38,10 @@ func Look(run string) (bool, error) {
 		return false, errs.Wrap("look for table", table, err)
 	}
 	defer unix.Close(fd)
-	if _, err := unix.Write(fd, request(table)); err != nil { // to the kernel: sendto(2) leaves garbage
+	b := make([]byte, 512)
+	if _, err := unix.Write(fd, request(b, table)); err != nil { // to the kernel: sendto(2) leaves garbage
 		return false, errs.Wrap("look for table", table, err)
 	}
-	b := make([]byte, 512)
 	for {
 		n, err := unix.Read(fd, b)
 		if err == unix.EINTR {
@@ -54,10 +55,9 @@ func Look(run string) (bool, error) {
 }
 
 // request is NFT_MSG_GETTABLE for one table (linux/netfilter/nf_tables.h): a netlink header, the
-// family and version of nfnetlink, and the name as an attribute.
-func request(table string) []byte {
+// family and version of nfnetlink, and the name as an attribute. It is put into b, which is zero.
+func request(b []byte, table string) []byte {
 	size := unix.SizeofNlMsghdr + 4 + unix.SizeofNlAttr + (len(table)+1+3)/4*4
-	b := make([]byte, size)
 	e := binary.NativeEndian
 	e.PutUint32(b, uint32(size))
 	e.PutUint16(b[4:], unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE)
@@ -66,7 +66,7 @@ func request(table string) []byte {
 	e.PutUint16(b[20:], unix.SizeofNlAttr+uint16(len(table))+1)
 	e.PutUint16(b[22:], unix.NFTA_TABLE_NAME)
 	copy(b[24:], table)
-	return b
+	return b[:size]
 }
 
 // answer reads the first message: the table, or an error.

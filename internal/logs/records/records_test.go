@@ -1,4 +1,4 @@
-package keeper
+package records_test
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/cortenhq/corten/internal/logs"
+	"github.com/cortenhq/corten/internal/logs/records"
 )
 
 // Whatever the bytes are and however they come, the records give them back, and a range that
@@ -25,14 +26,14 @@ func TestFormat(t *testing.T) {
 		for off := 0; off < len(b); {
 			have := b[off : off+rapid.IntRange(1, len(b)-off).Draw(t, "have")]
 			flush := rapid.Bool().Draw(t, "flush") || len(have) == len(b)-off
-			out, used := format(nil, have, 1, logs.Stdout, limit, flush)
+			out, used := records.Format(nil, have, 1, logs.Stdout, limit, flush)
 			if used == 0 && flush {
 				t.Fatal("nothing is taken")
 			}
 			if len(out) > limit {
 				t.Fatalf("%d bytes, the limit is %d", len(out), limit)
 			}
-			again, n := format(nil, have[:used], 1, logs.Stdout, 1<<62, true)
+			again, n := records.Format(nil, have[:used], 1, logs.Stdout, 1<<62, true)
 			if n != used || !bytes.Equal(out, again) {
 				t.Fatalf("formatted again, %d bytes are %d", len(out), len(again))
 			}
@@ -55,12 +56,13 @@ func TestFormat(t *testing.T) {
 
 // The way of a batch without the disk: lines of 100 bytes.
 func BenchmarkFormat(b *testing.B) {
-	in := bytes.Repeat(append(bytes.Repeat([]byte{'x'}, 99), '\n'), inSize/100)
-	out := make([]byte, 0, outSize)
+	const limit = 1 << 20
+	in := bytes.Repeat(append(bytes.Repeat([]byte{'x'}, 99), '\n'), 256<<10/100)
+	out := make([]byte, 0, limit)
 	b.SetBytes(int64(len(in)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, used := format(out, in, 1e18, logs.Stdout, outSize, false); used != len(in) {
+		if _, used := records.Format(out, in, 1e18, logs.Stdout, limit, false); used != len(in) {
 			b.Fatal(used)
 		}
 	}
