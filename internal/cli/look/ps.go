@@ -87,7 +87,11 @@ func (f *psFlags) list(cmd *cobra.Command, sh *shell.Shell) ([]psLine, error) {
 	now, lines := time.Now(), make([]psLine, len(list))
 	for i, c := range list {
 		lines[i] = newPSLine(c, f.noTrunc, now)
-		if lines[i].Ports, err = portsText(eng, c, err); !size {
+		if !f.quiet {
+			ports, perr := portsText(eng, c)
+			lines[i].Ports, err = ports, errors.Join(err, perr)
+		}
+		if !size {
 			continue
 		}
 		own, whole, serr := eng.ContainerSize(cmd.Context(), c)
@@ -99,17 +103,17 @@ func (f *psFlags) list(cmd *cobra.Command, sh *shell.Shell) ([]psLine, error) {
 	return lines, err
 }
 
-// portsText is where a running container can be reached. What cannot be read is left out.
-func portsText(eng *engine.Engine, c engine.Container, before error) (string, error) {
+// portsText is where a running container can be reached.
+func portsText(eng *engine.Engine, c engine.Container) (string, error) {
 	n := c.Spec.Networking
 	if !c.State.Alive() || len(n.Ports) == 0 && len(n.Expose) == 0 {
-		return "", before
+		return "", nil
 	}
 	w, err := eng.Wiring(c.Spec.ID)
 	if w == nil { // it has no network of its own, or has just ended
-		return "", errors.Join(before, err)
+		return "", err
 	}
-	return networks.PortsText(w, n.Expose), errors.Join(before, err)
+	return networks.PortsText(w, n.Expose), err
 }
 
 // psLine is a container in the list; its names are Docker's, for templates.
