@@ -178,13 +178,12 @@ func TestInitHolds(t *testing.T) {
 		if _, err := out.Read(make([]byte, 6)); err != nil {
 			t.Fatal(err)
 		}
-		var open []string
-		for n := range 20 {
-			if to, err := os.Readlink("/proc/" + strconv.Itoa(proc.PID) + "/fd/" + strconv.Itoa(n)); err == nil && n > 2 {
-				open = append(open, strconv.Itoa(n)+" "+to)
-			}
+		// It lets go of its end of the gate a moment after the command has seen that it may begin.
+		want, open := []string{"4 " + report.Name(), "5 /etc/hostname"}, []string(nil)
+		for end := time.Now().Add(10 * time.Second); !slices.Equal(open, want) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			open = holds(proc.PID)
 		}
-		if want := []string{"4 " + report.Name(), "5 /etc/hostname"}; !slices.Equal(open, want) {
+		if !slices.Equal(open, want) {
 			t.Errorf("PID 1 holds %q, want %q", open, want)
 		}
 		if _, err := w.WriteString("x\n"); err != nil {
@@ -198,6 +197,16 @@ func TestInitHolds(t *testing.T) {
 			t.Errorf("report %q, %v", b, err)
 		}
 	}
+}
+
+// holds is what a process has open besides its stdio.
+func holds(pid int) (open []string) {
+	for n := 3; n < 20; n++ {
+		if to, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/fd/" + strconv.Itoa(n)); err == nil {
+			open = append(open, strconv.Itoa(n)+" "+to)
+		}
+	}
+	return open
 }
 
 // TestInitLingers: what was written last stays until somebody takes it, and who goes on
