@@ -16,6 +16,7 @@ type Rounds struct {
 	wired []byte // the folder of documents, with a 0 after it
 	due   int64
 	fails int // how often the rules were gone, one time after the other
+	mem   [messageSize]byte
 }
 
 // Times in ns.
@@ -38,7 +39,7 @@ func (r *Rounds) Turn(now int64) (gone bool, next int64) {
 		return false, r.due
 	}
 	if r.due != 0 {
-		there, err := look(r.table)
+		there, err := look(r.table, r.mem[:])
 		gone = !there && err == nil
 	}
 	r.fails++

@@ -27,9 +27,13 @@ func Table(run string) string {
 
 // Look reports whether the table of a run folder is there, in the family inet. It takes 4 µs. A
 // kernel without nftables has none.
-func Look(run string) (bool, error) { return look(Table(run)) }
+func Look(run string) (bool, error) { return look(Table(run), make([]byte, messageSize)) }
 
-func look(table string) (bool, error) {
+// messageSize is room for any message, in bytes.
+const messageSize = 512
+
+// look is Look in the memory b.
+func look(table string, b []byte) (bool, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err == unix.EPROTONOSUPPORT {
 		return false, nil
@@ -38,7 +42,6 @@ func look(table string) (bool, error) {
 		return false, errs.Wrap("look for table", table, err)
 	}
 	defer unix.Close(fd)
-	b := make([]byte, 512)
 	if _, err := unix.Write(fd, request(b, table)); err != nil { // to the kernel: sendto(2) leaves garbage
 		return false, errs.Wrap("look for table", table, err)
 	}
@@ -55,9 +58,10 @@ func look(table string) (bool, error) {
 }
 
 // request is NFT_MSG_GETTABLE for one table (linux/netfilter/nf_tables.h): a netlink header, the
-// family and version of nfnetlink, and the name as an attribute. It is put into b, which is zero.
+// family and version of nfnetlink, and the name as an attribute. It is put into b.
 func request(b []byte, table string) []byte {
 	size := unix.SizeofNlMsghdr + 4 + unix.SizeofNlAttr + (len(table)+1+3)/4*4
+	clear(b[:size])
 	e := binary.NativeEndian
 	e.PutUint32(b, uint32(size))
 	e.PutUint16(b[4:], unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE)
