@@ -84,7 +84,7 @@ func (w *work) open() (err error) {
 	if w.host, err = wire.Open(w.dirs.Run); err != nil {
 		return err
 	}
-	if w.rules, err = rules.Open(0); err != nil {
+	if w.rules, err = rules.Open(); err != nil {
 		w.host.Close()
 		return err
 	}

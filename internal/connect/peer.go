@@ -12,8 +12,7 @@ import (
 
 // peer is who started us, at the other end of a socket of packets. Without one nobody is told.
 type peer struct {
-	fd   int // -1: nobody
-	told bool
+	fd int // -1: nobody
 }
 
 func newPeer(fd int) *peer {

@@ -155,19 +155,20 @@ func (w *work) inside(pid int) (*sockets, error) {
 func (w *work) names(in *wire.Inside) (*sockets, error) {
 	s := &sockets{}
 	err := in.Do(func() (err error) {
-		s.udp, s.tcp, err = resolve.Listen(w.doc.Resolver.Port)
+		if s.udp, s.tcp, err = resolve.Listen(w.doc.Resolver.Port); err != nil {
+			return err
+		}
+		c, err := rules.Open()
+		if err == nil {
+			defer c.Close()
+			err = c.LeadNames(w.doc.Resolver.Port)
+		}
+		if err != nil {
+			s.Close()
+		}
 		return err
 	})
 	if err != nil {
-		return nil, err
-	}
-	c, err := rules.Open(in.FD())
-	if err == nil {
-		defer c.Close()
-		err = c.LeadNames(w.doc.Resolver.Port)
-	}
-	if err != nil {
-		s.Close()
 		return nil, err
 	}
 	return s, nil
@@ -214,7 +215,7 @@ func (w *work) restore() error {
 		if _, err := w.forwarding(); err != nil {
 			return err
 		}
-		there, err := w.rules.Present(w.facts)
+		there, err := rules.Present(w.facts)
 		if err != nil || there {
 			return err
 		}

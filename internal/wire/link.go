@@ -41,6 +41,9 @@ func (h *Host) Connect(in *Inside, l wiring.Link, published bool) error {
 	if errors.Is(err, unix.EADDRINUSE) && l.Parent != nil {
 		return errs.New(errs.Busy, "make interface with hardware address", l.MAC, err).WithHint("another interface on " + parentName(l.Parent) + " has it")
 	}
+	if err == nil {
+		link, err = ready(in.links, l.Interface)
+	}
 	if err == nil && l.Driver == wiring.Bridge {
 		err = h.port(l, hw, published)
 	}
@@ -88,9 +91,9 @@ func (h *Host) pair(in *Inside, l wiring.Link, hw net.HardwareAddr) error {
 // port makes the host's end of a pair a port that learns nothing: who is behind it is said here.
 // The rules say the same; if somebody flushes them this still holds.
 func (h *Host) port(l wiring.Link, hw net.HardwareAddr, published bool) error {
-	link, err := h.attached(l.HostSide)
+	link, err := ready(h.links, l.HostSide)
 	if err == nil {
-		_, err = h.attached(l.Switch.Name)
+		_, err = ready(h.links, l.Switch.Name)
 	}
 	if err != nil {
 		return err
@@ -142,13 +145,14 @@ func (in *Inside) up(link netlink.Link) error {
 	return err
 }
 
-// attached waits until the kernel has seen that the other end of a pair is up, or a port of a bridge:
-// until then what comes is dropped, and the first question for a neighbour would be asked again after a second. A
-// kernel sees it at once when it is asked for the interface (Linux 6.8), or some time within a millisecond.
-func (h *Host) attached(name string) (link netlink.Link, err error) {
+// ready waits until the kernel has seen that an interface can be used: an end of a pair because the
+// other is up, a bridge because a port is. Until then what comes is dropped, and the first
+// question for a neighbour would be asked again after a second. A kernel sees it at once when it is asked for
+// the interface (Linux 6.8), or some time within a millisecond. One that has no carrier is not waited for.
+func ready(links *netlink.Handle, name string) (link netlink.Link, err error) {
 	for range 100 {
-		link, err = h.links.LinkByName(name)
-		if err != nil || link.Attrs().OperState == netlink.OperUp {
+		link, err = links.LinkByName(name)
+		if err != nil || link.Attrs().OperState == netlink.OperUp || link.Attrs().OperState == netlink.OperUnknown {
 			break
 		}
 		time.Sleep(50 * time.Microsecond)

@@ -1,13 +1,10 @@
 package rules
 
 import (
-	"errors"
 	"net/netip"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
@@ -15,101 +12,66 @@ import (
 )
 
 // Conn is a socket to the kernel's nftables, in the network namespace in which it was opened.
-// Who has deleted something keeps it open for Rest after that: when the socket is closed before the
-// kernel has freed what was deleted, it waits for that, and all others' transactions with it.
-type Conn struct{ c *nftables.Conn }
+// Who has deleted something keeps it open for RestMillis after that: when the socket is closed before
+// the kernel has freed what was deleted, it waits for that, and all others' transactions with it.
+type Conn struct{ fd int }
 
 // RestMillis is how long the kernel takes to free what was deleted, and more: a few grace periods.
 const RestMillis = 100
 
-// Elements in a message: the length of the list is a number of 16 bits (struct nlattr).
-const elementsOfMessage = 400
-
-// Open opens a socket. ns is a descriptor of a network namespace, or 0 for the caller's.
-func Open(ns int) (*Conn, error) {
-	// A batch is one datagram, and each of its messages is answered with one.
-	room := func(c *netlink.Conn) error {
-		return errors.Join(c.SetWriteBuffer(8<<20), c.SetReadBuffer(4<<20))
-	}
-	c, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(ns), nftables.WithSockOptions(room))
+// Open opens a socket in the namespace of the calling thread.
+func Open() (*Conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, errs.Wrap("open", "nftables", err)
 	}
-	return &Conn{c}, nil
+	// A batch is one datagram: with the elements of a thousand containers it has half a MiB. Only
+	// who may not do so here fails, and his transactions do too.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 16<<20)
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1) // an error does not repeat its message
+	return &Conn{fd}, nil
 }
 
 // Close closes the socket.
-func (c *Conn) Close() { _ = c.c.CloseLasting() }
+func (c *Conn) Close() { _ = unix.Close(c.fd) }
 
 // Make makes the host have the content, and no other content of those tables, in one
 // transaction.
 func (c *Conn) Make(content Content) error {
+	b := newBatch()
 	for _, t := range content {
-		// A table is deleted only if it is there, and it is there after it was added.
-		c.c.AddTable(t.table())
-		c.c.DelTable(t.table())
+		b.afresh(t)
 	}
 	for _, t := range content {
-		if err := c.create(t); err != nil {
-			return err
-		}
+		b.create(t)
 	}
-	return c.flush("make tables of nftables")
-}
-
-func (c *Conn) create(t Table) error {
-	table := c.c.AddTable(t.table())
-	for _, s := range t.Sets {
-		set := s.set(table)
-		if err := c.c.AddSet(set, nil); err != nil {
-			return errs.Wrap("describe set", s.Name, err)
-		}
-		if err := c.elements(c.c.SetAddElements, set, s.Elements); err != nil {
-			return err
-		}
-	}
-	accept := nftables.ChainPolicyAccept
-	for _, ch := range t.Chains {
-		chain := &nftables.Chain{Table: table, Name: ch.Name}
-		if ch.Hook != "" {
-			chain.Type, chain.Hooknum, chain.Policy = nftables.ChainType(ch.Type), hook(ch.Hook), &accept
-			chain.Priority = nftables.ChainPriorityRef(nftables.ChainPriority(ch.Priority))
-		}
-		c.c.AddChain(chain)
-		for _, r := range ch.Rules {
-			c.c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r.code()})
-		}
-	}
-	return nil
+	return c.commit("make tables of nftables", b)
 }
 
 // Add adds the elements of one document to tables that are there. An error of kind NotFound or
 // Exists says that they are not as the documents before it say: Make makes them so.
 func (c *Conn) Add(d *wiring.Document, facts Facts) error {
+	b := newBatch()
 	for _, t := range Of([]*wiring.Document{d}, elementsOnly(facts)) {
 		for _, s := range t.Sets {
-			if err := c.elements(c.c.SetAddElements, s.set(t.table()), s.Elements); err != nil {
-				return err
-			}
+			b.elements(unix.NFT_MSG_NEWSETELEM, t, s)
 		}
 	}
-	return c.flush("add to tables of nftables")
+	return c.commit("add to tables of nftables", b)
 }
 
 // Remove takes away what a document has by itself. What it has in common with others of its
 // networks stays until the next Make. Errors are as those of Add.
 func (c *Conn) Remove(d *wiring.Document, facts Facts) error {
+	b := newBatch()
 	for _, t := range Of([]*wiring.Document{d}, elementsOnly(facts)) {
 		for _, s := range t.Sets {
-			if common(s.Name) {
-				continue
-			}
-			if err := c.elements(c.c.SetDeleteElements, s.set(t.table()), s.Elements); err != nil {
-				return err
+			if !common(s.Name) {
+				b.elements(unix.NFT_MSG_DELSETELEM, t, s)
 			}
 		}
 	}
-	return c.flush("remove from tables of nftables")
+	return c.commit("remove from tables of nftables", b)
 }
 
 // elementsOnly leaves out what documents do not say.
@@ -122,17 +84,21 @@ func common(set string) bool {
 
 // Delete takes the tables away, if they are there.
 func (c *Conn) Delete(facts Facts) error {
-	for _, t := range []Table{{Family: "inet", Name: facts.Name}, {Family: "bridge", Name: facts.Name}} {
-		c.c.AddTable(t.table())
-		c.c.DelTable(t.table())
+	b := newBatch()
+	for _, family := range []string{"inet", "bridge"} {
+		b.afresh(Table{Family: family, Name: facts.Name})
 	}
-	return c.flush("delete tables of nftables")
+	return c.commit("delete tables of nftables", b)
 }
 
-// Present reports whether the host has both tables, and in them the chains: somebody may have
-// flushed either of them.
-func (c *Conn) Present(facts Facts) (bool, error) {
-	chains, err := c.c.ListChains()
+// Present reports whether the host, in whose namespace the calling thread is, has both tables with
+// all their chains and rules: somebody may have flushed a part.
+func Present(facts Facts) (bool, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return false, errs.Wrap("open", "nftables", err)
+	}
+	chains, err := c.ListChains()
 	if err != nil {
 		return false, errs.Wrap("list", "chains of nftables", err)
 	}
@@ -146,7 +112,7 @@ func (c *Conn) Present(facts Facts) (bool, error) {
 			if !there[string(rune(table.Family))+table.Name+"/"+ch.Name] {
 				return false, nil
 			}
-			rules, err := c.c.GetRules(table, &nftables.Chain{Table: table, Name: ch.Name})
+			rules, err := c.GetRules(table, &nftables.Chain{Table: table, Name: ch.Name})
 			if err != nil || len(rules) != len(ch.Rules) {
 				return false, nil
 			}
@@ -159,15 +125,11 @@ func (c *Conn) Present(facts Facts) (bool, error) {
 // namespace in which the socket was opened. The container may use port 53 of all its addresses
 // itself. Ports are changed without conntrack, so that nobody there pays for it.
 func (c *Conn) LeadNames(at uint16) error {
-	t := Table{Family: "ip", Name: "corten"}
-	table := c.c.AddTable(t.table())
-	accept := nftables.ChainPolicyAccept
-	chain := c.c.AddChain(&nftables.Chain{Table: table, Name: "names", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput,
-		Priority: nftables.ChainPriorityRef(raw), Policy: &accept})
-	for _, r := range nameRules(at) {
-		c.c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r.code()})
-	}
-	return c.flush("make table of nftables for name server")
+	b := newBatch()
+	b.create(Table{Family: "ip", Name: "corten", Chains: []Chain{
+		{Name: "names", Hook: "output", Type: "filter", Priority: raw, Rules: nameRules(at)},
+	}})
+	return c.commit("make table of nftables for name server", b)
 }
 
 // nameRules are the two ways of two protocols. They are all in output: what a process sends to
@@ -199,43 +161,18 @@ func setPort(words string, offset, checksum uint32, n uint16) term {
 	}}
 }
 
-func (c *Conn) elements(act func(*nftables.Set, []nftables.SetElement) error, s *nftables.Set, all []Element) error {
-	for len(all) > 0 {
-		n := min(len(all), elementsOfMessage)
-		list := make([]nftables.SetElement, n)
-		for i, e := range all[:n] {
-			list[i] = nftables.SetElement{Key: e.Key, Val: e.Value}
-		}
-		if err := act(s, list); err != nil {
-			return errs.Wrap("describe elements of", s.Name, err)
-		}
-		all = all[n:]
-	}
-	return nil
+func (t Table) table() *nftables.Table {
+	return &nftables.Table{Family: nftables.TableFamily(t.family()), Name: t.Name}
 }
 
-func (c *Conn) flush(op string) error { return errs.Wrap(op, "", c.c.Flush()) }
-
-func (t Table) table() *nftables.Table {
-	family := nftables.TableFamilyINet
+func (t Table) family() byte {
 	switch t.Family {
 	case "bridge":
-		family = nftables.TableFamilyBridge
+		return unix.NFPROTO_BRIDGE
 	case "ip":
-		family = nftables.TableFamilyIPv4
+		return unix.NFPROTO_IPV4
 	}
-	return &nftables.Table{Family: family, Name: t.Name}
-}
-
-func (s Set) set(t *nftables.Table) *nftables.Set {
-	out := &nftables.Set{Table: t, Name: s.Name, KeyType: joined(s.Of)}
-	if len(s.Of) == 1 {
-		out.KeyByteOrder = binaryutil.NativeEndian // how nft(8) prints names
-	}
-	if s.To != nil {
-		out.IsMap, out.DataType = true, joined(s.To)
-	}
-	return out
+	return unix.NFPROTO_INET
 }
 
 func joined(ks []kind) nftables.SetDatatype {
@@ -249,14 +186,14 @@ func joined(ks []kind) nftables.SetDatatype {
 	return nftables.MustConcatSetType(types...)
 }
 
-func hook(name string) *nftables.ChainHook {
+func hook(name string) uint32 {
 	switch name {
 	case "prerouting":
-		return nftables.ChainHookPrerouting
+		return unix.NF_INET_PRE_ROUTING
 	case "forward":
-		return nftables.ChainHookForward
+		return unix.NF_INET_FORWARD
 	case "output":
-		return nftables.ChainHookOutput
+		return unix.NF_INET_LOCAL_OUT
 	}
-	return nftables.ChainHookPostrouting
+	return unix.NF_INET_POST_ROUTING
 }

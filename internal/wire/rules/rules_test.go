@@ -115,7 +115,7 @@ table inet others {
 
 func open(t *testing.T) *Conn {
 	t.Helper()
-	c, err := Open(0)
+	c, err := Open()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestElementsComeAndGo(t *testing.T) {
 	if err := c.Add(d[0], facts); !errs.Is(err, errs.NotFound) {
 		t.Errorf("adding to tables that are not there: %v", err)
 	}
-	if there, err := c.Present(facts); err != nil || there {
+	if there, err := Present(facts); err != nil || there {
 		t.Errorf("present before: %v %v", there, err)
 	}
 	check := func(what string, want string) {
@@ -191,7 +191,7 @@ func TestElementsComeAndGo(t *testing.T) {
 	check("added", two)
 	must(c.Add(d[1], facts))
 	check("added twice", two)
-	if there, err := c.Present(facts); err != nil || !there {
+	if there, err := Present(facts); err != nil || !there {
 		t.Errorf("present: %v %v", there, err)
 	}
 	must(c.Remove(d[1], facts))
@@ -208,7 +208,7 @@ func TestElementsComeAndGo(t *testing.T) {
 	}
 	check("after errors", one)
 	nft(t, "", "flush", "table", "inet", "corten")
-	if there, err := c.Present(facts); err != nil || there {
+	if there, err := Present(facts); err != nil || there {
 		t.Errorf("present without its rules: %v %v", there, err)
 	}
 	must(c.Delete(facts))
