@@ -74,6 +74,7 @@ var sideways = map[string]string{
 	"oci -> errs":                     "words of one language",
 	"tree -> oci":                     "files are named by digests",
 	"tree -> errs":                    "words of one language",
+	"advice -> kernel/nest":           "what root may do depends on where",
 	"kernel/probe -> kernel":          "probes are made of the same system calls",
 	"disk -> kernel":                  "files are made durable by system calls",
 	"launch -> launch/copytree":       "a volume's first content is copied by itself",

@@ -9,6 +9,7 @@ import (
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/image"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/registry"
 	"github.com/cortenhq/corten/internal/registry/registries"
@@ -101,11 +102,12 @@ func listener(f func(engine.ImageEvent)) func(engine.ImageEvent) {
 // registryClient is made of what administrator and user say about registries, in Corten's
 // files and in those of Docker and Podman.
 func registryClient(ctx context.Context, tell func(engine.ImageEvent)) (*registry.Client, error) {
-	settings, err := registries.Load("/etc/corten/registries.json", "/etc/containers/registries.conf")
+	settings, err := registries.Load(ownOr("corten/registries.json", "/etc/corten/registries.json"),
+		ownOr("containers/registries.conf", "/etc/containers/registries.conf"))
 	if err != nil {
 		return nil, err
 	}
-	keys := registry.Keychain{Files: registry.AuthFiles(os.Getenv, os.Getuid())}
+	keys := registry.Keychain{Files: registry.AuthFiles(os.Getenv, nest.Caller())}
 	return registry.New(registry.Config{
 		Auth:       keys.Lookup,
 		Registries: settings,
@@ -118,10 +120,20 @@ func registryClient(ctx context.Context, tell func(engine.ImageEvent)) (*registr
 	}), nil
 }
 
+// ownOr is a file among an ordinary user's own settings, or that of all if he has none.
+func ownOr(name, all string) string {
+	if dir, err := os.UserConfigDir(); err == nil && nest.Caller() != 0 {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return filepath.Join(dir, name)
+		}
+	}
+	return all
+}
+
 // certDirs are the folders that Podman and Docker know, the user's own first.
 func certDirs() []string {
 	dirs := []string{"/etc/corten/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"}
-	if home, err := os.UserHomeDir(); err == nil && os.Getuid() != 0 {
+	if home, err := os.UserHomeDir(); err == nil && nest.Caller() != 0 {
 		dirs = append([]string{filepath.Join(home, ".config/containers/certs.d")}, dirs...)
 	}
 	return dirs

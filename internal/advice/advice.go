@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 )
 
 // Add adds a hint to an error of the system that has none. Any other error is returned as it is.
@@ -51,6 +52,9 @@ func Add(err error) error {
 func missingRights() string {
 	if os.Geteuid() != 0 {
 		return "run it as root"
+	}
+	if nest.Inside() {
+		return "ordinary users may not do that: see corten doctor, or run it as root"
 	}
 	if ids, err := os.ReadFile("/proc/self/uid_map"); err == nil && strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295" {
 		return "this is root of a user namespace, not of the machine: run it outside, or allow the outer container more"

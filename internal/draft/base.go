@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/platform"
@@ -24,6 +26,10 @@ type base struct {
 
 // base finds what the request names; dry, it makes and fetches nothing.
 func (s Site) base(ctx context.Context, req Request, dry bool) (base, error) {
+	if req.Spec.Image.Name == platform.HostName && nest.Inside() {
+		return base{}, errs.Newf(errs.Unsupported, "run on the platform", platform.HostName, "only root of the host may lay something over the host's own root").
+			WithHint("run it as root, or choose an image")
+	}
 	if req.Spec.Image.Name == platform.HostName {
 		return s.hostBase(dry)
 	}

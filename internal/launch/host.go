@@ -2,6 +2,7 @@ package launch
 
 import (
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -203,12 +204,46 @@ func (h *host) clone(s plan.Clone) error {
 		defer unix.Close(fd)
 		group = fd
 	}
-	b, err := h.c.Start(flags, group)
+	var b rows.Born
+	err := h.within(s.Join, func() (err error) {
+		if b, err = h.c.Start(flags, group); err != nil {
+			err = cloneHint(err)
+		}
+		return err
+	})
 	if err != nil {
-		return cloneHint(err)
+		return err
 	}
 	h.proc = &b
 	return nil
+}
+
+// within runs f on a thread that is in other namespaces meanwhile.
+func (h *host) within(list []plan.Join, f func() error) error {
+	if len(list) == 0 {
+		return f()
+	}
+	runtime.LockOSThread()
+	home := true
+	defer func() {
+		if home { // else it is of no use to others, and stays ours
+			runtime.UnlockOSThread()
+		}
+	}()
+	for _, j := range list {
+		own, err := unix.Open("/proc/thread-self/ns/"+j.Namespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return errs.Wrap("open own namespace", j.Namespace, err)
+		}
+		defer unix.Close(own)
+		if err := unix.Setns(h.fd(j.FD), 0); err != nil {
+			return errs.Wrap(j.String(), "", err)
+		}
+		defer func() {
+			home = unix.Setns(own, 0) == nil && home
+		}()
+	}
+	return f()
 }
 
 // cloneHint says what the usual refusals of clone3 mean.

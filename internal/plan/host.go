@@ -95,6 +95,7 @@ type (
 	Clone struct {
 		Namespaces []string `json:"namespaces"`      // "user", "mount", "pid", "net", "ipc", "uts"
 		Group      string   `json:"group,omitempty"` // the cgroup v2 directory to start in (Linux 5.7)
+		Join       []Join   `json:"join,omitempty"`  // that the launcher is in meanwhile: from a user namespace of its own it would have no right to
 	}
 
 	// Connect begins to connect the container to its networks. The launcher's caller does it, by
@@ -268,6 +269,9 @@ func (s Clone) String() string {
 	if len(s.Namespaces) > 0 {
 		words += " in new namespaces: " + strings.Join(s.Namespaces, ", ")
 	}
+	for _, j := range s.Join {
+		words += ", in the " + j.Namespace + " namespace " + j.Path
+	}
 	if s.Group != "" {
 		words += ", in the control group " + s.Group
 	}
@@ -351,10 +355,16 @@ func (s MakeDev) opens() []Handle    { return []Handle{s.As} }
 func (s MakeFile) opens() []Handle   { return []Handle{s.As} }
 func (s Overlay) opens() []Handle    { return []Handle{s.As} }
 func (s MakeGate) opens() []Handle   { return []Handle{s.Init, s.Command} }
-func (s MakeFile) uses() []Handle    { return []Handle{s.In} }
-func (s IDMap) uses() []Handle       { return []Handle{s.Mount} }
-func (s Restrict) uses() []Handle    { return []Handle{s.Mount} }
-func (s Seed) uses() []Handle        { return []Handle{s.From, s.To} }
+func (s Clone) uses() (list []Handle) {
+	for _, j := range s.Join {
+		list = append(list, j.FD)
+	}
+	return list
+}
+func (s MakeFile) uses() []Handle { return []Handle{s.In} }
+func (s IDMap) uses() []Handle    { return []Handle{s.Mount} }
+func (s Restrict) uses() []Handle { return []Handle{s.Mount} }
+func (s Seed) uses() []Handle     { return []Handle{s.From, s.To} }
 func (s Overlay) uses() []Handle {
 	return append(append([]Handle{s.Writable}, s.Lower...), s.Data...)
 }

@@ -224,7 +224,21 @@ func (m *maker) clone() {
 			names = append(names, n.name)
 		}
 	}
-	m.onHost(Clone{Namespaces: names, Group: m.in.Groups.V2})
+	c := Clone{Namespaces: names, Group: m.in.Groups.V2}
+	if m.private() {
+		c.Join = m.joined()
+	}
+	m.onHost(c)
+}
+
+// joined is the namespaces that are there already.
+func (m *maker) joined() (list []Join) {
+	for _, n := range m.namespaces() {
+		if n.ns.Mode == spec.Path {
+			list = append(list, Join{Namespace: n.name, FD: Handle("ns:" + n.name), Path: n.ns.Path})
+		}
+	}
+	return list
 }
 
 // attend is what the host side does while the process waits.
@@ -325,9 +339,9 @@ func (m *maker) begin() {
 		m.inChild(EnterGroup{Dir: path.Dir(d), FD: groupHandle(i)})
 	}
 	m.label()
-	for _, n := range m.namespaces() {
-		if n.ns.Mode == spec.Path {
-			m.inChild(Join{Namespace: n.name, FD: Handle("ns:" + n.name), Path: n.ns.Path})
+	if !m.private() {
+		for _, j := range m.joined() {
+			m.inChild(j)
 		}
 	}
 	if fresh(m.c.Namespaces.Cgroup) {

@@ -121,6 +121,24 @@ func TestPlans(t *testing.T) {
 			n.Net, n.UTS, n.IPC, n.PID = spec.Namespace{Mode: spec.Host}, spec.Namespace{Mode: spec.Host},
 				spec.Namespace{Mode: spec.Host}, spec.Namespace{Mode: spec.Host}
 		},
+		"joined-network": func(in *Input) {
+			in.Container.Namespaces.Net = spec.Namespace{Mode: spec.Path, Path: "/run/netns/blue"}
+		},
+		"nested": func(in *Input) { // of an ordinary user
+			in.Host.Nested, in.Host.Hidden = true, false
+			maps := []spec.IDMap{{Container: 0, Host: 0, Size: 1}, {Container: 1, Host: 1, Size: 65536}}
+			in.Container.Namespaces.User = spec.UserNS{UIDMap: maps, GIDMap: maps}
+			in.Container.Devices = []spec.Device{{HostPath: "/dev/fuse", Path: "/dev/fuse", Type: "c", Access: "rw"}}
+			in.Root = Root{
+				Open: []Step{
+					CloneMount{Path: "/s/trees/t/root", What: "the image's tree", As: "tree"},
+					CloneMount{Path: "/c/ID", What: "the writable layer", As: "layer"},
+				},
+				Overlay: Overlay{Lower: []Handle{"tree"}, Writable: "layer", User: true},
+			}
+			in.Container.Mounts = []spec.Mount{{Type: spec.Bind, Source: "/data", Target: "/data"}}
+			in.Sources, in.Groups = []Source{{Path: "/data"}}, Groups{}
+		},
 		"limits": func(in *Input) {
 			in.Container.Process.OOMScore = &score
 			in.Container.Process.Rlimits = []spec.Rlimit{{Name: "nofile", Soft: 1024, Hard: ^uint64(0)}}

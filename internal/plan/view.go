@@ -132,11 +132,14 @@ func (m *maker) openMounts() error {
 
 // hostNet reports whether the container is in a network namespace that is not its own: then
 // it may not make a sysfs.
-func (m *maker) hostNet() bool { return m.private() && !fresh(m.c.Namespaces.Net) }
+func (m *maker) hostNet() bool { return m.foreign() && !fresh(m.c.Namespaces.Net) }
 
 // hostPID reports whether the container has the host's processes but not its users: then it
 // may not make a proc and is shown the host's.
-func (m *maker) hostPID() bool { return m.private() && !fresh(m.c.Namespaces.PID) }
+func (m *maker) hostPID() bool { return m.foreign() && !fresh(m.c.Namespaces.PID) }
+
+// foreign reports whether the container has not the host's users.
+func (m *maker) foreign() bool { return m.private() || m.in.Host.Nested }
 
 // files is all that is bound from the host besides the user's mounts: parts of the host
 // platform, then made files, unless the user mounts something there.

@@ -244,7 +244,8 @@ func bindOnce(proto spec.Protocol, at netip.AddrPort, share bool) (fd int, err e
 		}
 	}
 	if proto == spec.UDP || share {
-		if err := deafen(fd); err != nil {
+		// Of TCP an ordinary user may not (EPERM): who connects in the moment in which it listens is turned away.
+		if err := deafen(fd); err != nil && (proto == spec.UDP || err != unix.EPERM) {
 			return fd, err
 		}
 	}
@@ -278,4 +279,32 @@ func sockaddr(at netip.AddrPort) unix.Sockaddr {
 		return &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}
 	}
 	return &unix.SockaddrInet6{Addr: at.Addr().As16(), Port: int(at.Port())}
+}
+
+// perMessage is how many descriptors one message may carry: SCM_MAX_FD, unix(7).
+const perMessage = 253
+
+// Box puts all sockets into one file that holds the ports as long as it is open: they lie in the queue
+// of a socket, which nobody reads. nil: there are none.
+func (h *Held) Box() (*os.File, error) {
+	if len(h.Files) == 0 {
+		return nil, nil
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, errs.Wrap("make socket for", "published ports", err)
+	}
+	defer unix.Close(pair[1])
+	box := os.NewFile(uintptr(pair[0]), "ports")
+	for list := range slices.Chunk(h.Files, perMessage) {
+		var fds []int
+		for _, f := range list {
+			fds = append(fds, int(f.Fd()))
+		}
+		if err := unix.Sendmsg(pair[1], []byte{0}, unix.UnixRights(fds...), nil, 0); err != nil {
+			_ = box.Close()
+			return nil, errs.Wrap("hold", "published ports", err)
+		}
+	}
+	return box, nil
 }

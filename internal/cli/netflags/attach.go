@@ -112,7 +112,7 @@ func modeOf(s, name string) (ns spec.Namespace, is bool, err error) {
 			return ns, false, values.Bad("network", s, "not an absolute path", "write ns:/run/netns/NAME or ns:/proc/PID/ns/net")
 		}
 		return spec.Namespace{Mode: spec.Path, Path: path.Clean(rest)}, true, nil
-	case "pod", "pasta", "slirp4netns":
+	case "pod":
 		return ns, false, values.NotBuilt("--network "+name, "use a network of the kinds that corten network create makes")
 	}
 	return ns, false, nil
