@@ -152,7 +152,7 @@ func (in *Inside) up(link netlink.Link) error {
 func ready(links *netlink.Handle, name string) (link netlink.Link, err error) {
 	for range 100 {
 		link, err = links.LinkByName(name)
-		if err != nil || link.Attrs().OperState == netlink.OperUp || link.Attrs().OperState == netlink.OperUnknown {
+		if err != nil || link.Attrs().OperState == netlink.OperUp {
 			break
 		}
 		time.Sleep(50 * time.Microsecond)
