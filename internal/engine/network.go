@@ -13,6 +13,7 @@ import (
 	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/events"
+	"github.com/cortenhq/corten/internal/kept"
 	"github.com/cortenhq/corten/internal/network"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/wiring"
@@ -222,7 +223,10 @@ func (e *Engine) rewire(name, ref, action string, describe func(*spec.Container,
 		if doc, err := e.Wiring(c.ID); doc == nil || err != nil { // it does not run
 			return err
 		}
-		return live(c, n, s.State.PID)
+		if err := live(c, n, s.State.PID); err != nil {
+			return err
+		}
+		return kept.Reconnect(e.dirs(), c.ID)
 	})
 	if err != nil {
 		return errs.Wrap(action+" container", s.Spec.Name, err)

@@ -60,7 +60,7 @@ func readSignal(fd int) unix.Signal {
 
 // all are the descriptors that have numbers.
 func all() (fds []int) {
-	for fd := lockFD; fd <= tcpFD; fd++ {
+	for fd := lockFD; fd <= portsFD; fd++ {
 		fds = append(fds, fd)
 	}
 	return fds
@@ -68,7 +68,7 @@ func all() (fds []int) {
 
 // inherit keeps the given descriptors, of those that have numbers, for the next program.
 func inherit(fds ...int) {
-	for fd := lockFD; fd <= tcpFD; fd++ {
+	for fd := lockFD; fd <= portsFD; fd++ {
 		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
 	}
 	for _, fd := range fds {
@@ -85,7 +85,7 @@ func reserve() {
 	if err != nil {
 		return
 	}
-	for n := pidFD; n <= tcpFD; n++ {
+	for n := pidFD; n <= portsFD; n++ {
 		if n != fd {
 			_ = unix.Dup3(fd, n, 0)
 		}

@@ -206,7 +206,7 @@ func (k *keep) renew(now int64) {
 	}
 	k.upgrade, k.compress.runs, k.probe.runs, k.network.restore.runs = false, 0, 0, 0
 	k.pump.counters.publish(k.folder, now, true)
-	fds := []int{k.proc.pidfd, k.pump.streams[0].source, k.pump.streams[1].source, k.stdin, k.notify}
+	fds := []int{k.proc.pidfd, k.pump.streams[0].source, k.pump.streams[1].source, k.stdin, k.notify, portsFD}
 	if k.network.names != nil {
 		fds = append(fds, udpFD, tcpFD)
 	}

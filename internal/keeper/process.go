@@ -24,6 +24,7 @@ const (
 	notifyFD
 	udpFD // of the server of names, as is the next
 	tcpFD
+	portsFD   // holds the host's ports that the container publishes: only kept open
 	firstFree = kernel.SignalFD + 1
 )
 

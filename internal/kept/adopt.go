@@ -16,6 +16,7 @@ import (
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/keeper"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/network"
 	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/spec"
@@ -36,14 +37,18 @@ func adopt(dirs container.Dirs, id spec.ContainerID, lock *os.File) error {
 	}
 	switch {
 	case there("rest") && !released(dir):
-		return spawn(dirs, dir, lock, nil, "", program, "rest", dirs.Root, dirs.Run, string(id))
+		return spawn(dirs, dir, passed{lock: lock}, "", program, "rest", dirs.Root, dirs.Run, string(id))
 	case there("ended"):
-		return spawn(dirs, dir, lock, nil, "", programs.Corten(), "keep", "end", string(id))
+		return spawn(dirs, dir, passed{lock: lock}, "", programs.Corten(), "keep", "end", string(id))
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "rest")); err != nil {
 		return err
 	}
-	return spawn(dirs, dir, lock, nil, "", program, dirs.Root, dirs.Run, string(id))
+	ports := draft.HoldAgain(dirs, id)
+	if ports != nil {
+		defer ports.Close()
+	}
+	return spawn(dirs, dir, passed{lock: lock, ports: ports}, "", program, dirs.Root, dirs.Run, string(id))
 }
 
 // released reports whether a restart whose process was killed had come so far that the
@@ -115,6 +120,11 @@ func Tended(dirs container.Dirs, wait func() error) error {
 // Sweep undoes what containers left whose owner was killed; one that lives on is given somebody
 // else who looks after it.
 func Sweep(dirs container.Dirs) error {
+	if !nest.Inside() {
+		if err := network.Mend(draft.NetDirs(dirs)); err != nil {
+			return err
+		}
+	}
 	return container.Sweep(dirs, container.Undo{
 		KillGroups: func(groups []string) error {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -124,7 +134,7 @@ func Sweep(dirs container.Dirs) error {
 		Disconnect: func(id spec.ContainerID) error {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
-			return network.Down(ctx, draft.NetDirs(dirs), id)
+			return draft.Disconnect(ctx, draft.NetDirs(dirs), id)
 		},
 		RemoveVolumes: func(maker spec.ContainerID, names []string) error {
 			return errors.Join(volume.Forget(dirs.Root, string(maker)), volume.RemoveAll(dirs.Root, names))

@@ -16,7 +16,6 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/events"
 	"github.com/cortenhq/corten/internal/keeper"
-	"github.com/cortenhq/corten/internal/network"
 	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -71,7 +70,7 @@ func recordEnd(box *container.Container, dir string, st *container.State) error 
 	}
 	dirs := box.Dirs()
 	if box.Spec.Connected() {
-		if err := network.Down(ctx, draft.NetDirs(dirs), box.Spec.ID); err != nil {
+		if err := draft.Disconnect(ctx, draft.NetDirs(dirs), box.Spec.ID); err != nil {
 			return err
 		}
 	}

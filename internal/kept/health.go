@@ -146,5 +146,5 @@ func onUnhealthy(dirs container.Dirs, s container.Snapshot) error {
 
 // aside starts a command of ours that nobody waits for.
 func aside(dirs container.Dirs, args ...string) error {
-	return spawn(dirs, "", nil, nil, "", programs.Corten(), args...)
+	return spawn(dirs, "", passed{}, "", programs.Corten(), args...)
 }

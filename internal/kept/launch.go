@@ -130,8 +130,6 @@ type launched struct {
 	dir  string // KeepDir
 	std  *stdio
 	ears *os.File // the socket that the container notifies; nil: it has none
-	// The sockets of its server of names, for datagrams and for connections; nil: it has none.
-	names [2]*os.File
 }
 
 // relaunch launches a container from what is on disk, and writes down all that its keeper
@@ -233,6 +231,9 @@ func (l *launched) record(pid int) error {
 		return err
 	}
 	o := ordersOf(l.d.Site, l.d.Spec)
+	if l.d.Net != nil {
+		orderConnection(&o, l.d.Net.Doc)
+	}
 	o.PID, o.Start = st.PID, st.StartTicks
 	return o.Write(l.dir)
 }
@@ -266,11 +267,16 @@ func orElse(d, otherwise time.Duration) int64 {
 
 // hand makes this process the keeper.
 func (l *launched) hand() error {
-	files := make([]*os.File, tcpFD-lockFD+1) // as keeper.Keep wants them
+	ports, err := l.d.Net.Ports()
+	if err != nil {
+		return err
+	}
+	files := make([]*os.File, portsFD-lockFD+1) // as keeper.Keep wants them
 	files[0], files[1], files[2] = l.d.Box.Lock(), l.proc.PIDFD(), l.proc.Terminal
 	files[stdinFD-lockFD], files[notifyFD-lockFD] = l.std.files["stdin-hold"], l.ears
 	files[stdoutFD-lockFD], files[stderrFD-lockFD] = l.std.files["guard-stdout"], l.std.files["guard-stderr"]
-	files[udpFD-lockFD], files[tcpFD-lockFD] = l.names[0], l.names[1]
+	copy(files[udpFD-lockFD:], l.d.Net.Names())
+	files[portsFD-lockFD] = ports
 	program, err := programs.Find("corten-keeper")
 	if err != nil {
 		return err

@@ -38,6 +38,7 @@ const (
 	notifyFD = 9
 	udpFD    = 10 // of the server of names, with tcpFD
 	tcpFD    = 11
+	portsFD  = 12
 )
 
 // Origin is who asks for a start.
@@ -65,7 +66,7 @@ func StartLocked(ctx context.Context, site draft.Site, box *container.Container,
 		return errs.Wrap("make pipe", "", err)
 	}
 	defer rd.Close()
-	err = spawn(site.Dirs, dir, box.Lock(), wr, notifyOrders(site.Notify, box.Spec).Socket, programs.Corten(), "keep", "begin", string(box.Spec.ID), string(by))
+	err = spawn(site.Dirs, dir, passed{lock: box.Lock(), ready: wr}, notifyOrders(site.Notify, box.Spec).Socket, programs.Corten(), "keep", "begin", string(box.Spec.ID), string(by))
 	wr.Close()
 	if err != nil {
 		box.Abandon()
@@ -161,28 +162,40 @@ func sayReply(w io.Writer, err error) {
 	_, _ = w.Write(b)
 }
 
+// passed is what a program that looks after a container is given; all of it may be nil.
+type passed struct {
+	lock  *os.File
+	ready *os.File // as descriptor 4; who is given this becomes a keeper
+	ports *os.File // as descriptor 12
+}
+
 // spawn starts a program that looks after a container: in a session of its own, without
-// anything of ours but the lock and, as descriptor 4, ready. Who is given that becomes a keeper, and
+// anything of ours but what it is given. Who becomes a keeper
 // finds the numbers of what keepers inherit taken: else Go's poller may have one of them, and a
 // program does not outlive that its poller's descriptor becomes something else. It does not end with our session or
 // service either, unless it is to notify that one's manager: at the socket notify.
-func spawn(dirs container.Dirs, dir string, lock, ready *os.File, notify, program string, args ...string) error {
+func spawn(dirs container.Dirs, dir string, give passed, notify, program string, args ...string) error {
 	if filepath.Base(program) != "corten-keeper" {
 		args = append([]string{"--root", dirs.Root, "--run", dirs.Run}, args...)
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir = "/"
 	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, nest.Environ()...)
-	cmd.ExtraFiles = []*os.File{lock}
-	if ready != nil {
+	cmd.ExtraFiles = []*os.File{give.lock}
+	if give.ready != nil || give.ports != nil {
 		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 		if err != nil {
 			return errs.Wrap("start", program, err)
 		}
 		defer null.Close()
-		cmd.ExtraFiles = append(cmd.ExtraFiles, ready)
-		for n := readyFD + 1; n <= tcpFD; n++ {
+		for range portsFD - lockFD {
 			cmd.ExtraFiles = append(cmd.ExtraFiles, null)
+		}
+		if give.ready != nil {
+			cmd.ExtraFiles[readyFD-lockFD] = give.ready
+		}
+		if give.ports != nil {
+			cmd.ExtraFiles[portsFD-lockFD] = give.ports
 		}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -3,7 +3,7 @@ package kernel
 import "golang.org/x/sys/unix"
 
 // SignalFD is the descriptor that CatchSignals has signals written to.
-const SignalFD = 12
+const SignalFD = 13
 
 // CatchSignals has the number of each signal that comes written to descriptor SignalFD, in 8
 // bytes. That should be a pipe which does not block: what it has no room for is lost.

@@ -4,7 +4,7 @@
 TEXT ·onSignal(SB), NOSPLIT|NOFRAME, $0
 	SUBQ $24, SP
 	MOVQ DI, 0(SP)
-	MOVL $12, DI      // SignalFD
+	MOVL $13, DI      // SignalFD
 	MOVQ SP, SI
 	MOVL $8, DX
 	MOVL $1, AX       // write

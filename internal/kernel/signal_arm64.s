@@ -4,7 +4,7 @@
 TEXT ·onSignal(SB), NOSPLIT|NOFRAME, $0
 	SUB  $32, RSP
 	MOVD R0, 8(RSP)
-	MOVD $12, R0      // SignalFD
+	MOVD $13, R0      // SignalFD
 	ADD  $8, RSP, R1
 	MOVD $8, R2
 	MOVD $64, R8      // write

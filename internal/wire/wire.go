@@ -132,8 +132,13 @@ func (in *Inside) Do(f func() error) error {
 }
 
 // Prepare gives a new namespace what is usual for containers: a process without privileges may listen
-// at ports below 1024, and may ping; link-local addresses can be used at once.
+// at ports below 1024, and may ping; link-local addresses can be used at once. The loopback interface, which has
+// the number 1 in each, is up, so that sockets can be bound there.
 func (in *Inside) Prepare() error {
+	loopback := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: 1}}
+	if err := in.links.LinkSetUp(loopback); err != nil {
+		return errs.Wrap("set up", "loopback interface", err)
+	}
 	return in.Do(func() error {
 		err := errors.Join(
 			set("net/ipv4/ip_unprivileged_port_start", "0"),

@@ -10,7 +10,6 @@
 package runflags
 
 import (
-	"reflect"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -128,9 +127,6 @@ func (f *Flags) Request(image string, args []string, who Caller) (engine.RunRequ
 		f.spaces.fill,
 		func(c *spec.Container) (err error) {
 			opts.Warning, err = f.networks.Fill(c)
-			if !f.Given("network") && !f.Given("net") && reflect.DeepEqual(c.Networking, spec.Networking{Attachments: []spec.Attachment{{Network: spec.DefaultNetwork}}}) {
-				c.Namespaces.Net.Mode, c.Networking = spec.None, spec.Networking{} // nothing was said of networks
-			}
 			return err
 		},
 		f.security.fill,
