@@ -114,6 +114,26 @@ func TestErrors(t *testing.T) {
 	l.idle(before)
 }
 
+// A host without IPv6 connects what is left of a network.
+func TestWithoutIPv6(t *testing.T) {
+	l := newLab(t)
+	before := l.left()
+	l.host.sh("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	l.world.serve(7)
+	b := l.newBox(link(bridge("ct-f", 1), 2))
+	b.doc.Ports = []wiring.Forward{publish(b.doc.Links[0], spec.TCP, "0.0.0.0", 8080, 80), publish(b.doc.Links[0], spec.TCP, "::", 8080, 80)}
+	b.serve(80)
+	b.up()
+	b.sees("tcp", "192.0.2.2:7", "192.0.2.1")
+	l.world.sees("tcp", "192.0.2.1:8080", "192.0.2.2")
+	if got := l.host.sh("nft list ruleset"); strings.Contains(got, "ip6") {
+		t.Error(got)
+	}
+	b.down()
+	l.host.sh("until ! ip link show ct-f 2>/dev/null; do sleep 0.05; done; echo 0 >/proc/sys/net/ipv6/conf/all/disable_ipv6; ip address add 2001:db8::1/64 dev eth0 nodad; ip route add default via 2001:db8::2")
+	l.idle(before)
+}
+
 // The name server's sockets are for who starts us, and do not take port 53 away.
 func TestNameServer(t *testing.T) {
 	l := newLab(t)

@@ -255,13 +255,20 @@ func (h *Host) Parent(p *wiring.Parent) error {
 
 // address gives an interface its addresses and routes.
 func (in *Inside) address(link netlink.Link, l wiring.Link) error {
+	six := HasIPv6() // a network may be from when the kernel had it
 	for _, a := range l.Addresses {
+		if a.Addr().Is6() && !six {
+			continue
+		}
 		err := in.links.AddrAdd(link, &netlink.Addr{IPNet: ipNet(a), Flags: unix.IFA_F_NODAD})
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return errs.Wrap("give "+l.Interface+" address", a.String(), err)
 		}
 	}
 	for _, g := range l.Gateways {
+		if g.Is6() && !six {
+			continue
+		}
 		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(everything(g))}
 		switch {
 		case g.IsUnspecified(): // whoever has the parent routes
