@@ -40,7 +40,7 @@ func (s *scope) idle(c *contender, n int) error {
 	start := &contender{row: c.row, session: c.session, argv: func() []string {
 		return c.session.argv(command(strings.Replace(string(c.session.up), "{name}", "{id}", 1)))
 	}}
-	wall, err := s.twoAtATime(start, n)
+	wall, err := s.atATime(2, start, n)
 	if err != nil {
 		return err
 	}

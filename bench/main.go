@@ -124,6 +124,10 @@ func benchmarks() []benchmark {
 		{"idle-1000", func(s *scope) []*table { return benchIdle(s, 1000) }},
 		{"logs", benchLogs},
 		{"pull", benchPull},
+		{"start-bridge", benchStartBridge},
+		{"net-starts-200", func(s *scope) []*table { return benchNetStarts(s, 200) }},
+		{"net-tcp", benchTCP},
+		{"net-http", benchHTTP},
 	}
 }
 

@@ -36,6 +36,7 @@ type peer struct {
 	wait    command   // waits for the end of {name}
 	down    command   // removes {name}, which may be running
 	pull    []command // brings {ref} into the store, ready to run
+	own     bool      // it works on a machine of its own, as far as networks go
 }
 
 // need is a file that a peer cannot do without and how to get it.
@@ -108,7 +109,8 @@ type session struct {
 	peer
 	values map[string]string
 	serial func() int64
-	pid    int // of the daemon, or 0
+	pid    int      // of the daemon, or 0
+	on     *machine // that it works on; nil: the benchmark's own network
 }
 
 // open starts a session of p on an empty store; it ends with the scope.
@@ -116,6 +118,9 @@ func (s *scope) open(p peer) *session {
 	run := fmt.Sprintf("/run/b%d", s.serial.Add(1)) // short: it holds sockets
 	s.must(os.Mkdir(run, 0o755))
 	ss := &session{peer: p, serial: func() int64 { return s.serial.Add(1) }, values: map[string]string{"store": s.TempDir(), "run": run}}
+	if p.own {
+		ss.on = s.machine()
+	}
 	if p.daemon != "" {
 		s.startDaemon(ss)
 	}
@@ -128,7 +133,7 @@ func (s *scope) startDaemon(ss *session) {
 	defer log.Close()
 	cmd := s.command(ss.argv(ss.daemon))
 	cmd.Stdout, cmd.Stderr = log, log
-	s.must(cmd.Start())
+	s.must(inNet(ss.net(), cmd.Start))
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	s.Cleanup(func() {
@@ -150,6 +155,14 @@ func (s *scope) startDaemon(ss *session) {
 			s.Fatalf("start %s: %v: %s", ss.name, err, text[max(0, len(text)-400):])
 		}
 	}
+}
+
+// net is the network namespace that the peer works in, "" the benchmark's own.
+func (ss *session) net() string {
+	if ss.on == nil {
+		return ""
+	}
+	return ss.on.name
 }
 
 // argv is the command line of c with its values.

@@ -114,6 +114,20 @@ func (s *scope) contend(t *table, p peer, values map[string]string, c command) *
 	return &contender{r, func() []string { return ss.argv(c) }, ss}
 }
 
+// do executes a contender's command, on the machine that it has.
+func (s *scope) do(c *contender) (wall time.Duration, err error) {
+	net := ""
+	if c.session != nil {
+		net = c.session.net()
+	}
+	argv := c.argv()
+	err = inNet(net, func() error {
+		wall, err = s.exec(argv)
+		return err
+	})
+	return wall, err
+}
+
 // try runs f and says why it stopped, or "". Unlike within it leaves the scope as it is.
 func (s *scope) try(f func()) (why string) {
 	defer func() {
@@ -136,7 +150,7 @@ func (s *scope) rounds(cs []*contender) {
 				continue
 			}
 			time.Sleep(settle)
-			wall, err := s.exec(c.argv())
+			wall, err := s.do(c)
 			if err != nil {
 				c.row.Note = "fails: " + err.Error()
 			} else if n >= warmups {
@@ -154,9 +168,17 @@ func (s *scope) peaks(cs []*contender) {
 			if c.row.Note != "" {
 				continue
 			}
-			if u, err := s.measure(peak, 0, c.argv()); err == nil {
-				c.row.add(peakMB, float64(u.largest)/1e6)
+			argv, net := c.argv(), ""
+			if c.session != nil {
+				net = c.session.net()
 			}
+			_ = inNet(net, func() error {
+				u, err := s.measure(peak, 0, argv)
+				if err == nil {
+					c.row.add(peakMB, float64(u.largest)/1e6)
+				}
+				return err
+			})
 		}
 	}
 }
@@ -168,7 +190,7 @@ func benchMany(s *scope, n int) []*table {
 	for _, p := range s.chosen(func(p peer) bool { return p.run != "" }) {
 		c := s.contend(t, p, values, p.run)
 		if c.row.Note == "" {
-			wall, err := s.twoAtATime(c, n)
+			wall, err := s.atATime(2, c, n)
 			if err != nil {
 				c.row.Note = "fails: " + err.Error()
 				continue
@@ -179,16 +201,17 @@ func benchMany(s *scope, n int) []*table {
 	return []*table{t}
 }
 
-func (s *scope) twoAtATime(c *contender, n int) (time.Duration, error) {
+// atATime executes a contender's command n times, some at a time.
+func (s *scope) atATime(some int, c *contender, n int) (time.Duration, error) {
 	var left atomic.Int64
 	left.Store(int64(n))
-	var errs [2]error
+	errs := make([]error, some)
 	var wg sync.WaitGroup
 	begin := time.Now()
 	for i := range errs {
 		wg.Go(func() {
 			for errs[i] == nil && left.Add(-1) >= 0 {
-				_, errs[i] = s.exec(c.argv())
+				_, errs[i] = s.do(c)
 			}
 		})
 	}

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 )
 
-// metric is a thing measured, in a unit. Less is better for all of them.
+// metric is a thing measured, in a unit. Less is better for all of them, but where a table says else.
 type metric string
 
 // The metrics, named as the tables and the JSON file name them. MB are 10^6 bytes.
@@ -38,6 +38,7 @@ type table struct {
 	Metrics     []metric
 	Rows        []*row
 	Base        string `json:",omitempty"` // the row that differences are taken to, if any
+	Across      bool   `json:",omitempty"` // the metrics are peers, Corten first, and the rows what they did, with units of their own
 }
 
 // row is what was measured of one peer. Note says why there is nothing, when there is.
@@ -76,7 +77,7 @@ func quantile(samples []float64, q float64) float64 {
 // cells is the table as text, its heading first.
 func (t *table) cells() [][]string {
 	main := t.Metrics[0]
-	spread := slices.ContainsFunc(t.Rows, func(r *row) bool { return len(r.Samples[main]) > 2 })
+	spread := !t.Across && slices.ContainsFunc(t.Rows, func(r *row) bool { return len(r.Samples[main]) > 2 })
 	head := []string{""}
 	for i, m := range t.Metrics {
 		head = append(head, string(m))
@@ -84,7 +85,11 @@ func (t *table) cells() [][]string {
 			head = append(head, "p90", "min")
 		}
 	}
-	head = append(head, "corten/peer")
+	if t.Across {
+		head = append(head, string(main)+"/"+string(t.Metrics[len(t.Metrics)-1]))
+	} else {
+		head = append(head, "corten/peer")
+	}
 	if t.Base != "" {
 		head = append(head, "over "+t.Base)
 	}
@@ -110,8 +115,11 @@ func (t *table) cells() [][]string {
 	return lines
 }
 
-// ratio is Corten's median, the first row's, by the row's.
+// ratio is Corten's median, the first row's, by the row's; across, the first metric's by the last one's.
 func (t *table) ratio(r *row) float64 {
+	if t.Across {
+		return r.median(t.Metrics[0]) / r.median(t.Metrics[len(t.Metrics)-1])
+	}
 	return t.Rows[0].median(t.Metrics[0]) / r.median(t.Metrics[0])
 }
 
