@@ -223,8 +223,8 @@ func TestDown(t *testing.T) {
 	}
 	create(t, d, network.Request{Name: "n"})
 	c := box(t, d, "c", spec.Attachment{Network: "n"})
-	claim(t, d, c)
-	for _, gone := range []string{"wired/" + string(c.ID), "on/n/at/10.134.0.2"} {
+	doc := claim(t, d, c)
+	for _, gone := range []string{"wired/" + string(c.ID), "on/n/at/" + doc.Links[0].Addresses[0].Addr().String()} {
 		if err := network.Down(t.Context(), d, c.ID); err != nil {
 			t.Error(err)
 		}

@@ -5,10 +5,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"hash/fnv"
 	"io/fs"
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +26,7 @@ func Create(d Dirs, r Request) (Network, error) {
 	if r.Name == spec.DefaultNetwork {
 		return Network{}, errs.Newf(errs.Exists, "create network", r.Name, "it is made when it is first needed").WithHint("choose another name")
 	}
-	n, err := create(d, r, userPools)
+	n, err := create(d, r, d.pools(userPools))
 	return n, errs.Wrap("create network", r.Name, err)
 }
 
@@ -34,23 +36,45 @@ func Default(d Dirs) (Network, error) {
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return n, err
 	}
-	n, err = create(d, defaultRequest(), defaultPools)
+	n, err = create(d, defaultRequest(d), d.pools(defaultPools))
 	if errs.Is(err, errs.Exists) { // somebody was faster
 		return load(d, spec.DefaultNetwork)
 	}
 	return n, errs.Wrap("make network", spec.DefaultNetwork, err)
 }
 
-func defaultRequest() Request {
-	return Request{Name: spec.DefaultNetwork, IPv6: hostnet.HasIPv6(), Options: map[string]string{dockerBridgeName: "corten0"}}
+func defaultRequest(d Dirs) Request {
+	bridge := "corten0"
+	if d.aside() {
+		bridge = "ct-" + strconv.FormatUint(uint64(d.sum()), 16)
+	}
+	return Request{Name: spec.DefaultNetwork, IPv6: hostnet.HasIPv6(), Options: map[string]string{dockerBridgeName: bridge}}
+}
+
+// aside reports whether these are other folders than the usual. Their containers share the host's
+// network with those of the usual ones, and know nothing of them.
+func (d Dirs) aside() bool { return d.Root != "/var/lib/corten" || d.Run != "/run/corten" }
+
+func (d Dirs) pools(usual []pool) []pool {
+	if d.aside() {
+		return slices.Concat(asidePools, usual)
+	}
+	return usual
+}
+
+// sum is different for different folders, as a rule.
+func (d Dirs) sum() uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(d.Root + "\x00" + d.Run))
+	return h.Sum32()
 }
 
 // likelyDefault is what Default would make now.
 func likelyDefault(d Dirs) (Network, error) {
-	r := defaultRequest()
+	r := defaultRequest(d)
 	n, err := r.network()
 	if err == nil {
-		err = complete(d, &n, r.IPv6, defaultPools)
+		err = complete(d, &n, r.IPv6, d.pools(defaultPools))
 	}
 	return n, err
 }
@@ -99,7 +123,11 @@ func complete(d Dirs, n *Network, ipv6 bool, pools []pool) error {
 		return n.check()
 	}
 	if !n.has(false) {
-		p, ok := choose(pools, all, host)
+		from := uint32(0)
+		if d.aside() {
+			from = d.sum()
+		}
+		p, ok := choose(pools, from, all, host)
 		if !ok {
 			return errs.Newf(errs.NoSpace, "", "", "every private subnet overlaps with a route of the host or with another network").
 				WithHint("say which to use: corten network create --subnet 10.9.8.0/24 " + n.Name)

@@ -2,6 +2,7 @@ package network
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,16 +26,22 @@ var (
 	userPools = []pool{{"10.134.0.0/15", 24}, {"10.192.0.0/12", 24}, {"172.16.0.0/14", 24}, {"192.168.128.0/17", 24}}
 )
 
-// choose finds a subnet that nothing uses.
-func choose(pools []pool, all []Network, host []hostnet.Route) (netip.Prefix, bool) {
+// asidePools are for networks of other state folders than the usual: those look nowhere else for what is
+// used, and may all be in use at once.
+var asidePools = []pool{{"10.160.0.0/11", 24}}
+
+// choose finds a subnet that nothing uses, from the nth of each pool on.
+func choose(pools []pool, n uint32, all []Network, host []hostnet.Route) (netip.Prefix, bool) {
 	for _, p := range pools {
 		whole := netip.MustParsePrefix(p.of)
-		for a := whole.Addr(); whole.Contains(a); {
-			s := netip.PrefixFrom(a, p.bits)
+		count := uint32(1) << (p.bits - whole.Bits())
+		for i := range count {
+			b := whole.Addr().As4()
+			binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+(n+i)%count<<(32-p.bits))
+			s := netip.PrefixFrom(netip.AddrFrom4(b), p.bits)
 			if !used(s, all, host) {
 				return s, true
 			}
-			a = last(s).Next()
 		}
 	}
 	return netip.Prefix{}, false
