@@ -9,8 +9,10 @@ import (
 
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/network"
 	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/usernet"
 	"github.com/cortenhq/corten/internal/wiring"
 )
 
@@ -23,14 +25,34 @@ type Connection struct {
 	ports *network.Held
 	mate  *network.Attendant // corten-net, at work
 	names []*os.File         // sockets of the resolver, for who answers there
+	plug  *usernet.Plug      // of an ordinary user, in place of all that
 }
 
-// Ports is the sockets that hold the ports of the host.
-func (c *Connection) Ports() []*os.File {
+// Ports is a file that holds the ports of the host for who has it open; nil: there are none.
+func (c *Connection) Ports() (*os.File, error) {
 	if c == nil || c.ports == nil {
+		return nil, nil
+	}
+	return c.ports.Box()
+}
+
+// HoldAgain is Ports for a container that runs without anybody who looks after it. What another program
+// has taken meanwhile stays with that, though connections are led to the container all the same.
+func HoldAgain(dirs container.Dirs, id spec.ContainerID) *os.File {
+	doc, there, err := network.Document(NetDirs(dirs), id)
+	if err != nil || !there {
 		return nil
 	}
-	return c.ports.Files
+	var held network.Held
+	for _, f := range doc.Ports {
+		h, err := network.Hold([]spec.Port{{Service: f.Service, HostIP: f.HostIP, HostPort: f.HostPort}}, nil, false)
+		if err == nil {
+			held.Files = append(held.Files, h.Files...)
+		}
+	}
+	defer held.Close()
+	box, _ := held.Box()
+	return box
 }
 
 // Names is the UDP socket and the TCP listener of the container's resolver, if its keeper is to answer.
@@ -49,6 +71,12 @@ func (d *Draft) connect() (err error) {
 	c := &Connection{id: d.Spec.ID, dirs: d.netDirs()}
 	d.Net = c
 	n := d.Spec.Networking
+	if nest.Inside() {
+		if c.plug, err = usernet.New(c.dirs.Run, d.Spec, d.namesNear()); err == nil {
+			c.Doc = c.plug.Doc
+		}
+		return err
+	}
 	if c.ports, err = network.Hold(n.Ports, n.Expose, n.PublishAll); err != nil {
 		return err
 	}
@@ -69,6 +97,12 @@ func (d *Draft) likely() (err error) {
 		return nil
 	}
 	d.Net = &Connection{dirs: d.netDirs()}
+	if nest.Inside() {
+		if d.Net.plug, err = usernet.Likely(d.Net.dirs.Run, d.Spec, d.namesNear()); err == nil {
+			d.Net.Doc = d.Net.plug.Doc
+		}
+		return err
+	}
 	d.Net.Doc, err = network.Likely(d.Net.dirs, d.Spec, d.Spec.Networking.Ports, d.resolver())
 	return err
 }
@@ -77,6 +111,10 @@ func (d *Draft) netDirs() network.Dirs { return NetDirs(d.Site.Dirs) }
 
 // NetDirs is where networks are, of where containers are.
 func NetDirs(dirs container.Dirs) network.Dirs { return network.Dirs{Root: dirs.Root, Run: dirs.Run} }
+
+// namesNear reports whether the servers of names are the host's alone: a container that does not share
+// its loopback cannot ask them.
+func (d *Draft) namesNear() bool { return len(hostResolvConf().over(d.Spec.Networking).remote()) == 0 }
 
 // resolver says whether the container has a server of names of its own: if a keeper is there to
 // answer, if there are names to know, or if the host's servers are not to be reached from inside.
@@ -91,6 +129,9 @@ func (d *Draft) resolver() network.Names {
 
 // tell is plan.Connect: corten-net is told of the process, and waited for later.
 func (c *Connection) tell(pid int) (func() error, error) {
+	if c.plug != nil {
+		return c.plug.Connect(pid)
+	}
 	if err := c.mate.Tell(pid); err != nil {
 		return nil, err
 	}
@@ -130,15 +171,29 @@ func (c *Connection) End() error {
 			return nil
 		}
 	}
-	return network.Down(ctx, c.dirs, c.id)
+	return Disconnect(ctx, c.dirs, c.id)
+}
+
+// Disconnect takes a container off its networks that nobody looks after any more, or nobody did yet.
+func Disconnect(ctx context.Context, dirs network.Dirs, id spec.ContainerID) error {
+	if nest.Inside() {
+		return usernet.Down(dirs.Run, id)
+	}
+	return network.Down(ctx, dirs, id)
 }
 
 // close closes what this process has open of it.
 func (c *Connection) close() {
-	for _, f := range append(c.Ports(), c.names...) {
+	if c.ports != nil {
+		c.ports.Close()
+	}
+	for _, f := range c.names {
 		_ = f.Close()
 	}
 	c.ports, c.names = nil, nil
+	if c.plug != nil {
+		c.plug.Close()
+	}
 }
 
 // joinOther puts the id in the place of the name of the container whose network is joined.

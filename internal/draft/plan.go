@@ -111,6 +111,9 @@ func (d *Draft) hostNames(made []plan.Made) ([]plan.File, []plan.Made) {
 // resolvConf is how a container finds names that is connected as a document says.
 func (d *Draft) resolvConf(doc *wiring.Document) string {
 	r := hostResolvConf().over(d.Spec.Networking)
+	if d.Net != nil && d.Net.plug != nil && d.Net.plug.Server() != "" {
+		return r.text([]string{d.Net.plug.Server()})
+	}
 	if doc.Resolver == nil {
 		return r.text(r.remote())
 	}
