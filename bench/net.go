@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"errors"
 	"fmt"
 	"os"
@@ -155,5 +156,6 @@ uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5; server { listen 80; listen [::]:8
 `
 	return s.material(testimage.Tools(s, programs,
 		testimage.File{Name: "nginx.conf", Data: []byte(config)},
+		testimage.File{Name: "www", Type: tar.TypeDir},
 		testimage.File{Name: "www/index.html", Data: []byte(strings.Repeat("x", 1000) + "\n")}), "tools")
 }
