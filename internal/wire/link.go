@@ -283,7 +283,25 @@ func (in *Inside) address(link netlink.Link, l wiring.Link) error {
 			return errs.Wrap("lead "+l.Interface+" to the world by", g.String(), err)
 		}
 	}
+	for _, a := range l.Addresses {
+		if a.Addr().Is6() && six {
+			in.settled(a.Addr())
+		}
+	}
 	return nil
+}
+
+// settled waits until the kernel takes packets to an address of IPv6: its route is made, and its group
+// joined, by a work queue after the address is there. The first answer of a neighbour would be lost
+// before, and asked for again after a second.
+func (in *Inside) settled(a netip.Addr) {
+	for range 100 {
+		routes, err := in.links.RouteGet(a.AsSlice())
+		if err != nil || len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return
+		}
+		time.Sleep(50 * time.Microsecond)
+	}
 }
 
 func everything(g netip.Addr) netip.Prefix {
