@@ -144,7 +144,7 @@ func benchTCP(s *scope) []*table {
 		if at == "" {
 			return nil
 		}
-		argv := a.from(w.lane, fmt.Sprintf("iperf3 -J -t 1 -c %s -p %s -P %d", at, iperfPort, w.streams))
+		argv := a.from(w.lane, fmt.Sprintf("iperf3 -J -A 0,1 -t 1 -c %s -p %s -P %d", at, iperfPort, w.streams))
 		bits, err := s.iperf(a, w.from, argv)
 		if err == nil {
 			w.row.add(a.column, bits/1e9)
@@ -194,10 +194,11 @@ func benchHTTP(s *scope) []*table {
 		if l.six {
 			at = "[" + at + "]"
 		}
-		if !own {
-			at += ":" + webPort
+		port := webPort
+		if own {
+			port = "80"
 		}
-		out, err := s.output(a, l.from, a.from(l, "wrk -t 2 -c 32 -d 1s --latency http://"+at+"/"))
+		out, err := s.output(a, l.from, a.from(l, "wrk -t 2 -c 32 -d 1s --latency http://"+at+":"+port+"/"))
 		if err != nil {
 			return err
 		}
