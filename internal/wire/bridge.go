@@ -4,7 +4,6 @@ import (
 	"errors"
 	"hash/fnv"
 	"net"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -102,14 +101,10 @@ func (h *Host) Unused(documents, old []*wiring.Document) (bridges []string, err 
 	if err != nil {
 		return nil, errs.Wrap("list", "interfaces", err)
 	}
-	used, ours := names(documents), map[int]bool{}
-	for _, l := range links {
-		ours[l.Attrs().Index] = h.made(l, names(old))
-	}
+	used, named := names(documents), owned(old)
 	for _, l := range links {
 		a := l.Attrs()
-		// A pair that is still there is that of a namespace which somebody keeps.
-		if used[a.Name] || !ours[a.Index] && !(l.Type() == "veth" && ours[a.MasterIndex]) {
+		if used[a.Name] || !h.made(l, named) {
 			continue
 		}
 		if derr := h.links.LinkDel(l); derr != nil && !missing(derr) {
@@ -121,27 +116,44 @@ func (h *Host) Unused(documents, old []*wiring.Document) (bridges []string, err 
 	return bridges, err
 }
 
-// made reports whether an interface that is on the host is ours. Its alias says so; who made
-// it may have been killed before giving it one.
+// made reports whether an interface on the host is ours. Its alias says so. Who made it may have
+// been killed before giving it one; then documents name it, and a bridge is not up yet: one that is
+// up is the user's. A pair has no alias, and is there after its container only if
+// somebody keeps the namespace.
 func (h *Host) made(l netlink.Link, named map[string]bool) bool {
 	a := l.Attrs()
-	return a.Alias == h.alias() ||
-		a.Alias == "" && (l.Type() == "bridge" && named[a.Name] || l.Type() == "ifb" && strings.HasPrefix(a.Name, shaperPrefix))
+	if a.Alias != "" || !named[a.Name] {
+		return a.Alias == h.alias()
+	}
+	switch l.Type() {
+	case "bridge":
+		return a.Flags&net.FlagUp == 0
+	case "ifb", "veth":
+		return true
+	}
+	return false
 }
 
-// names are those of all interfaces on the host that documents name or imply.
-func names(documents []*wiring.Document) map[string]bool {
-	used := map[string]bool{}
+// owned are the names of what is made on the host for documents.
+func owned(documents []*wiring.Document) map[string]bool {
+	out := map[string]bool{}
 	for _, d := range documents {
 		for _, l := range d.Links {
 			if l.Switch != nil {
-				used[l.Switch.Name] = true
+				out[l.Switch.Name], out[l.HostSide], out[shaperName(l.HostSide)] = true, true, true
 			}
+		}
+	}
+	return out
+}
+
+// names are those, and of the parents of links: nobody removes one that is used.
+func names(documents []*wiring.Document) map[string]bool {
+	used := owned(documents)
+	for _, d := range documents {
+		for _, l := range d.Links {
 			if l.Parent != nil {
 				used[parentName(l.Parent)] = true
-			}
-			if l.HostSide != "" {
-				used[l.HostSide], used[shaperName(l.HostSide)] = true, true
 			}
 		}
 	}

@@ -124,10 +124,10 @@ func (h *Host) others(documents []*wiring.Document) ([]string, error) {
 	if err != nil {
 		return nil, errs.Wrap("list", "interfaces", err)
 	}
-	used, ours, out := names(documents), map[int]bool{}, []string{}
+	named, ours, out := owned(documents), map[int]bool{}, []string{}
 	for _, l := range links {
 		a := l.Attrs()
-		ours[a.Index] = h.made(l, used)
+		ours[a.Index] = h.made(l, named)
 	}
 	for _, l := range links {
 		a := l.Attrs()

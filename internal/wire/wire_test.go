@@ -75,11 +75,29 @@ func TestBridge(t *testing.T) {
 	if gone, err := h.Unused([]*wiring.Document{used}, nil); err != nil || len(gone) > 0 {
 		t.Error(gone, err)
 	}
-	if gone, err := h.Unused(nil, nil); err != nil || !slices.Equal(gone, []string{"ct-a"}) {
+	// The user's own stays: a bridge that was there, a parent, an end of a pair on our bridge.
+	ip(t, "link add br0 type bridge")
+	ip(t, "link set br0 up")
+	ip(t, "link add br1 type bridge")
+	ip(t, "link set ct-b master ct-a")
+	if err := h.Bridge(&wiring.Switch{Name: "br0"}, 0); err != nil {
+		t.Error(err)
+	}
+	// What was being made when somebody was killed goes.
+	ip(t, "link add ct-c type bridge")
+	ip(t, "link add csx type ifb")
+	old := &wiring.Document{Links: []wiring.Link{{Switch: &wiring.Switch{Name: "br0"}, HostSide: "ctx"},
+		{Switch: &wiring.Switch{Name: "ct-c"}, HostSide: "cty"}, {Parent: &wiring.Parent{Name: "br1"}}}}
+	gone, err := h.Unused(nil, []*wiring.Document{old})
+	slices.Sort(gone)
+	if err != nil || !slices.Equal(gone, []string{"ct-a", "ct-c"}) {
 		t.Error(gone, err)
 	}
-	if got := ip(t, "-o link"); strings.Contains(got, "ct-a") || !strings.Contains(got, "ct-b") {
-		t.Error(got)
+	got = ip(t, "-o link")
+	for name, stays := range map[string]bool{"ct-a:": false, "ct-c:": false, "csx:": false, "ct-b@": true, "br0:": true, "br1:": true} {
+		if strings.Contains(got, name) != stays {
+			t.Errorf("%s stays: %v, in %s", name, !stays, got)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ type Facts struct {
 
 // TableName is the name of the tables of those containers whose run folder is run.
 // Each has its own: the last container of one does not take away the rules of another.
+// Package standing says the same for who must not link this one.
 func TableName(run string) string {
 	if run == "/run/corten" {
 		return "corten"
