@@ -18,7 +18,9 @@ func Write(c *spec.Container, flag func(name, value string)) {
 	}
 	on := c.Namespaces.Net.Mode == spec.Private && len(n.Attachments) > 0
 	for _, a := range n.Attachments {
-		flag("network", AttachmentText(a))
+		if text := AttachmentText(a); text != spec.DefaultNetwork || len(n.Attachments) > 1 { // else it is so without a word
+			flag("network", text)
+		}
 	}
 	switch {
 	case c.Namespaces.Net.Mode != spec.Private:

@@ -125,10 +125,7 @@ func (f *Flags) Request(image string, args []string, who Caller) (engine.RunRequ
 		f.logs.fill,
 		f.mounts.fill,
 		f.spaces.fill,
-		func(c *spec.Container) (err error) {
-			opts.Warning, err = f.networks.Fill(c)
-			return err
-		},
+		func(c *spec.Container) (err error) { opts.Warning, err = f.networks.Fill(c); return err },
 		f.security.fill,
 		f.devices.fill,
 		f.limits.fill,
