@@ -49,11 +49,17 @@ type place struct {
 
 func newPlace(t *testing.T) *place {
 	t.Helper()
+	return newPlaceAs(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET})
+}
+
+// newPlaceAs is as a container's, if a is: of a user namespace of its own.
+func newPlaceAs(t *testing.T, a *syscall.SysProcAttr) *place {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
 	cmd := exec.Command("sleep", "1000")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	cmd.SysProcAttr = a
 	if err := cmd.Start(); err != nil {
 		t.Skip("needs network namespaces and sleep:", err)
 	}
@@ -201,7 +207,9 @@ func publish(l wiring.Link, p spec.Protocol, host string, hostPort, port uint16)
 func (l *lab) newBox(links ...wiring.Link) *box {
 	l.t.Helper()
 	l.n++
-	return &box{place: newPlace(l.t), lab: l,
+	ids := []syscall.SysProcIDMap{{HostID: 1 << 20, Size: 1 << 16}}
+	apart := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
+	return &box{place: newPlaceAs(l.t, apart), lab: l,
 		doc: &wiring.Document{Version: 1, ID: spec.ContainerID(fmt.Sprintf("%064d", l.n)), Start: strconv.Itoa(l.n), Name: fmt.Sprint("box", l.n), Links: links}}
 }
 

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"hash/fnv"
 	"net"
@@ -35,7 +36,7 @@ func (h *Host) Bridge(s *wiring.Switch, mtu int) error {
 
 func (h *Host) newBridge(s *wiring.Switch, mtu int) (netlink.Link, error) {
 	a := netlink.NewLinkAttrs()
-	a.Name, a.MTU, a.HardwareAddr = s.Name, mtu, hardwareOf(s)
+	a.Name, a.MTU, a.HardwareAddr = s.Name, mtu, h.hardware(s.Name)
 	b := &netlink.Bridge{LinkAttrs: a}
 	if s.VLANs {
 		b.VlanFiltering = &s.VLANs
@@ -47,14 +48,13 @@ func (h *Host) newBridge(s *wiring.Switch, mtu int) (netlink.Link, error) {
 	return b, err
 }
 
-// hardwareOf is the hardware address of a bridge. Left to itself a bridge takes the least of its
-// ports', and changes it when that one goes: what neighbours know of it would be wrong then.
-func hardwareOf(s *wiring.Switch) net.HardwareAddr {
+// hardware is the hardware address of a bridge or shaper. It is made from the run folder and the
+// name, so from the instant in which it is made an interface can be known as ours. A bridge left to
+// itself takes the least of its ports' addresses, and changes it when that one goes: what
+// neighbours know of it would be wrong then.
+func (h *Host) hardware(name string) net.HardwareAddr {
 	f := fnv.New64a()
-	_, _ = f.Write([]byte(s.Name))
-	for _, a := range s.Addresses {
-		_, _ = f.Write([]byte(a.String()))
-	}
+	_, _ = f.Write([]byte(h.run + "\x00" + name))
 	n := f.Sum64()
 	return net.HardwareAddr{2, byte(n >> 32), byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
 }
@@ -63,9 +63,6 @@ func hardwareOf(s *wiring.Switch) net.HardwareAddr {
 // the rest has been done.
 func (h *Host) finishBridge(s *wiring.Switch, link netlink.Link) error {
 	wrap := func(err error) error { return errs.Wrap("set up bridge", s.Name, err) }
-	if err := h.links.LinkSetAlias(link, h.alias()); err != nil {
-		return wrap(err)
-	}
 	// Connections from the host's 127.0.0.1 are led to containers, and the answers come here.
 	if err := set("net/ipv4/conf/"+s.Name+"/route_localnet", "1"); err != nil {
 		return wrap(err)
@@ -90,7 +87,7 @@ func (h *Host) finishBridge(s *wiring.Switch, link netlink.Link) error {
 	return wrap(h.links.LinkSetUp(link))
 }
 
-// alias is what an interface is known by that we made for more than one container.
+// alias is what an interface of a VLAN is known by that we made: its hardware address is its parent's.
 func (h *Host) alias() string { return "corten " + h.run }
 
 // Unused deletes the bridges and other interfaces on the host that were made for containers, and
@@ -116,20 +113,17 @@ func (h *Host) Unused(documents, old []*wiring.Document) (bridges []string, err 
 	return bridges, err
 }
 
-// made reports whether an interface on the host is ours. Its alias says so. Who made it may have
-// been killed before giving it one; then documents name it, and a bridge is not up yet: one that is
-// up is the user's. A pair has no alias, and is there after its container only if
-// somebody keeps the namespace.
+// made reports whether an interface on the host is ours. A pair is if a document names it; it is
+// there after its container only if somebody keeps the namespace.
 func (h *Host) made(l netlink.Link, named map[string]bool) bool {
 	a := l.Attrs()
-	if a.Alias != "" || !named[a.Name] {
-		return a.Alias == h.alias()
-	}
 	switch l.Type() {
-	case "bridge":
-		return a.Flags&net.FlagUp == 0
-	case "ifb", "veth":
-		return true
+	case "bridge", "ifb":
+		return bytes.Equal(a.HardwareAddr, h.hardware(a.Name))
+	case "veth":
+		return named[a.Name]
+	case "vlan":
+		return a.Alias == h.alias()
 	}
 	return false
 }

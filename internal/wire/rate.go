@@ -61,13 +61,10 @@ func (h *Host) limitOut(host netlink.Link, l wiring.Link) error {
 	}
 	if missing(err) {
 		a := netlink.NewLinkAttrs()
-		a.Name = name
+		a.Name, a.HardwareAddr = name, h.hardware(name)
 		shaper = &netlink.Ifb{LinkAttrs: a}
 		if err = h.links.LinkAdd(shaper); errors.Is(err, unix.EOPNOTSUPP) {
 			return errs.New(errs.Unsupported, "make interface of kind", "ifb", err).WithHint("the kernel needs CONFIG_IFB")
-		}
-		if err == nil {
-			err = h.links.LinkSetAlias(shaper, h.alias())
 		}
 	}
 	if err != nil {

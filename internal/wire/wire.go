@@ -2,7 +2,7 @@
 // in a container, addresses, routes, rates, and the host's settings for forwarding.
 //
 // All of it may be done twice: what is there already is no error, and what is gone need not be
-// removed. A bridge is made for the first container of a network, and is ours if its alias says so.
+// removed. A bridge is made for the first container of a network, and is ours if its hardware address says so.
 // A pair goes when the container's namespace goes, by itself, so nobody removes it and waits for that.
 package wire
 

@@ -53,7 +53,7 @@ func TestBridge(t *testing.T) {
 		}
 	}
 	got := ip(t, "-d address show dev ct-a")
-	for _, want := range []string{"mtu 1400", "10.200.0.1/24", "fd00::1/64 scope global", "alias corten /run/test", hardwareOf(s).String()} {
+	for _, want := range []string{"mtu 1400", "10.200.0.1/24", "fd00::1/64 scope global", h.hardware("ct-a").String()} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in %s", want, got)
 		}
@@ -84,8 +84,9 @@ func TestBridge(t *testing.T) {
 		t.Error(err)
 	}
 	// What was being made when somebody was killed goes.
-	ip(t, "link add ct-c type bridge")
-	ip(t, "link add csx type ifb")
+	ip(t, "link add ct-c address "+h.hardware("ct-c").String()+" type bridge")
+	ip(t, "link add csx address "+h.hardware("csx").String()+" type ifb")
+	ip(t, "link add csy type ifb")
 	old := &wiring.Document{Links: []wiring.Link{{Switch: &wiring.Switch{Name: "br0"}, HostSide: "ctx"},
 		{Switch: &wiring.Switch{Name: "ct-c"}, HostSide: "cty"}, {Parent: &wiring.Parent{Name: "br1"}}}}
 	gone, err := h.Unused(nil, []*wiring.Document{old})
@@ -94,7 +95,7 @@ func TestBridge(t *testing.T) {
 		t.Error(gone, err)
 	}
 	got = ip(t, "-o link")
-	for name, stays := range map[string]bool{"ct-a:": false, "ct-c:": false, "csx:": false, "ct-b@": true, "br0:": true, "br1:": true} {
+	for name, stays := range map[string]bool{"ct-a:": false, "ct-c:": false, "csx:": false, "csy:": true, "ct-b@": true, "br0:": true, "br1:": true} {
 		if strings.Contains(got, name) != stays {
 			t.Errorf("%s stays: %v, in %s", name, !stays, got)
 		}
