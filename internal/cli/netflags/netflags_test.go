@@ -52,6 +52,7 @@ func TestNetworks(t *testing.T) {
 		"--network ns:/run//netns/a":  {net: spec.Namespace{Mode: spec.Path, Path: "/run/netns/a"}},
 		"--network lab":               {on: on(spec.Attachment{Network: "lab"})},
 		"--network lab:":              {on: on(spec.Attachment{Network: "lab"})},
+		"--network pasta":             {on: on(spec.Attachment{Network: "pasta"})}, // which connects ordinary users
 		"--network name=lab":          {on: on(spec.Attachment{Network: "lab"})},
 		"--network lab --network b.c": {on: on(spec.Attachment{Network: "lab"}, spec.Attachment{Network: "b.c"})},
 		"--network lab --net bridge":  {on: on(spec.Attachment{Network: "lab"}, spec.Attachment{Network: "bridge"})},
