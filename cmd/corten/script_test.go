@@ -12,6 +12,7 @@
 //	silent VARIABLE FILE    start a server that never answers: see images_test.go
 //	notifier FILE           build the program of testdata/notify
 //	notified FILE N ARGS... run corten with a socket to notify, and write what came: see service_test.go
+//	user ARGS...            run a command as an ordinary user: see user_test.go
 //	image NAME ...          make an image in a registry, a file or a folder: see images_test.go
 //
 // The first two leave what was written for stdout and stderr to look at. The programs are in the PATH,
@@ -21,6 +22,7 @@
 // Conditions, for what a machine may lack:
 //
 //	[root]   the tests run as root
+//	[user]   and have what it takes to make an ordinary user
 //
 // To run one script: go test ./cmd/corten -run 'TestScripts/^run$'. With -v it shows each
 // command; with -update it writes what cmp finds into the script.
@@ -76,7 +78,11 @@ func build(dir string) error {
 	}
 	// As make build does: its users inside could else read and trace it. The folder is
 	// for all, since containers of other users execute what is in it.
-	return errors.Join(os.Chmod(filepath.Join(dir, "corten-init"), 0o711), os.Chmod(dir, 0o755))
+	b, err := os.ReadFile(filepath.Join(dir, "corten-init"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(filepath.Join(dir, "corten-init-user"), b, 0o755), os.Chmod(filepath.Join(dir, "corten-init"), 0o711), os.Chmod(dir, 0o755))
 }
 
 func TestScripts(t *testing.T) {
@@ -85,8 +91,11 @@ func TestScripts(t *testing.T) {
 		UpdateScripts: flag.Lookup("update").Value.String() == "true",
 		Setup:         setup,
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "user":
+				return neededByUsers() == nil, nil
 			}
 			return false, fmt.Errorf("no condition %q", cond)
 		},
@@ -102,6 +111,7 @@ func TestScripts(t *testing.T) {
 			"image":    image,
 			"notified": notified,
 			"notifier": notifier,
+			"user":     asUser,
 		},
 	})
 }
@@ -112,6 +122,7 @@ func setup(env *testscript.Env) error {
 	}
 	env.Setenv("PATH", os.Getenv(programs)+":"+env.Getenv("PATH"))
 	env.Defer(func() { removeAll(env) })
+	env.Values[accountKey{}] = &accountSlot{}
 	return nil
 }
 

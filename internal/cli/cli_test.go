@@ -241,7 +241,7 @@ func TestFolders(t *testing.T) {
 		{7, "XDG_DATA_HOME=/d XDG_RUNTIME_DIR=/r", nil, "/d/corten", "/r/corten"},
 		{7, "HOME=/h XDG_RUNTIME_DIR=/r", nil, "/h/.local/share/corten", "/r/corten"},
 		{7, "XDG_RUNTIME_DIR=/r", nil, "", ""},
-		{1234567, "HOME=/h", nil, "/h/.local/share/corten", ""},
+		{1234567, "HOME=/h", nil, "/h/.local/share/corten", "/tmp/corten-run-1234567"},
 	} {
 		a := newApp(Env{UID: x.uid, LookupEnv: func(name string) (string, bool) {
 			for _, e := range strings.Fields(x.env) {

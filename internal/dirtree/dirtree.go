@@ -32,12 +32,16 @@ type Options struct {
 	// privilege: then it obeys attributes in user.overlay and not in trusted.overlay, and
 	// trusted ones cannot be set at all.
 	UserXattr bool
+
+	// Alone says that there is nobody but the one who writes: files that should be another's are his.
+	Alone bool
 }
 
 // Info tells of a tree that was written.
 type Info struct {
 	// Dropped counts extended attributes that Linux cannot keep where they were: of
-	// namespaces that it has not, or user attributes of what is no file or directory.
+	// namespaces that it has not, or user attributes of what is no file or directory. And devices
+	// that only root may make.
 	Dropped int
 }
 
@@ -160,6 +164,10 @@ func (w *writer) make(e *tree.Entry) error {
 			break
 		}
 		err = unix.Mknodat(dir, name, e.Type.Mode()|0o600, int(unix.Mkdev(e.Major, e.Minor)))
+		if w.opt.UserXattr && err == unix.EPERM { // containers could not open the device either
+			w.dropped++
+			return nil
+		}
 	default:
 		return errs.Newf(errs.Invalid, "", "", "of a type that a tree cannot have")
 	}
@@ -238,7 +246,8 @@ func (w *writer) finish(e *tree.Entry) error {
 // metadata sets what e says of the file, in an order in which nothing undoes what was set:
 // chown takes set-id bits and capabilities away, and all of it changes the times.
 func (w *writer) metadata(dir int, name string, e *tree.Entry) error {
-	if err := unix.Fchownat(dir, name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	err := unix.Fchownat(dir, name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil && !(w.opt.Alone && err == unix.EINVAL) { // an id that is not mapped
 		return err
 	}
 	if e.Type != tree.Symlink {

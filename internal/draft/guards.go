@@ -6,14 +6,17 @@ import (
 	"strings"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/seccomp"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
-// Modules asks for the security modules that a container has labels for, and refuses one that
+// Modules is what is known of the host for every process of a container. It asks for the security modules
+// that a container has labels for, and refuses one that
 // is not there.
 func Modules(sec spec.Security) (f plan.Facts, err error) {
+	f.Nested, f.Alone = nest.Inside(), nest.Single()
 	if sec.AppArmor != "" && sec.AppArmor != "unconfined" {
 		b, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 		if f.AppArmor = strings.HasPrefix(string(b), "Y"); !f.AppArmor {

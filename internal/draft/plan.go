@@ -10,7 +10,6 @@ import (
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
-	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/programs"
@@ -128,7 +127,7 @@ func hostFile(path string) plan.File {
 // facts asks the host only what this container depends on.
 func (d *Draft) facts() (plan.Facts, error) {
 	f, err := Modules(d.Spec.Security)
-	f.Tied, f.Nested = !d.kept, nest.Inside()
+	f.Tied = !d.kept
 	if err == nil && !d.Spec.Life.NoInit {
 		name := "corten-init"
 		if f.Nested { // of one that he may not read, nobody but the host's root may see what it does

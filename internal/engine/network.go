@@ -14,6 +14,7 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/events"
 	"github.com/cortenhq/corten/internal/kept"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/network"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/wiring"
@@ -51,11 +52,23 @@ func (e *Engine) nameNetworks(c *spec.Container) {
 
 // CreateNetwork makes a network.
 func (e *Engine) CreateNetwork(r NetworkRequest) (Network, error) {
+	if err := notForUsers("create network", r.Name); err != nil {
+		return Network{}, err
+	}
 	n, err := network.Create(e.netDirs(), r)
 	if err == nil {
 		e.tellNetwork(n, "create", "")
 	}
 	return n, err
+}
+
+// notForUsers refuses what takes rights over the host's network.
+func notForUsers(op, name string) error {
+	if !nest.Inside() {
+		return nil
+	}
+	return errs.Newf(errs.Unsupported, op, name, "only root of the host may make the interfaces and rules that it takes").
+		WithHint("run it as root; containers of ordinary users have --network pasta, host, none or container:NAME")
 }
 
 // tellNetwork writes down that something happened to a network, or to a container there.
@@ -197,6 +210,9 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, name, ref string, force 
 // that cannot be changed the description stays.
 func (e *Engine) rewire(name, ref, action string, describe func(*spec.Container, Network) error,
 	live func(c *spec.Container, n Network, pid int) error) error {
+	if err := notForUsers(action+" network", name); err != nil {
+		return err
+	}
 	if err := e.sweep(); err != nil {
 		return err
 	}

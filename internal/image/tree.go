@@ -135,7 +135,7 @@ func (d *Drawing) Write(path string) error {
 		return err
 	}
 	if d.tree != nil {
-		_, err := dirtree.Write(d.tree, path, d.store.OpenObject, dirtree.Options{UserXattr: os.Geteuid() != 0 || nest.Inside()})
+		_, err := dirtree.Write(d.tree, path, d.store.OpenObject, dirtree.Options{UserXattr: os.Geteuid() != 0 || nest.Inside(), Alone: nest.Single()})
 		return err
 	}
 	return os.WriteFile(path, d.image.b, 0o444)

@@ -139,7 +139,11 @@ func (c *compiler) waitForRelease() {
 // finds the master in slot ptm, and stops sharing them.
 func (c *compiler) openTerminal(s plan.OpenTerminal) {
 	mnt := c.handle(s.As)
-	fs := c.newFS("devpts", []string{"newinstance", "mode=0620", "gid=5", "ptmxmode=0666"}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, mnt)
+	options := []string{"newinstance", "mode=0620", "gid=5", "ptmxmode=0666"}
+	if s.Any {
+		options = []string{"newinstance", "mode=0620", "ptmxmode=0666"}
+	}
+	fs := c.newFS("devpts", options, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, mnt)
 	c.ResultIn(c.Call(unix.SYS_OPENAT, mnt, c.Text("ptmx"), c.Num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.ptm)
 	c.shared = []rows.Slot{fs, mnt, c.pts}
 	c.Call(unix.SYS_IOCTL, c.ptm, c.Num(unix.TIOCSPTLCK), rows.Point(c.Table, new(int32)))

@@ -181,9 +181,11 @@ func (c *compiler) dropBounding(s plan.DropBounding) error {
 }
 
 func (c *compiler) setUser(s plan.SetUser) {
-	if len(s.Groups) == 0 {
+	switch {
+	case s.Keep:
+	case len(s.Groups) == 0:
 		c.Call(unix.SYS_SETGROUPS, rows.Zero, rows.Zero)
-	} else {
+	default:
 		b := make([]byte, 0, 4*len(s.Groups))
 		for _, g := range s.Groups {
 			b = binary.NativeEndian.AppendUint32(b, g)

@@ -19,6 +19,7 @@ type (
 	OpenTerminal struct {
 		As   Handle     `json:"as"`
 		Size *spec.Size `json:"size,omitempty"` // nil: the kernel's, 0 by 0
+		Any  bool       `json:"any,omitempty"`  // terminals have no group of their own: there is no group 5
 	}
 
 	// EnterGroup moves the process into a cgroup by writing "0" to the file, which spares
@@ -181,6 +182,7 @@ type (
 		UID    uint32   `json:"uid"`
 		GID    uint32   `json:"gid"`
 		Groups []uint32 `json:"groups"`
+		Keep   bool     `json:"keep,omitempty"` // the groups that the launcher has: nobody may change them (user_namespaces(7), "deny")
 	}
 
 	// SetCaps sets the permitted, effective and inheritable sets.

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"path"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -88,6 +89,7 @@ type Facts struct {
 	AppArmor bool
 	SELinux  bool
 	Tied     bool // the container ends with its launcher (a foreground run)
+	Alone    bool // nested, and there is no other user and group than root
 	Nested   bool // the launcher is root of a user namespace only, of which the container's has the ids unshifted
 }
 
@@ -405,7 +407,11 @@ func (m *maker) identity(id Identity) error {
 	if sec.AllowNewPrivs {
 		m.filter()
 	}
-	m.inChild(SetUser{id.UID, id.GID, id.Groups})
+	if m.in.Host.Alone && len(id.Groups) > 0 && !slices.Equal(id.Groups, []uint32{id.GID}) {
+		return errs.Newf(errs.Unsupported, "plan groups", "", "an ordinary user without sub-ids cannot have others than his own").
+			WithHint("give the user sub-ids (corten doctor says how), or a user that is in no other group")
+	}
+	m.inChild(SetUser{id.UID, id.GID, id.Groups, m.in.Host.Alone})
 	if id.UID == 0 {
 		m.inChild(SetCaps{sortCaps(sec.Capabilities)})
 	} else {

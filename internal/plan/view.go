@@ -183,7 +183,7 @@ func sourceWords(mnt spec.Mount, src Source) string {
 // view builds the file system that the container sees.
 func (m *maker) view() error {
 	if m.c.Process.Terminal {
-		m.inChild(OpenTerminal{As: Terminal, Size: m.c.Process.Size})
+		m.inChild(OpenTerminal{As: Terminal, Size: m.c.Process.Size, Any: !m.ttyGroup()})
 	}
 	m.inChild(Propagation{"private"}, Stow{m.in.Root.Overlay.uses()}, EnterRoot{RootMount})
 	m.kernelMounts()
@@ -249,8 +249,11 @@ func (m *maker) kernelMounts() {
 	if m.c.Process.Terminal {
 		m.inChild(Attach{Mount: Terminal, Target: "/dev/pts", What: "the devpts of the terminal"})
 	} else {
-		add(MountFS{Type: "devpts", Target: "/dev/pts", NoSuid: true, NoExec: true,
-			Options: []string{"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}})
+		pts := MountFS{Type: "devpts", Target: "/dev/pts", NoSuid: true, NoExec: true, Options: []string{"newinstance", "ptmxmode=0666", "mode=0620"}}
+		if m.ttyGroup() {
+			pts.Options = append(pts.Options, "gid=5")
+		}
+		add(pts)
 	}
 	switch ipc := m.c.Namespaces.IPC; {
 	case ipc.Mode == spec.None:
@@ -269,6 +272,12 @@ func (m *maker) kernelMounts() {
 	for _, f := range m.in.Groups.Mount {
 		add(f)
 	}
+}
+
+// ttyGroup reports whether there is the group that terminals belong to wherever there is one.
+func (m *maker) ttyGroup() bool {
+	_, ok := m.hostGroup(Identity{GID: 5})
+	return ok
 }
 
 // hostShm shows the host's /dev/shm to a container in the host's IPC namespace.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,17 +33,16 @@ const (
 	sockKind = ".sock"
 )
 
-// program is the process that connects a container; 0 if it is gone. That its command line names the
-// file proves that it is no other one with the same number.
+// program is the process that connects a container; 0 if it is gone. That its command line names a
+// file of the container's proves that it is no other one with the same number.
 func program(run string, id spec.ContainerID) int {
-	name := file(run, id, pidKind)
-	b, _ := os.ReadFile(name)
+	b, _ := os.ReadFile(file(run, id, pidKind))
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
 	if pid <= 0 {
 		return 0
 	}
 	line, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
-	if !bytes.Contains(line, []byte(strings.TrimSuffix(name, pidKind)+".")) {
+	if !bytes.Contains(line, []byte(string(id)+".")) {
 		return 0
 	}
 	return pid
@@ -159,8 +159,9 @@ func (p *Plug) slirp(pid int) (func() error, error) {
 	}
 	defer wr.Close()
 	cmd := p.command("--configure", "--mtu=65520", "--disable-host-loopback", "--enable-ipv6", "--ready-fd=3",
-		"--api-socket="+file(p.run, p.Doc.ID, sockKind), "--userns-path="+namespace(pid, "user"), "--netns-type=path", namespace(pid, "net"), p.Doc.Links[0].Interface)
+		"--api-socket="+string(p.Doc.ID)+sockKind, "--userns-path="+namespace(pid, "user"), "--netns-type=path", namespace(pid, "net"), p.Doc.Links[0].Interface)
 	cmd.ExtraFiles = []*os.File{wr}
+	cmd.Dir = filepath.Join(p.run, "net/user") // a socket's path has at most 107 bytes, unix(7)
 	said, err := os.CreateTemp(p.run, ".slirp-")
 	if err == nil {
 		defer said.Close()

@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -83,7 +84,12 @@ func Likely(run string, c *spec.Container, names bool) (*Plug, error) {
 }
 
 func plug(run string, c *spec.Container, names bool) (*Plug, error) {
-	if err := refuse(c.Networking); err != nil {
+	err := refuse(c.Networking)
+	if c.Namespaces.User.Mode == spec.UserHost {
+		err = errs.Newf(errs.Unsupported, "", "", "pasta may not enter it: with --userns host it is in the user namespace that pasta is in itself").
+			WithHint("leave --userns host out, or choose --network host or none")
+	}
+	if err != nil {
 		return nil, errs.Wrap("connect container", c.Name, err)
 	}
 	p := &Plug{run: run, names: names, Doc: &wiring.Document{Version: wiring.Version, Start: string(c.ID), ID: c.ID, Name: c.Name}}
@@ -182,12 +188,42 @@ func file(run string, id spec.ContainerID, kind string) string {
 	return filepath.Join(run, "net/user", string(id)+kind)
 }
 
+// end ends the program of a container, and waits until its ports are free again.
+func end(run string, id spec.ContainerID) error {
+	pid := program(run, id)
+	if pid == 0 {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if program(run, id) != pid { // the number was given to another
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return err
+	}
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+		if err != unix.EINTR && (n > 0 || err != nil) {
+			return err
+		}
+	}
+	return nil
+}
+
+// patience is how long the end of a program that was killed may take.
+const patience = 5 * time.Second
+
 // Down ends the program of a container, and forgets how it was connected.
 func Down(run string, id spec.ContainerID) error {
-	if pid := program(run, id); pid > 0 {
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
-			return errs.Wrap("disconnect container", id.Short(), err)
-		}
+	if err := end(run, id); err != nil {
+		return errs.Wrap("disconnect container", id.Short(), err)
 	}
 	for _, f := range []string{file(run, id, sockKind), file(run, id, pidKind), document(run, id)} {
 		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {

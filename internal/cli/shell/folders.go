@@ -10,6 +10,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 )
 
 // Engine opens the engine on the folders that flags, environment or the user's rights name.
@@ -17,7 +18,13 @@ func (s *Shell) Engine() (*engine.Engine, error) {
 	if s.Refused != nil {
 		return nil, s.Refused
 	}
+	if nest.Entered() && nest.Single() {
+		s.Say("warning: there are no other ids than yours here, so containers have one user and one group: corten doctor says how to get more")
+	}
 	cfg, err := s.Folders()
+	if err == nil {
+		err = s.secure(cfg.Run)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -63,25 +70,35 @@ func (s *Shell) dataHome() (string, error) {
 	return filepath.Join(home, ".local/share/corten"), nil
 }
 
-// runtimeDir is what a session has, or for users without one a folder in /tmp that is theirs alone.
+// runtimeDir is what a session has, or for users without one a folder in /tmp.
 func (s *Shell) runtimeDir() (string, error) {
-	uid := strconv.Itoa(s.UID)
-	for _, dir := range []string{s.variable("XDG_RUNTIME_DIR"), "/run/user/" + uid} { // where systemd makes it
-		var st unix.Stat_t
-		if filepath.IsAbs(dir) && unix.Stat(dir, &st) == nil {
-			return filepath.Join(dir, "corten"), nil
-		}
+	if dir := s.variable("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "corten"), nil
 	}
-	dir := "/tmp/corten-run-" + uid
+	dir := "/run/user/" + strconv.Itoa(s.UID) // where systemd makes it
+	if _, err := os.Stat(dir); err == nil {
+		return filepath.Join(dir, "corten"), nil
+	}
+	return s.shared(), nil
+}
+
+// shared is a folder in /tmp, which has to be this user's alone.
+func (s *Shell) shared() string { return "/tmp/corten-run-" + strconv.Itoa(s.UID) }
+
+// secure makes the folder in /tmp, if it is the one that is used. Others may have made one of that name.
+func (s *Shell) secure(dir string) error {
+	if dir != s.shared() || s.UID == 0 {
+		return nil
+	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", errs.Wrap("make the folder for running containers", dir, err)
+		return errs.Wrap("make the folder for running containers", dir, err)
 	}
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil || int(st.Uid) != os.Getuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o077 != 0 {
-		return "", errs.New(errs.Denied, "use the folder for running containers", dir, err).
+		return errs.New(errs.Denied, "use the folder for running containers", dir, err).
 			WithHint("it has to be a folder of yours that is closed to others: remove it, or name another with --run")
 	}
-	return dir, nil
+	return nil
 }
 
 func (s *Shell) variable(name string) string {

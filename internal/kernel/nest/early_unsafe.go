@@ -318,6 +318,7 @@ func create(dir, uid uintptr) {
 		return
 	}
 	rd, wr := uintptr(number[0]), uintptr(number[1])
+	gid, _ := sys(unix.SYS_GETEGID, 0, 0, 0, 0) // there, it has no number before it is mapped
 	pid := uintptr(0)
 	if uidArgs[0] != 0 {
 		if pid, errno = fork(); pid == 0 && errno == 0 {
@@ -329,7 +330,7 @@ func create(dir, uid uintptr) {
 		_, errno = sys(unix.SYS_UNSHARE, unix.CLONE_NEWUSER|unix.CLONE_NEWNS, 0, 0, 0)
 	}
 	if errno == 0 && pid == 0 {
-		errno = mapOne(uid)
+		errno = mapOne(uid, gid)
 	}
 	if errno != 0 {
 		reason = uintptr(errno)
@@ -395,10 +396,7 @@ func exit(status uintptr) {
 // mapOne maps the user's own ids, and no others: that needs nobody's help (user_namespaces(7)).
 //
 //go:nosplit
-func mapOne(uid uintptr) syscall.Errno {
-	gid, _ := sys(unix.SYS_GETEGID, 0, 0, 0, 0)
-	// Of effective ids the kernel still tells by the old namespace's: they are not mapped yet, and
-	// this one was asked before.
+func mapOne(uid, gid uintptr) syscall.Errno {
 	errno := write("/proc/self/setgroups", put(addr(&text[0]), "deny"))
 	if errno == 0 {
 		errno = write("/proc/self/uid_map", put(putNumber(put(addr(&text[0]), "0 "), uid), " 1"))

@@ -76,8 +76,14 @@ func Maps() (uid, gid []spec.IDMap, err error) {
 	return uid, gid, nil
 }
 
-// Single reports whether there are only the user's own ids.
+// Entered reports whether this process has come here itself, and not with another program.
+func Entered() bool { return outcome == made || outcome == joined }
+
+// Single reports whether this is such a namespace, and there are only the user's own ids.
 func Single() bool {
+	if !Inside() {
+		return false
+	}
 	uid, gid, err := Maps()
 	return err == nil && size(uid) == 1 && size(gid) == 1
 }

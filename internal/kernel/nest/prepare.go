@@ -17,12 +17,24 @@ import (
 // Enter makes sure that this process is in the namespace of the user who runs it, if he is not root. It
 // may execute the program anew.
 func Enter(args []string) error {
+	if why := os.Getenv(failed); why != "" {
+		text, hint, _ := strings.Cut(why, "\n")
+		return errs.Newf(errs.Denied, "", "", text).WithHint(hint)
+	}
 	if Inside() {
 		if verify() {
 			return nil
 		}
 		return os.Unsetenv(variable)
 	}
+	err := comeIn(args)
+	if err != nil { // for a program that takes our place: it may find itself half-way inside
+		_ = os.Setenv(failed, err.Error()+"\n"+errs.HintOf(err))
+	}
+	return err
+}
+
+func comeIn(args []string) error {
 	uid := os.Getuid()
 	switch outcome {
 	case spared:
@@ -57,6 +69,8 @@ func Enter(args []string) error {
 const (
 	op    = "enter a user namespace"
 	again = "CORTEN_NEST_AGAIN"
+
+	failed = "CORTEN_NEST_FAILED" // in the environment of a program that takes our place: why
 )
 
 // settle waits until the ids of the namespace are mapped.
