@@ -2,6 +2,7 @@ package connect
 
 import (
 	"errors"
+	"io/fs"
 	"net/netip"
 	"os"
 	"time"
@@ -145,22 +146,33 @@ func (w *work) linger() {
 // for all whose last container ends meanwhile: it lets go of its lock while nobody can forget a document.
 func (w *work) sweep() error {
 	unlock, err := disk.TryLock(w.file("linger"))
+	if errs.Is(err, errs.Busy) {
+		return nil
+	}
+	time.Sleep(idle)
+	if err == nil {
+		err = w.locked(func() error {
+			defer unlock()
+			return w.unused()
+		})
+	}
+	if errors.Is(err, fs.ErrNotExist) { // the folder is gone, and so is everybody who could want a bridge
+		_, err = w.host.Unused(nil, w.old)
+	}
+	return err
+}
+
+// unused deletes what no document names, and has the rules say nothing of it either.
+func (w *work) unused() error {
+	all, err := w.documents()
 	if err != nil {
 		return err
 	}
-	time.Sleep(idle)
-	return w.locked(func() error {
-		defer unlock()
-		all, err := w.documents()
-		if err != nil {
-			return err
-		}
-		gone, err := w.host.Unused(all, w.old)
-		if len(gone) > 0 && len(all) > 0 {
-			s, serr := wire.LoadSettings(w.file("host"))
-			w.quiet(s)
-			err = errors.Join(err, serr, w.remake(w.documents))
-		}
-		return err
-	})
+	gone, err := w.host.Unused(all, w.old)
+	if len(gone) > 0 && len(all) > 0 {
+		s, serr := wire.LoadSettings(w.file("host"))
+		w.quiet(s)
+		err = errors.Join(err, serr, w.remake(w.documents))
+	}
+	return err
 }
