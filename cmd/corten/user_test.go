@@ -19,6 +19,7 @@ import (
 //
 //	user ARGS...         run a command as him, in the host's network; with a ! before it, to fail
 //	user -net ARGS...    run it in a network with a default route that leads nowhere
+//	user -alone ARGS...  run it in a network without any route
 //	user -single ARGS... run it where he has no sub-ids
 //
 // His home is $WORK/home; what CORTEN_ROOT and CORTEN_RUN say is not handed on.
@@ -46,11 +47,11 @@ func neededByUsers() error {
 func asUser(ts *testscript.TestScript, neg bool, args []string) {
 	a := accountOf(ts)
 	flag := ""
-	if len(args) > 0 && (args[0] == "-net" || args[0] == "-single") {
+	if len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		flag, args = args[0], args[1:]
 	}
 	if len(args) == 0 {
-		ts.Fatalf("usage: user [-net|-single] COMMAND ARGS...")
+		ts.Fatalf("usage: user [-net|-alone|-single] COMMAND ARGS...")
 	}
 	line := a.command(ts, flag, args)
 	if err := ts.Exec(line[0], line[1:]...); neg == (err == nil) {
@@ -68,7 +69,7 @@ func (a *account) command(ts *testscript.TestScript, flag string, args []string)
 	}
 	id := strconv.Itoa(a.uid)
 	enter := []string{"nsenter", "-t", strconv.Itoa(w.Process.Pid), "-m"}
-	if flag == "-net" {
+	if flag == "-net" || flag == "-alone" {
 		enter = append(enter, "-n")
 	}
 	return append(append(enter, "setpriv", "--reuid", id, "--regid", id, "--clear-groups", "env", "-i", "-C", a.home, "HOME="+a.home,
@@ -131,6 +132,10 @@ func (a *account) world(flag string) (*exec.Cmd, error) {
 	script += "for f in subuid subgid; do test -e /etc/$f || >/etc/$f; mount --bind " + etc + "/" + sub + " /etc/$f; done\n" +
 		"mkdir -p /dev/net; mount -t tmpfs tmpfs /dev/net; mknod -m 666 /dev/net/tun c 10 200\n"
 	args := []string{"-m"}
+	if flag == "-alone" {
+		args = append(args, "-n")
+		script += "ip link set lo up\n"
+	}
 	if flag == "-net" {
 		args = append(args, "-n")
 		script += "ip link set lo up; ip link add world type veth peer name nobody; ip link set nobody up; ip addr add 192.0.2.2/24 dev world\n" +

@@ -11,8 +11,10 @@ import (
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel/probe"
+	"github.com/cortenhq/corten/internal/kernel/probe/ordinary"
 	"github.com/cortenhq/corten/internal/network"
 	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -31,8 +33,15 @@ const (
 
 // Doctor tries everything that Corten uses of this host.
 func (e *Engine) Doctor(ctx context.Context) []Feature {
-	return probe.All(ctx, probe.Env{Root: e.cfg.Root, Run: e.cfg.Run})
+	all := probe.All(ctx, probe.Env{Root: e.cfg.Root, Run: e.cfg.Run})
+	if os.Getuid() == 0 {
+		return all
+	}
+	return ordinary.Revise(ctx, all, programs.Corten(), "--root", e.cfg.Root, "--run", e.cfg.Run, "keep", "nest")
 }
+
+// KeepNest tries what Doctor wants to know of a user namespace, in that.
+func (e *Engine) KeepNest() error { return ordinary.Try(e.cfg.Root) }
 
 // NotReady are the features that run needs with default flags and that are not surely there.
 func NotReady(features []Feature) []Feature {

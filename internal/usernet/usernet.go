@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -95,8 +96,11 @@ func plug(run string, c *spec.Container, names bool) (*Plug, error) {
 	p := &Plug{run: run, names: names, Doc: &wiring.Document{Version: wiring.Version, Start: string(c.ID), ID: c.ID, Name: c.Name}}
 	l := wiring.Link{Network: c.Networking.Attachments[0].Network, Interface: "eth0"}
 	drivers := []wiring.Driver{Pasta, Slirp}
-	if l.Network == string(Slirp) {
+	switch {
+	case l.Network == string(Slirp):
 		drivers = drivers[1:]
+	case l.Network == spec.DefaultNetwork && !routed(): // then pasta has no interface to take after
+		drivers = []wiring.Driver{Slirp, Pasta}
 	}
 	for _, l.Driver = range drivers {
 		var err error
@@ -107,6 +111,23 @@ func plug(run string, c *spec.Container, names bool) (*Plug, error) {
 	}
 	return nil, errs.Newf(errs.Unsupported, "connect container", c.Name, "neither pasta nor slirp4netns is installed, and nothing else connects containers of ordinary users").
 		WithHint("install passt (Debian and Fedora call the package so), or leave the container alone with --network none")
+}
+
+// routed reports whether the host has a default route.
+func routed() bool {
+	v4, _ := os.ReadFile("/proc/thread-self/net/route") // interface, destination, gateway, flags, ..., mask
+	for line := range strings.Lines(string(v4)) {
+		if f := strings.Fields(line); len(f) > 7 && f[1] == "00000000" && f[7] == "00000000" {
+			return true
+		}
+	}
+	v6, _ := os.ReadFile("/proc/thread-self/net/ipv6_route") // destination, its length, ..., interface
+	for line := range strings.Lines(string(v6)) {
+		if f := strings.Fields(line); len(f) > 9 && f[1] == "00" && f[9] != "lo" && strings.Trim(f[0], "0") == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // refuse refuses what takes rights over the host's network.

@@ -19,6 +19,15 @@ func Step(s *shell.Shell, args []string) func(context.Context) error {
 			return err
 		}
 	}
+	if len(args) == 1 && args[0] == "nest" { // for the doctor
+		return func(context.Context) error {
+			eng, err := s.Engine()
+			if err != nil {
+				return err
+			}
+			return eng.KeepNest()
+		}
+	}
 	if len(args) < 2 {
 		return nil
 	}

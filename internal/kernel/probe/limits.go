@@ -22,7 +22,7 @@ func limits() []feature {
 			"mount -t cgroup2 cgroup2 /sys/fs/cgroup; systemd does it", needed, controlGroups},
 		{"cgroup v2 controllers", "limits memory, CPU, processes and disk of a container together", "limits work as cgroup v1 has them: no memory.high, disk limits for unbuffered reads and writes only, none for ordinary users",
 			unified, used, controllers},
-		{"delegation", "lets this user limit containers", "limits have no effect",
+		{"delegation", "lets this user limit containers", "limits are refused",
 			"cgroup v2, and a drop-in for systemd's user@.service: [Service] Delegate=cpu cpuset io memory pids", used, delegation},
 		{"device filter", "keeps a container from devices that are not its own (BPF on cgroup v2)", "cgroup v1's controller devices does it, or nothing but the container's user namespace",
 			"CONFIG_CGROUP_BPF, CONFIG_BPF_SYSCALL (Linux 4.15)", used, deviceFilter},

@@ -170,10 +170,13 @@ func judge(err error) finding {
 	return no(words(err))
 }
 
+// OnlyRoot is why nobody else is told.
+const OnlyRoot = "only root can tell"
+
 // judge is for calls that root alone may make: to others a refusal says nothing.
 func (h *host) judge(err error) finding {
 	if e := errno(err); !h.root && (e == unix.EPERM || e == unix.EACCES) {
-		return unknown("only root can tell")
+		return unknown(OnlyRoot)
 	}
 	return judge(err)
 }

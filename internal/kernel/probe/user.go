@@ -14,19 +14,19 @@ func user() []feature {
 	const ranges = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
 	all := []feature{
 		{"subuid", "gives containers of ordinary users more than one user id", "such containers have a single user",
-			ranges, later, subordinate("/etc/subuid")},
+			ranges, used, subordinate("/etc/subuid")},
 		{"subgid", "gives them more than one group id", "such containers have a single group",
-			ranges, later, subordinate("/etc/subgid")},
+			ranges, used, subordinate("/etc/subgid")},
 		{"newuidmap", "lets ordinary users map the ids that they were given", "containers of ordinary users have a single user",
-			"package uidmap (Debian) or shadow-utils", later, newuidmap},
+			"package uidmap (Debian) or shadow-utils", used, newuidmap},
 	}
 	if os.Getuid() == 0 {
 		return all
 	}
 	return append(all,
 		feature{"lingering", "keeps this user's containers when the user logs out", "they end at logout",
-			"loginctl enable-linger", later, lingering},
-		feature{"XDG_RUNTIME_DIR", "keeps what a reboot should forget", "a folder has to be named: --run or CORTEN_RUN",
+			"loginctl enable-linger", used, lingering},
+		feature{"XDG_RUNTIME_DIR", "keeps what a reboot should forget", "a folder in /tmp does",
 			"log in through PAM with pam_systemd, or set XDG_RUNTIME_DIR to a folder of this user's alone", used, runtimeDir})
 }
 
