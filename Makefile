@@ -86,17 +86,18 @@ install: docs
 	install -m 0644 bin/completions/corten.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten
 	install -m 0644 bin/completions/_corten $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten
 	install -m 0644 bin/completions/corten.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/corten
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/systemd/user $(DESTDIR)$(PREFIX)/share/corten
 	sed 's|@PREFIX@|$(PREFIX)|' packaging/corten-boot.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/corten-boot.service
 	sed 's|@PREFIX@|$(PREFIX)|' packaging/corten-boot.init >$(DESTDIR)$(PREFIX)/share/corten/corten-boot.init
-	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/corten-boot.service
+	sed 's|@PREFIX@|$(PREFIX)|' packaging/corten-boot.user.service >$(DESTDIR)$(PREFIX)/lib/systemd/user/corten-boot.service
+	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/corten-boot.service $(DESTDIR)$(PREFIX)/lib/systemd/user/corten-boot.service
 	chmod 0755 $(DESTDIR)$(PREFIX)/share/corten/corten-boot.init
 
 uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/bin/corten $(DESTDIR)$(PREFIX)/libexec/corten $(DESTDIR)$(PREFIX)/share/man/man1/corten*.1 \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish \
-	  $(DESTDIR)$(PREFIX)/lib/systemd/system/corten-boot.service $(DESTDIR)$(PREFIX)/share/corten
+	  $(DESTDIR)$(PREFIX)/lib/systemd/system/corten-boot.service $(DESTDIR)$(PREFIX)/lib/systemd/user/corten-boot.service $(DESTDIR)$(PREFIX)/share/corten
 
 # install-packages: only what is missing, so that a machine which has all is not asked for the network.
 define install-packages
