@@ -117,6 +117,7 @@ func benchmarks() []benchmark {
 		{"start", benchStart},
 		{"start-tree", benchStartTree},
 		{"start-host", benchStartHost},
+		{"start-rootless", benchStartUser},
 		{"starts-100", func(s *scope) []*table { return benchMany(s, 100) }},
 		{"starts-1000", func(s *scope) []*table { return benchMany(s, 1000) }},
 		{"exec", benchExec},

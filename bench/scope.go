@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -143,8 +144,17 @@ func (r *bench) exec(argv []string) (time.Duration, error) {
 }
 
 func (r *bench) command(argv []string) *exec.Cmd {
-	cmd := exec.Command(argv[0], argv[1:]...)
+	name, user := strings.TrimPrefix(argv[0], userPrefix), 0
+	if name != argv[0] {
+		id, rest, _ := strings.Cut(name, ":")
+		user, _ = strconv.Atoi(id)
+		name = rest
+	}
+	cmd := exec.Command(name, argv[1:]...)
 	cmd.Env, cmd.Stderr, cmd.Dir = r.env, r.log, r.dir
+	if user != 0 {
+		r.as(cmd, user)
+	}
 	return cmd
 }
 
