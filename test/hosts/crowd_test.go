@@ -180,7 +180,7 @@ func TestNames(t *testing.T) {
 	}
 	// Those who are asked for are there first.
 	for i := range count {
-		a.corten("run", "-d", "--network", "lab", "--dns", b4, "--name", fmt.Sprint("c", i), "-v", filepath.Join(os.Getenv(built), peerName)+":/"+peerName+":ro", "host", "sleep", "1000000")
+		a.corten("run", "-d", "--network", "lab", "--dns", []string{b4, b6}[i%2], "--name", fmt.Sprint("c", i), "-v", filepath.Join(os.Getenv(built), peerName)+":/"+peerName+":ro", "host", "sleep", "1000000")
 	}
 	outs := make([]string, count)
 	var all []func()

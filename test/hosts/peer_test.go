@@ -138,7 +138,7 @@ func answerNames(c net.PacketConn) {
 }
 
 // storm asks for names at random, at a rate, for some time, A and AAAA in turn, and prints how many
-// answers it wanted and did not get. Each question has one try and two seconds.
+// answers it wanted and did not get. Each question has one try and the five seconds of resolv.conf(5).
 func storm(rate, seconds string, names []string) error {
 	perSecond, err1 := strconv.Atoi(rate)
 	length, err2 := strconv.Atoi(seconds)
@@ -188,7 +188,7 @@ func question(c net.Conn, id uint16, name string, six bool) error {
 	if err != nil {
 		return err
 	}
-	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	if _, err := c.Write(out); err != nil {
 		return err
 	}
