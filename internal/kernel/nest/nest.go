@@ -113,6 +113,24 @@ func Register(pid int) {
 	}
 	n := strconv.Itoa(pid)
 	_ = os.Symlink("/proc/"+n+"/ns/user", filepath.Join(dir(Caller()), n))
+	if pid%pruneEvery == 0 {
+		prune()
+	}
+}
+
+// pruneEvery is how seldom all links are looked at: who comes looks at those before the first that
+// leads somewhere.
+const pruneEvery = 16
+
+// prune removes the links of processes that are gone.
+func prune() {
+	d := dir(Caller())
+	entries, _ := os.ReadDir(d)
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && unix.Kill(pid, 0) == unix.ESRCH {
+			_ = os.Remove(filepath.Join(d, e.Name()))
+		}
+	}
 }
 
 // verify takes the word of the environment only where it is true: elsewhere it would make root of
