@@ -40,6 +40,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cortenhq/corten/internal/testnet"
 )
 
 // programs is the folder that TestMain builds into.
@@ -48,6 +50,13 @@ const programs = "CORTEN_TEST_PROGRAMS"
 func TestMain(m *testing.M) {
 	flag.Bool("update", false, "write what cmp finds into the scripts")
 	flag.Parse()
+	if testnet.Inside() {
+		if err := testnet.Up(); err != nil {
+			fmt.Fprintln(os.Stderr, "set up the loopback interface:", err)
+			os.Exit(2)
+		}
+		os.Exit(m.Run())
+	}
 	dir, err := os.MkdirTemp("", "corten-test-")
 	if err == nil {
 		err = errors.Join(build(dir), os.Setenv(programs, dir))
@@ -56,7 +65,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	code := m.Run()
+	code := testnet.Again()
 	os.RemoveAll(dir)
 	os.Exit(code)
 }

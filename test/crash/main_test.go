@@ -22,6 +22,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/testnet"
 )
 
 // inside is set for the copy of the test that runs in the world of its own: the folder of
@@ -73,7 +75,7 @@ func outside() (int, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), inside+"="+bin)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP,
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP | unix.CLONE_NEWNET,
 		Pdeathsig:  unix.SIGKILL,
 	}
 	err = cmd.Run()
@@ -86,7 +88,7 @@ func outside() (int, error) {
 func build(bin string) error {
 	for _, args := range [][]string{
 		{"build", "-o", bin, "github.com/cortenhq/corten/cmd/corten", "github.com/cortenhq/corten/cmd/corten-image",
-			"github.com/cortenhq/corten/cmd/corten-format", "github.com/cortenhq/corten/cmd/corten-keeper"},
+			"github.com/cortenhq/corten/cmd/corten-format", "github.com/cortenhq/corten/cmd/corten-keeper", "github.com/cortenhq/corten/cmd/corten-net"},
 		{"build", "-ldflags", "-E=main.entry", "-o", bin, "github.com/cortenhq/corten/cmd/corten-init"},
 	} {
 		cmd := exec.Command("go", args...)
@@ -201,6 +203,9 @@ func settle() error {
 	}
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount proc: %w", err)
+	}
+	if err := testnet.Up(); err != nil {
+		return fmt.Errorf("set up the loopback interface: %w", err)
 	}
 	if len(list) > 1 || len(list) == 1 && list[0].mount != "/sys/fs/cgroup" {
 		if err := unix.Mount("tmpfs", "/sys/fs/cgroup", "tmpfs", 0, "mode=755"); err != nil {

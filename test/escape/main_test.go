@@ -25,6 +25,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/erofs"
 	"github.com/cortenhq/corten/internal/kernel"
+	"github.com/cortenhq/corten/internal/testnet"
 	"github.com/cortenhq/corten/internal/tree"
 )
 
@@ -44,11 +45,22 @@ func TestMain(m *testing.M) {
 			tool(os.Args[2:])
 		}
 	}
-	os.Exit(build(m))
+	if testnet.Inside() {
+		if err := testnet.Up(); err != nil {
+			fmt.Println("set up the loopback interface:", err)
+			os.Exit(1)
+		}
+		bin = os.Getenv(built)
+		os.Exit(m.Run())
+	}
+	os.Exit(build())
 }
 
+// built is the folder of the programs, for the copy of this test that runs in a network of its own.
+const built = "CORTEN_ESCAPE_BIN"
+
 // build makes the programs and runs the tests.
-func build(m *testing.M) int {
+func build() int {
 	if os.Getuid() != 0 {
 		fmt.Println("skipped: attacks on the host need its root to launch them")
 		return 0
@@ -85,7 +97,11 @@ func build(m *testing.M) int {
 		fmt.Println(err)
 		return 1
 	}
-	return m.Run()
+	if err := os.Setenv(built, dir); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return testnet.Again()
 }
 
 // makeAttacker makes a static copy of this program: an image may have no C library.
