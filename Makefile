@@ -5,13 +5,13 @@ GO        ?= go
 PREFIX    ?= /usr/local
 DESTDIR   ?=
 LDFLAGS   := -s -w
-PROGRAMS  := corten corten-image corten-format corten-keeper corten-net
+PROGRAMS  := corten corten-image corten-format corten-keeper corten-net corten-cni
 # These begin before the Go runtime, with what ordinary users need.
 NEST      := -E=github.com/cortenhq/corten/internal/kernel/nest.entry
 # What the tests use from Debian: oracles, peers, and makers of real images.
 PACKAGES  := erofs-utils busybox-static debootstrap docker-registry skopeo umoci crun \
              attr libcap2-bin zstd xz-utils procps iproute2 nftables \
-             uidmap passt slirp4netns
+             uidmap passt slirp4netns containernetworking-plugins
 PEERS     := crun runc podman docker.io bubblewrap skopeo umoci docker-registry busybox-static debootstrap
 VM        := qemu-system-x86 debootstrap cpio xz-utils
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -79,7 +79,7 @@ install: docs
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 0755 bin/corten $(DESTDIR)$(PREFIX)/bin/corten
-	install -m 0755 bin/corten-image bin/corten-format bin/corten-keeper bin/corten-net $(DESTDIR)$(PREFIX)/libexec/corten/
+	install -m 0755 bin/corten-image bin/corten-format bin/corten-keeper bin/corten-net bin/corten-cni $(DESTDIR)$(PREFIX)/libexec/corten/
 	install -m 0711 bin/corten-init $(DESTDIR)$(PREFIX)/libexec/corten/corten-init
 	install -m 0755 bin/corten-init $(DESTDIR)$(PREFIX)/libexec/corten/corten-init-user
 	install -m 0644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/

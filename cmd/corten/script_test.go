@@ -16,7 +16,7 @@
 //	image NAME ...          make an image in a registry, a file or a folder: see images_test.go
 //
 // The first two leave what was written for stdout and stderr to look at. The programs are in the PATH,
-// for exec and for scripts in files. CORTEN_ROOT and CORTEN_RUN name folders in $WORK, so that
+// for exec and for scripts in files. CORTEN_ROOT, CORTEN_RUN and CORTEN_CNI_CONF name folders in $WORK, so that
 // scripts run side by side and none sees the images and containers of another or of the host.
 //
 // Conditions, for what a machine may lack:
@@ -75,7 +75,7 @@ func build(dir string) error {
 	const module = "github.com/cortenhq/corten/cmd/"
 	for _, args := range [][]string{
 		{"-ldflags=-s -w -E=github.com/cortenhq/corten/internal/kernel/nest.entry", module + "corten", module + "corten-image"},
-		{"-ldflags=-s -w", module + "corten-format", module + "corten-keeper", module + "corten-net"},
+		{"-ldflags=-s -w", module + "corten-format", module + "corten-keeper", module + "corten-net", module + "corten-cni"},
 		{"-ldflags=-s -w -E=main.entry", module + "corten-init"},
 	} {
 		cmd := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir + "/"}, args...)...)
@@ -126,7 +126,7 @@ func TestScripts(t *testing.T) {
 }
 
 func setup(env *testscript.Env) error {
-	for name, dir := range map[string]string{"CORTEN_ROOT": "state/root", "CORTEN_RUN": "state/run"} {
+	for name, dir := range map[string]string{"CORTEN_ROOT": "state/root", "CORTEN_RUN": "state/run", "CORTEN_CNI_CONF": "net.d"} {
 		env.Setenv(name, filepath.Join(env.WorkDir, dir))
 	}
 	env.Setenv("PATH", os.Getenv(programs)+":"+env.Getenv("PATH"))

@@ -32,9 +32,9 @@ import (
 
 // Request is what corten-net is asked for.
 type Request struct {
-	Mode string // tend, up, down, restore, change
+	Mode string // tend, up, down, restore, change, unplug
 	Dirs network.Dirs
-	ID   spec.ContainerID // not of restore
+	ID   spec.ContainerID // not of restore and unplug
 	FD   int              // of the socket to who started it; not a socket, if it was called by hand
 }
 
@@ -55,6 +55,8 @@ func Do(r Request) error {
 			err = w.restore()
 		case "change":
 			err = w.change()
+		case "unplug":
+			err = w.unplugLeft()
 		default:
 			err = errs.Newf(errs.Invalid, "run corten-net", r.Mode, "there is no such mode")
 		}
@@ -120,13 +122,14 @@ func (w *work) read() (err error) {
 	return err
 }
 
-// documents are all of them, ours last: what it says counts. One that cannot be read is of another
+// documents are all of them that rules and bridges are made for, ours last: what it says counts. One that cannot be read is of another
 // version, or damaged: the others do not wait for it.
 func (w *work) documents() ([]*wiring.Document, error) {
 	all, err := network.Documents(w.dirs)
 	if err != nil && len(all) == 0 {
 		return nil, err
 	}
+	all = slices.DeleteFunc(all, (*wiring.Document).Plugged)
 	for i, d := range all {
 		if d.ID == w.id {
 			return append(slices.Delete(all, i, i+1), d), nil

@@ -45,6 +45,9 @@ func (w *work) disconnectBy(forget func(*wiring.Document) error) error {
 	if w.doc != nil {
 		mine = w.doc.Start
 	}
+	if err := w.unplug(mine); err != nil {
+		return err
+	}
 	return w.locked(func() error {
 		// What cannot be read is forgotten all the same; its rules go when all are made anew.
 		derr := w.read()
@@ -97,7 +100,7 @@ func (w *work) last() error {
 
 // remove takes the document's elements out of the rules.
 func (w *work) remove(unreadable bool) error {
-	if w.doc == nil && !unreadable {
+	if w.doc != nil && w.doc.Plugged() || w.doc == nil && !unreadable {
 		return nil // it had no elements: the document is there before them, and goes after them
 	}
 	_, contested := os.Stat(w.file("contested"))

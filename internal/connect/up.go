@@ -62,6 +62,9 @@ func (w *work) prepare(anew bool) error {
 	if w.doc == nil {
 		return errs.Newf(errs.NotFound, "connect container", w.id.Short(), "there is no document of it")
 	}
+	if w.doc.Plugged() {
+		return nil
+	}
 	if err := w.switches(); err != nil {
 		return err
 	}
@@ -141,15 +144,27 @@ func (w *work) inside(pid int) (*sockets, error) {
 	if err := in.Prepare(); err != nil {
 		return nil, err
 	}
-	for _, l := range w.doc.Links {
-		if err := w.host.Connect(in, l, len(w.doc.Ports) > 0); err != nil {
-			return nil, errs.Wrap("connect to network", l.Network, err)
-		}
+	if w.doc.Plugged() {
+		err = w.plug(in)
+	} else {
+		err = w.links(in)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if w.doc.Resolver == nil {
 		return nil, nil
 	}
 	return w.names(in)
+}
+
+func (w *work) links(in *wire.Inside) error {
+	for _, l := range w.doc.Links {
+		if err := w.host.Connect(in, l, len(w.doc.Ports) > 0); err != nil {
+			return errs.Wrap("connect to network", l.Network, err)
+		}
+	}
+	return nil
 }
 
 func (w *work) names(in *wire.Inside) (*sockets, error) {
@@ -209,7 +224,7 @@ func (w *work) change() error {
 // restore makes the tables again that somebody has removed.
 func (w *work) restore() error {
 	err := w.locked(func() error {
-		if n, err := w.others(); err != nil || n == 0 {
+		if all, err := w.documents(); err != nil || len(all) == 0 {
 			return err
 		}
 		if _, err := w.forwarding(); err != nil {

@@ -2,11 +2,13 @@ package draft
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/cortenhq/corten/internal/cni"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel/nest"
@@ -40,7 +42,7 @@ func (c *Connection) Ports() (*os.File, error) {
 // has taken meanwhile stays with that, though connections are led to the container all the same.
 func HoldAgain(dirs container.Dirs, id spec.ContainerID) *os.File {
 	doc, there, err := network.Document(NetDirs(dirs), id)
-	if err != nil || !there {
+	if err != nil || !there || doc.Plugged() {
 		return nil
 	}
 	var held network.Held
@@ -82,6 +84,10 @@ func (d *Draft) connect() (err error) {
 	}
 	if c.Doc, err = network.Claim(c.dirs, d.Spec, c.ports.Ports, d.resolver()); err != nil {
 		return err
+	}
+	if c.Doc.Plugged() { // a plugin may want the ports itself
+		c.ports.Close()
+		c.ports = nil
 	}
 	mode := network.Tend
 	if d.kept {
@@ -136,7 +142,9 @@ func (c *Connection) tell(pid int) (func() error, error) {
 		return nil, err
 	}
 	return func() (err error) {
-		c.names, err = c.mate.Await()
+		if c.names, err = c.mate.Await(); err == nil && c.Doc.Plugged() {
+			c.Doc, _, err = network.Document(c.dirs, c.id) // with what plugins say
+		}
 		return err
 	}, nil
 }
@@ -172,6 +180,15 @@ func (c *Connection) End() error {
 		}
 	}
 	return Disconnect(ctx, c.dirs, c.id)
+}
+
+// Left is what plugins could not undo after End, which nobody waits for: it is tried again.
+func (c *Connection) Left() error {
+	if c == nil || c.Doc == nil || !c.Doc.Plugged() {
+		return nil
+	}
+	left, err := cni.LeftOf(c.dirs.Run, c.id)
+	return errors.Join(err, left.Err())
 }
 
 // Disconnect takes a container off its networks that nobody looks after any more, or nobody did yet.

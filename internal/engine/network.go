@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cortenhq/corten/internal/cni"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/errs"
@@ -30,6 +31,9 @@ type (
 	Link           = wiring.Link
 	Forward        = wiring.Forward
 )
+
+// CNI is the driver of networks that plugins make: those are only seen.
+const CNI = wiring.CNI
 
 // DefaultNetwork is the one of containers that name none.
 const DefaultNetwork = spec.DefaultNetwork
@@ -85,12 +89,50 @@ func (e *Engine) tellNetwork(n Network, action string, id spec.ContainerID) {
 func (e *Engine) Networks() (list []Network, used map[string][]string, err error) {
 	swept := e.sweep()
 	list, err = network.List(e.netDirs())
+	plugged, perr := cni.Here().List()
+	for _, c := range plugged {
+		list = append(list, ofPlugins(c))
+	}
 	used, uerr := e.networkUsers()
-	return list, used, errors.Join(swept, err, uerr)
+	return list, used, errors.Join(swept, err, perr, uerr)
 }
 
 // Network finds a network by its name or id.
-func (e *Engine) Network(ref string) (Network, error) { return network.Find(e.netDirs(), ref) }
+func (e *Engine) Network(ref string) (Network, error) {
+	if !cni.Is(ref) {
+		return network.Find(e.netDirs(), ref)
+	}
+	c, err := cni.Here().Find(ref)
+	if err != nil {
+		return Network{}, err
+	}
+	n := ofPlugins(c)
+	for _, id := range cni.Leftovers(e.cfg.Run) {
+		if left, _ := cni.LeftOf(e.cfg.Run, id); left != nil && slices.ContainsFunc(left.Document.Links, func(l Link) bool { return l.Network == n.Name }) {
+			n.Options["left of "+left.Document.Name] = left.Reason
+		}
+	}
+	return n, nil
+}
+
+// ofPlugins is a network of CNI, as others are seen.
+func ofPlugins(c cni.Config) Network {
+	n := Network{Version: network.Version, Name: c.Network(), ID: c.ID(), Driver: wiring.CNI,
+		Options: map[string]string{"file": c.File, "plugins": strings.Join(c.Types(), ",")}}
+	if st, err := os.Stat(c.File); err == nil {
+		n.Created = st.ModTime()
+	}
+	return n
+}
+
+// notPlugins refuses to change what plugins make.
+func notPlugins(op, name string) error {
+	if !cni.Is(name) {
+		return nil
+	}
+	return errs.Newf(errs.Unsupported, op, name, "it is a network of CNI: a file of the host's administrator says what it is, and its plugins are told all when a container starts").
+		WithHint("use corten run --network " + name + "; its file is in " + cni.Here().Configs)
+}
 
 // NetworkMembers is the containers that are connected to a network now.
 func (e *Engine) NetworkMembers(n Network) ([]NetworkMember, error) {
@@ -118,6 +160,9 @@ func (e *Engine) networkUsers() (map[string][]string, error) {
 
 // RemoveNetwork removes a network that no container is to be on.
 func (e *Engine) RemoveNetwork(ref string) error {
+	if err := notPlugins("remove network", ref); err != nil {
+		return err
+	}
 	n, err := e.Network(ref)
 	if err != nil {
 		return err
@@ -164,7 +209,7 @@ func (e *Engine) ConnectNetwork(ctx context.Context, a spec.Attachment, ref stri
 		}
 		a.Network = n.Name
 		c.Networking.Attachments = append(c.Networking.Attachments, a)
-		return nil
+		return cni.Mixed(c.Networking.Attachments)
 	}
 	live := func(c *spec.Container, n Network, pid int) error {
 		if _, err := network.Extend(e.netDirs(), c, a); err != nil {
@@ -210,6 +255,9 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, name, ref string, force 
 // that cannot be changed the description stays.
 func (e *Engine) rewire(name, ref, action string, describe func(*spec.Container, Network) error,
 	live func(c *spec.Container, n Network, pid int) error) error {
+	if err := notPlugins(action+" network", name); err != nil {
+		return err
+	}
 	if err := notForUsers(action+" network", name); err != nil {
 		return err
 	}

@@ -224,7 +224,10 @@ func (r *Running) Wait() (ending.Exit, error) {
 	r.settle()
 	exit := ending.Of(st)
 	exit.Message = ending.Why(r.box.Spec.Resources, r.group, exit)
-	return exit, advice.Add(r.end(exit))
+	if err := r.end(exit); err != nil {
+		return exit, advice.Add(err)
+	}
+	return exit, r.net.Left()
 }
 
 // end gives back what the container held, and removes or records it. What does not succeed

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/cni"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/keeper"
@@ -117,6 +118,20 @@ func Tended(dirs container.Dirs, wait func() error) error {
 	return wait()
 }
 
+// unplugEvery is how long what plugins could not undo is left alone.
+const unplugEvery = 10 * time.Second
+
+// unplug has plugins try again what they could not undo at the end of containers. Nobody is kept from
+// anything if they cannot now either: corten network inspect says so.
+func unplug(dirs container.Dirs) {
+	if tried, some := cni.Tried(dirs.Run); !some || time.Since(tried) < unplugEvery {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_ = network.Unplug(ctx, draft.NetDirs(dirs))
+}
+
 // Sweep undoes what containers left whose owner was killed; one that lives on is given somebody
 // else who looks after it.
 func Sweep(dirs container.Dirs) error {
@@ -124,6 +139,7 @@ func Sweep(dirs container.Dirs) error {
 		if err := network.Mend(draft.NetDirs(dirs)); err != nil {
 			return err
 		}
+		unplug(dirs)
 	}
 	return container.Sweep(dirs, container.Undo{
 		KillGroups: func(groups []string) error {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/advice"
 	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/cni"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/ending"
@@ -175,12 +176,15 @@ type passed struct {
 // program does not outlive that its poller's descriptor becomes something else. It does not end with our session or
 // service either, unless it is to notify that one's manager: at the socket notify.
 func spawn(dirs container.Dirs, dir string, give passed, notify, program string, args ...string) error {
+	if err := nest.Settle(); err != nil {
+		return err
+	}
 	if filepath.Base(program) != "corten-keeper" {
 		args = append([]string{"--root", dirs.Root, "--run", dirs.Run}, args...)
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir = "/"
-	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, nest.Environ()...)
+	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, append(nest.Environ(), cni.Environ()...)...)
 	cmd.ExtraFiles = []*os.File{give.lock}
 	if give.ready != nil || give.ports != nil {
 		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)

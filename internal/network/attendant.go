@@ -25,6 +25,7 @@ const (
 	ModeDown  Mode = "down"    // disconnect it: Down
 	ModeAgain Mode = "restore" // make the rules of all containers anew: Restore
 	ModeAlter Mode = "change"  // make true what a document says now: Change
+	ModeClear Mode = "unplug"  // have plugins undo what they could not at the end of containers: Unplug
 )
 
 // Attendant is corten-net at work, and our end of the socket that it takes orders by. It notices when we end.
@@ -226,6 +227,9 @@ func Down(ctx context.Context, d Dirs, id spec.ContainerID) error {
 
 // Restore makes the host's rules anew, of all documents.
 func Restore(ctx context.Context, d Dirs) error { return ask(ctx, d, ModeAgain, "") }
+
+// Unplug has plugins try again what they could not undo (cni.Leftovers).
+func Unplug(ctx context.Context, d Dirs) error { return ask(ctx, d, ModeClear, "") }
 
 // Change makes true what the document of a running container says now, in the network namespace of
 // the process pid, and gives back what it no longer names.

@@ -96,6 +96,10 @@ func revise(d Dirs, id spec.ContainerID, change func(*builder) error) (*wiring.D
 	if !ok {
 		return nil, errs.Newf(errs.NotFound, "", "", "it is not running with a network of its own").WithHint("start it first: corten start " + id.Short())
 	}
+	if doc.Plugged() {
+		return nil, errs.Newf(errs.Unsupported, "", "", "plugins connect it ("+doc.Links[0].Network+"), and they are told all at its start").
+			WithHint("stop it first; what is changed then counts for its next start")
+	}
 	b := &builder{claims: claims{dirs: d, id: id, locked: true}, doc: doc, c: &spec.Container{}}
 	for _, l := range doc.Links {
 		n, err := load(d, l.Network)

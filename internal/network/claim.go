@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/cni"
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/hostnet"
@@ -81,6 +82,9 @@ func newBuilder(d Dirs, c *spec.Container) *builder {
 }
 
 func (b *builder) build(ports []spec.Port, n Names) error {
+	if err := cni.Mixed(b.c.Networking.Attachments); err != nil {
+		return err
+	}
 	for _, a := range b.c.Networking.Attachments {
 		if err := b.attach(a); err != nil {
 			return errs.Wrap("connect to network", a.Network, err)
@@ -88,7 +92,12 @@ func (b *builder) build(ports []spec.Port, n Names) error {
 	}
 	routes(b.doc.Links, b.nets)
 	var err error
-	if b.doc.Ports, err = forwards(b.doc.Links, ports); err != nil {
+	if b.doc.Plugged() {
+		err = b.leadPlugged(ports)
+	} else {
+		b.doc.Ports, err = forwards(b.doc.Links, ports)
+	}
+	if err != nil {
 		return err
 	}
 	b.doc.Resolver, err = b.resolver(n)
@@ -99,6 +108,9 @@ func (b *builder) build(ports []spec.Port, n Names) error {
 func (b *builder) attach(a spec.Attachment) error {
 	if slices.ContainsFunc(b.doc.Links, func(l wiring.Link) bool { return l.Network == a.Network }) {
 		return refuse("the container is on it already", "it has one interface on each network")
+	}
+	if cni.Is(a.Network) {
+		return b.plug(a)
 	}
 	n, err := b.network(a.Network)
 	if err != nil {
@@ -219,12 +231,12 @@ func (b *builder) hardware(l *wiring.Link, n Network, a spec.Attachment) error {
 	case n.Driver == wiring.Ipvlan:
 		return nil
 	case a.MAC == "" && len(l.Addresses) > 0:
-		l.MAC = hardware(l.Addresses[0].Addr())
+		l.MAC = wiring.HardwareOf(l.Addresses[0].Addr())
 		return nil
 	case a.MAC == "":
 		return nil // the kernel makes one up
 	}
-	mac, ok := parseMAC(a.MAC)
+	mac, ok := wiring.ParseHardware(a.MAC)
 	if !ok {
 		return refuse(strconv.Quote(a.MAC)+" is not the hardware address of one machine", "want six bytes, the first one even: 02:42:0a:85:00:02")
 	}

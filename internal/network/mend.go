@@ -3,10 +3,12 @@ package network
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/cortenhq/corten/internal/wire/standing"
+	"github.com/cortenhq/corten/internal/wiring"
 )
 
 // Mend has the host's rules made again if somebody has removed them while containers are connected. On
@@ -28,6 +30,9 @@ func Mend(d Dirs) error {
 		}
 		if there, err := standing.Look(d.Run); there || err != nil {
 			return nil // a kernel that cannot say has none
+		}
+		if all, err := Documents(d); err == nil && !slices.ContainsFunc(all, func(doc *wiring.Document) bool { return !doc.Plugged() }) {
+			return nil // there are no rules for those that plugins connect
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

@@ -8,6 +8,7 @@
 package wiring
 
 import (
+	"encoding/json"
 	"net/netip"
 
 	"github.com/cortenhq/corten/internal/spec"
@@ -52,6 +53,7 @@ type Link struct {
 	Switch    *Switch        `json:"switch,omitempty"`    // Bridge
 	Parent    *Parent        `json:"parent,omitempty"`    // Macvlan, Ipvlan
 	VLAN      int            `json:"vlan,omitempty"`      // Bridge: the VLAN of its port; 0: none
+	Plugins   *Plugins       `json:"plugins,omitempty"`   // CNI. Addresses, gateways and MAC are what they answer: before, there are none
 	Rate      spec.Rate      `json:"rate,omitzero"`
 }
 
@@ -71,6 +73,21 @@ type Parent struct {
 	VLAN int    `json:"vlan,omitempty"` // of an interface made over Name for it; 0: Name itself
 	Mode string `json:"mode,omitempty"` // bridge, private, vepa, passthru; l2, l3, l3s
 }
+
+// Plugins are programs that make a link, and what they are told. Nothing of it is looked up again: who
+// changes or removes the configuration does not keep a container from being taken off its network.
+type Plugins struct {
+	Config json.RawMessage `json:"config"`        // a list of configurations (CNI specification, section 1)
+	File   string          `json:"file"`          // where it was
+	Types  []string        `json:"types"`         // the plugins, in the order in which they are executed
+	Path   []string        `json:"path"`          // the folders with their programs
+	IPs    []netip.Addr    `json:"ips,omitempty"` // the addresses that the user wants
+	MAC    string          `json:"mac,omitempty"` // likewise
+}
+
+// Plugged reports whether plugins connect the container. Then Corten makes no interface and no rule for
+// it.
+func (d *Document) Plugged() bool { return len(d.Links) > 0 && d.Links[0].Plugins != nil }
 
 // Forward leads a port of the host to the container.
 type Forward struct {

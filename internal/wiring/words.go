@@ -13,8 +13,11 @@ func (d *Document) Words() []string {
 		out = append(out, l.words())
 	}
 	for _, p := range d.Ports {
-		out = append(out, "lead "+netip.AddrPortFrom(p.HostIP, p.HostPort).String()+"/"+string(p.Protocol)+" of the host to "+
-			netip.AddrPortFrom(p.To, p.Port).String())
+		to := "port " + strconv.Itoa(int(p.Port)) + " of the address that it gets"
+		if p.To.IsValid() {
+			to = netip.AddrPortFrom(p.To, p.Port).String()
+		}
+		out = append(out, "lead "+netip.AddrPortFrom(p.HostIP, p.HostPort).String()+"/"+string(p.Protocol)+" of the host to "+to)
 	}
 	if d.Resolver != nil {
 		out = append(out, "answer for names at "+ResolverIP)
@@ -24,6 +27,9 @@ func (d *Document) Words() []string {
 
 func (l Link) words() string {
 	var parts []string
+	if l.Plugins != nil {
+		parts = append(parts, "execute "+strings.Join(l.Plugins.Types, ", then ")+" as "+l.Plugins.File+" says")
+	}
 	for _, a := range l.Addresses {
 		parts = append(parts, a.String())
 	}

@@ -80,7 +80,7 @@ func disk(t *testing.T, parts string) string {
 	sh(t, "", "install", "-m", "755", "testdata/checks.sh", root+"/root/checks.sh")
 	bin := root + "/usr/local/bin/"
 	const module = "github.com/cortenhq/corten/cmd/"
-	sh(t, "", "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, module+"corten", module+"corten-image", module+"corten-format", module+"corten-keeper", module+"corten-net")
+	sh(t, "", "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, module+"corten", module+"corten-image", module+"corten-format", module+"corten-keeper", module+"corten-net", module+"corten-cni")
 	sh(t, "", "go", "build", "-trimpath", "-ldflags=-s -w -E=main.entry", "-o", bin, module+"corten-init")
 	if err := os.Chmod(bin+"corten-init", 0o711); err != nil {
 		t.Fatal(err)

@@ -135,10 +135,7 @@ func attachment(s, name string, options []string) (a spec.Attachment, err error)
 		name = spec.DefaultNetwork
 	}
 	a.Network = name
-	if strings.HasPrefix(name, "cni:") { // until their plugins are executed; what is above reads them
-		return a, values.NotBuilt("--network "+name, "use a network of the kinds that corten network create makes")
-	}
-	if !ValidName(name) {
+	if !ValidName(strings.TrimPrefix(name, "cni:")) {
 		return a, values.Bad("network", s, "not a network's name", networkHint)
 	}
 	for _, o := range options {

@@ -33,7 +33,7 @@ func (f *Flags) Bind(set *pflag.FlagSet, note map[string][]string) {
 		set.Lookup(name).Hidden = true
 	}
 	list(&f.networks, "network", "", "Connect it to `NETWORK`, after which options may stand: lab:alias=www,ip=10.9.0.5 (also ip6, mac, "+
-		"interface-name, rate-in, rate-out, burst); or none, host, container:NAME, ns:PATH (repeatable; default bridge)")
+		"interface-name, rate-in, rate-out, burst); cni:NAME is one of /etc/cni/net.d; or none, host, container:NAME, ns:PATH (repeatable; default bridge)")
 	same(&f.networks, "net", "network")
 	list(&f.options, "network-opt", "", "Limit what passes each interface: `KEY=VALUE,...`, as in rate-in=10mbit,rate-out=10mbit,burst=64k (repeatable)")
 	list(&f.ports, "publish", "p", "Lead a port of the host to the container: `[[IP:]HOST:]CONTAINER[/PROTOCOL]`, or ranges of ports (repeatable)")

@@ -234,7 +234,7 @@ func Prune(sh *shell.Shell) *cobra.Command {
 		list, used, err := eng.Networks()
 		problems, removed := []error{err}, []string{}
 		for _, n := range list {
-			if n.Name == engine.DefaultNetwork || len(used[n.Name]) > 0 || !pass(n, false) {
+			if n.Name == engine.DefaultNetwork || n.Driver == engine.CNI || len(used[n.Name]) > 0 || !pass(n, false) {
 				continue
 			}
 			switch err := eng.RemoveNetwork(n.Name); {

@@ -483,7 +483,7 @@ const wrong = `
 --tmpfs /a:shiny
 --shm-size 0
 --shm-size -1
---network cni:lab
+--network cni:
 --network pod:x
 --network container:
 --network ns:run
