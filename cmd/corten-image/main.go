@@ -14,6 +14,9 @@ import (
 
 func main() {
 	refused := nest.Enter(os.Args)
+	if refused == nil {
+		refused = nest.Settle()
+	}
 	env := shell.Process()
 	env.Refused = refused
 	env.Supplier = supplier{}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/programs"
 )
 
@@ -25,6 +26,9 @@ func (e *Engine) bring(ctx context.Context, req draft.Request) error {
 		return err
 	}
 	tool, err := programs.Find("corten-image")
+	if err == nil {
+		err = nest.Settle()
+	}
 	if err != nil {
 		return err
 	}

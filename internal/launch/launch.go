@@ -55,6 +55,9 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 	if err := p.Check(slices.Collect(maps.Keys(env.Files))...); err != nil {
 		return nil, err
 	}
+	if err := nest.Settle(); err != nil {
+		return nil, err
+	}
 	h := &host{fds: map[plan.Handle]int{}, release: -1, self: -1, stdio: stdioOf(p, env), env: env}
 	defer h.closeAll()
 	if err := h.refuseFolders(); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/cortenhq/corten/internal/cli/runflags"
 	"github.com/cortenhq/corten/internal/cli/shell"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/programs"
 )
 
@@ -33,9 +34,18 @@ func Main(ctx context.Context, args []string, env shell.Env) int {
 	}
 	do := read(s)
 	if do == nil {
+		settle(s)
 		do = func(context.Context) error { return handOver(s.Args) }
 	}
 	return s.Exit(do(ctx))
+}
+
+// settle waits until an ordinary user is root of his user namespace. run and create do so when they
+// have to.
+func settle(s *shell.Shell) {
+	if s.Refused == nil {
+		s.Refused = nest.Settle()
+	}
 }
 
 // read finds out what a command line asks for; nil if that is for package cli to say.
@@ -46,6 +56,9 @@ func read(s *shell.Shell) work {
 		return nil
 	}
 	verb, args := global.Arg(0), global.Args()[1:]
+	if verb != "run" && verb != "create" {
+		settle(s)
+	}
 	switch {
 	case verb == "version" && len(args) == 0:
 		return func(context.Context) error { return s.SayVersion("") }

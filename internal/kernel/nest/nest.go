@@ -11,7 +11,7 @@
 // process. Of root that asks for one system call.
 //
 // Ids are mapped by newuidmap and newgidmap, which are slower than a Go runtime starts: they work beside
-// it, and Enter waits for them. Their arguments are in the file map of the folder, made by Enter
+// it, and Settle waits for them. Their arguments are in the file map of the folder, made by Enter
 // where it is missing or out of date; then the program executes itself once more.
 package nest
 
@@ -55,6 +55,9 @@ func Caller() int {
 // Maps is the ids that there are here, each mapped to itself: what a container's namespace has that
 // lies in this one.
 func Maps() (uid, gid []spec.IDMap, err error) {
+	if err := Settle(); err != nil {
+		return nil, nil, err
+	}
 	for i, name := range [...]string{"/proc/self/uid_map", "/proc/self/gid_map"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -81,7 +84,7 @@ func Entered() bool { return outcome == made || outcome == joined }
 
 // Single reports whether this is such a namespace, and there are only the user's own ids.
 func Single() bool {
-	if !Inside() {
+	if !Inside() || helper != 0 { // whom there would be no need of
 		return false
 	}
 	uid, gid, err := Maps()
@@ -100,7 +103,7 @@ func size(list []spec.IDMap) (n uint64) {
 func dir(uid int) string {
 	session := "/run/user/" + strconv.Itoa(uid)
 	var st unix.Stat_t
-	if unix.Stat(session, &st) == nil && int(st.Uid) == uid {
+	if unix.Stat(session, &st) == nil && int(st.Uid) == os.Getuid() { // both as they are here
 		return session + "/corten-nest"
 	}
 	return "/tmp/corten-nest-" + strconv.Itoa(uid)

@@ -14,8 +14,8 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-// Enter makes sure that this process is in the namespace of the user who runs it, if he is not root. It
-// may execute the program anew.
+// Enter makes sure that this process is in the namespace of the user who runs it, if he is not root. Who
+// goes on has to Settle. It may execute the program anew.
 func Enter(args []string) error {
 	if why := os.Getenv(failed); why != "" {
 		text, hint, _ := strings.Cut(why, "\n")
@@ -40,7 +40,8 @@ func comeIn(args []string) error {
 	case spared:
 		return nil
 	case joined, made:
-		return settle()
+		_ = os.Unsetenv(again)
+		return os.Setenv(variable, strconv.Itoa(int(caller)))
 	case notTried:
 		if uid == 0 || os.Geteuid() == 0 {
 			return nil
@@ -73,15 +74,20 @@ const (
 	failed = "CORTEN_NEST_FAILED" // in the environment of a program that takes our place: why
 )
 
-// settle waits until the ids of the namespace are mapped.
-func settle() error {
-	_ = os.Unsetenv(again)
+// Settle waits until the ids of the namespace are mapped. Before that files can be read and made as
+// the user, but nobody is root: no program may be executed, and no namespace made. Only one goroutine
+// at a time may ask.
+func Settle() error {
+	if !Entered() {
+		return nil
+	}
 	if helper != 0 {
 		var st unix.WaitStatus
 		_, err := unix.Wait4(int(helper), &st, 0, nil)
 		for err == unix.EINTR {
 			_, err = unix.Wait4(int(helper), &st, 0, nil)
 		}
+		helper = 0
 		if err != nil || st != 0 {
 			return errs.Newf(errs.Denied, "map the ids of this user", "", "newuidmap or newgidmap refused, and said why above").
 				WithHint("corten doctor tells what is missing; /etc/subuid and /etc/subgid say which ids a user has")
@@ -90,7 +96,7 @@ func settle() error {
 	if os.Geteuid() != 0 {
 		return errs.Newf(errs.Busy, op, "", "its ids are not mapped").WithHint("try again")
 	}
-	return os.Setenv(variable, strconv.Itoa(int(caller)))
+	return nil
 }
 
 func refusal(errno unix.Errno) error {
