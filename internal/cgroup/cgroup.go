@@ -91,7 +91,7 @@ func makeDir(dir string) error {
 		e.Hint = "their numbers are in " + dir + "/cgroup.procs"
 	case unix.EACCES, unix.EPERM, unix.EROFS:
 		e.Kind = errs.Denied
-		e.Hint = delegateHint
+		e.Hint = DelegateHint
 	}
 	return e
 }

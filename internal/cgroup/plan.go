@@ -220,7 +220,7 @@ func (b *builder) use(what, v2, v1 string) (site, error) {
 		return site{}, missing(what, v2)
 	case i < 0 || b.host.V1[i].Base == "":
 		return site{}, errs.Newf(errs.Denied, what, "", "the control groups of this host are not ours to use").
-			WithHint(delegateHint)
+			WithHint(DelegateHint)
 	}
 	for _, dir := range b.plan.Group {
 		if below(b.host.V1[i].Mount, dir) {
@@ -233,8 +233,8 @@ func (b *builder) use(what, v2, v1 string) (site, error) {
 	return site{dir: b.join(b.host.V1[i])}, nil
 }
 
-// delegateHint says how a user who is not root gets groups.
-const delegateHint = "run as root, or in a delegated scope: systemd-run --user --scope -p Delegate=yes corten ..."
+// DelegateHint says how a user who is not root gets groups.
+const DelegateHint = "run as root, or in a delegated scope: systemd-run --user --scope -p Delegate=yes corten ..."
 
 func (b *builder) outside(what, controller string) error {
 	return errs.Newf(errs.Unsupported, what, "", "the container was started outside the control group controller "+controller).

@@ -25,7 +25,7 @@ func freezerOf(dir string) freezer {
 // tracked is the directory by which the group is frozen.
 func (g Group) tracked(what string) (string, error) {
 	if len(g) == 0 {
-		return "", errs.Newf(errs.Unsupported, what, "", "the container has no control group").WithHint(delegateHint)
+		return "", errs.Newf(errs.Unsupported, what, "", "the container has no control group").WithHint(DelegateHint)
 	}
 	return g[0], nil
 }

@@ -219,6 +219,10 @@ func (j *joining) whyNot(p plan.Plan) error {
 			e.Kind, e.Hint = errs.Unavailable, "a limit on processes is met: that of the container (--pids-limit), or ulimit -u"
 		case unix.ENOMEM: // what the kernel says of a pid namespace whose PID 1 is gone, too
 			e.Hint = "the container has just ended, or no memory is left"
+		case unix.EACCES:
+			if s.Dir != "" {
+				e.Hint = cgroupHint
+			}
 		case unix.EBUSY:
 			e.Hint = "the container has made control groups in its own, and handed its controllers down to them"
 		}
@@ -227,6 +231,10 @@ func (j *joining) whyNot(p plan.Plan) error {
 		return errs.Wrap(s.String(), "", err)
 	}
 }
+
+// cgroupHint is the hint of an ordinary user who comes from a branch of the tree of control groups that
+// is not his, as login sessions are: package cgroup has the same for limits.
+const cgroupHint = "run as root, or in a delegated scope: systemd-run --user --scope -p Delegate=yes corten ..."
 
 // pidOf is the process that a pidfd refers to, as our own pid namespace numbers it; 0 if it
 // has been reaped.

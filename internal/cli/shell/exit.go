@@ -2,6 +2,7 @@ package shell
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -50,6 +51,9 @@ func ExitOf(err error) (int, error) {
 func (s *Shell) Exit(err error) int {
 	if err == nil {
 		return 0
+	}
+	if argv, env := engine.InScope(err, s.Args); argv != nil {
+		err = errors.Join(err, errs.Wrap("execute", argv[0], unix.Exec(argv[0], argv, append(os.Environ(), env))))
 	}
 	code, err := ExitOf(err)
 	if err != nil {
