@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -90,13 +91,46 @@ func TestCommandsAreWhole(t *testing.T) {
 	known := strings.NewReplacer("{store}", "", "{run}", "", "{image}", "", "{archive}", "", "{rootfs}", "", "{bundle}", "", "{ref}", "", "{tag}", "", "{id}", "")
 	for _, cgroup := range []int{1, 2} {
 		b := &bench{options: options{corten: "/bin/corten", cgroup: cgroup}}
-		for _, p := range b.peers() {
-			for _, c := range append(slices.Concat(p.version, p.pull), p.daemon, p.ready, p.load, p.run, p.host) {
+		for _, p := range append(b.peers(), b.networked()...) {
+			whole := append(slices.Concat(p.version, p.pull), p.daemon, p.ready, p.load, p.run, p.host)
+			if p.own {
+				whole = append(whole, fill(p.up, "{publish}", "", "{program}", "sleep 1", "{name}", "{id}"), fill(p.exec, "{command}", "true", "{name}", "{id}"))
+			}
+			for _, c := range whole {
 				if rest := known.Replace(string(c)); strings.ContainsAny(rest, "{}") {
 					t.Errorf("%s: %s", p.name, c)
 				}
 			}
 		}
+	}
+}
+
+func TestWrkResults(t *testing.T) {
+	got := wrkResults(`Running 1s test @ http://192.0.2.1:8080/
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     1.07ms    3.46ms  48.95ms   97.42%
+  Latency Distribution
+     50%  423.00us
+     75%  557.00us
+     99%   18.85ms
+Requests/sec:  58409.48
+`)
+	if want := map[string]float64{"requests/s": 58409.48, "p50 ms": 0.423, "p99 ms": 18.85}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestAcross has a table whose columns are peers.
+func TestAcross(t *testing.T) {
+	tab := &table{Name: "net", Metrics: []metric{"corten", "docker"}, Across: true}
+	r := tab.row("host to container")
+	for _, v := range []float64{9, 10, 11} {
+		r.add("corten", v)
+		r.add("docker", v/2)
+	}
+	want := [][]string{{"", "corten", "docker", "corten/docker"}, {"host to container", "10.00", "5.00", "2.00"}}
+	if got := tab.cells(); !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("got %q\nwant %q", got, want)
 	}
 }
 

@@ -66,6 +66,9 @@ func (s *scope) sides(program string) (all []*side) {
 		a.own = s.addresses(a)
 		all = append(all, a)
 	}
+	if len(all) == 0 {
+		s.Fatalf("no peer has its containers")
+	}
 	return all
 }
 

@@ -31,6 +31,7 @@ func (s *scope) machine() *machine {
 	s.ip("link add eth0 netns " + m.name + " type veth peer name eth0 netns " + m.outside)
 	for _, a := range []struct{ ns, four, six, gate4, gate6 string }{
 		{m.name, machine4, machine6, outside4, outside6}, {m.outside, outside4, outside6, machine4, machine6}} {
+		s.ip("netns exec " + a.ns + " sysctl -qw " + reno)
 		s.ip("-n " + a.ns + " link set lo up")
 		s.ip("-n " + a.ns + " address add " + a.four + "/24 dev eth0")
 		s.ip("-n " + a.ns + " address add " + a.six + "/64 dev eth0 nodad")

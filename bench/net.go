@@ -1,7 +1,6 @@
 package main
 
 import (
-	"archive/tar"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,10 @@ import (
 
 	"github.com/cortenhq/corten/internal/testimage"
 )
+
+// reno is the congestion control that every network namespace may have, whatever this host's default is: some
+// wait for timers, and what is measured then is how well those are kept.
+const reno = "net.ipv4.tcp_congestion_control=reno"
 
 // networked is the table of who is measured with networks, each on a machine of its own. run has a
 // published port. {publish}, {program} and {command} are words that are put in before the
@@ -26,7 +29,7 @@ func (r *bench) networked() []peer {
 	built := []need{{r.corten, "make build"}}
 	bridged := peer{name: "corten", own: true, needs: built, load: corten + "load -i {archive}",
 		run: corten + "run --rm --network bridge -p 8080:80 {image} /true",
-		up:  corten + "run -d --network bridge {publish} --name {name} {image} {program}", exec: corten + "exec {name} {command}", down: corten + "rm -f {name}"}
+		up:  corten + "run -d --network bridge --sysctl " + reno + " {publish} --name {name} {image} {program}", exec: corten + "exec {name} {command}", down: corten + "rm -f {name}"}
 	none := peer{name: "corten --network none", own: true, needs: built, load: bridged.load, run: corten + "run --rm --network none {image} /true"}
 	plain := r.dockerOnBridge("docker, IPv4", "")
 	plain.up = ""
@@ -44,7 +47,7 @@ func (r *bench) dockerOnBridge(name, flags command) peer {
 		daemon: "/usr/sbin/dockerd --host unix://{run}/docker.sock --data-root {store} --exec-root {run}/exec --pidfile {run}/docker.pid" + flags,
 		ready:  docker + "version", load: docker + "load --input {archive}",
 		run: docker + "run --rm -p 8080:80 {image} /true",
-		up:  docker + "run -d {publish} --name {name} {image} {program}", exec: docker + "exec {name} {command}", down: docker + "rm -f {name}"}
+		up:  docker + "run -d --sysctl " + reno + " {publish} --name {name} {image} {program}", exec: docker + "exec {name} {command}", down: docker + "rm -f {name}"}
 }
 
 // contendNet is contend for those of networked that do the work in question.
@@ -141,7 +144,8 @@ func endAll() (all error) {
 	return all
 }
 
-// toolbox is an image with the programs that load networks, and what they need to serve.
+// toolbox is an image with the programs that load networks, and what they need to serve: no file, so
+// that no file system is measured.
 func (s *scope) toolbox() map[string]string {
 	programs := []string{"/usr/bin/iperf3", "/usr/bin/wrk", "/usr/sbin/nginx"}
 	for _, p := range programs {
@@ -152,10 +156,9 @@ func (s *scope) toolbox() map[string]string {
 	const config = `user root; worker_processes 2; pid /tmp/pid; error_log stderr; daemon off;
 events { worker_connections 1024; }
 http { access_log off; sendfile on; keepalive_requests 1000000; client_body_temp_path /tmp/1; proxy_temp_path /tmp/2; fastcgi_temp_path /tmp/3;
-uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5; server { listen 80; listen [::]:80; root /www; } }
+uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5; default_type text/plain;
+server { listen 80; listen [::]:80; location / { return 200 "CONTENT"; } } }
 `
 	return s.material(testimage.Tools(s, programs,
-		testimage.File{Name: "nginx.conf", Data: []byte(config)},
-		testimage.File{Name: "www", Type: tar.TypeDir},
-		testimage.File{Name: "www/index.html", Data: []byte(strings.Repeat("x", 1000) + "\n")}), "tools")
+		testimage.File{Name: "nginx.conf", Data: []byte(strings.Replace(config, "CONTENT", strings.Repeat("x", 1000), 1))}), "tools")
 }
