@@ -88,3 +88,24 @@ func lineOf(file, name string) int64 {
 	}
 	return 0
 }
+
+// InNamespace is the processes that are in the same pid namespace as a container's first one: all that it
+// has, where no control group knows them. One in the host's namespace stands for itself.
+func InNamespace(pid int) []int {
+	space := func(pid string) string {
+		to, _ := os.Readlink("/proc/" + pid + "/ns/pid")
+		return to
+	}
+	want := space(strconv.Itoa(pid))
+	if want == "" || want == space("self") {
+		return []int{pid}
+	}
+	entries, _ := os.ReadDir("/proc")
+	var pids []int
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil && space(e.Name()) == want {
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/kernel/probe"
 	"github.com/cortenhq/corten/internal/kernel/probe/ordinary"
 	"github.com/cortenhq/corten/internal/network"
@@ -90,6 +91,9 @@ func (e *Engine) Info(ctx context.Context) Info {
 		return features[i].Answer
 	}
 	info := Info{HostInfo: about.ThisHost(), GuardInfo: about.Guards(there)}
+	if nest.Inside() {
+		info.SecurityOptions = append(info.SecurityOptions, "name=rootless")
+	}
 	s := &info.StateInfo
 	s.RootDir, s.RunDir = e.cfg.Root, e.cfg.Run
 	s.RootFilesystem, _ = probe.FileSystem(s.RootDir)

@@ -102,7 +102,7 @@ func (e *Engine) ContainerProcesses(c Container) ([]int, error) {
 		return nil, errs.Newf(errs.Invalid, "list processes of container", c.Spec.Name, "it does not run").WithHint("corten start " + c.Spec.Name)
 	}
 	if len(c.State.Groups) == 0 {
-		return []int{c.State.PID}, nil
+		return container.InNamespace(c.State.PID), nil
 	}
 	return cgroup.Group(c.State.Groups).Procs()
 }
