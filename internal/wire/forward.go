@@ -74,6 +74,7 @@ func (h *Host) Forwarding(file string, documents func() ([]*wiring.Document, err
 		err = os.Rename(file+".new", file)
 	}
 	if err != nil {
+		_ = os.Remove(file + ".new")
 		return s, false, errs.Wrap("write", file, err)
 	}
 	if no4 {
@@ -91,6 +92,7 @@ func (h *Host) Forwarding(file string, documents func() ([]*wiring.Document, err
 // Restore puts the host's settings back. Forwarding stays if an interface has come since that is not
 // ours: it may need it. The caller has the lock of RUN/net.
 func (h *Host) Restore(file string, documents []*wiring.Document) error {
+	_ = os.Remove(file + ".new") // of somebody who was killed
 	s, err := LoadSettings(file)
 	if err != nil || s.Version == 0 {
 		return err

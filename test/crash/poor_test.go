@@ -65,7 +65,7 @@ func TestPoorMachine(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			w := w.fresh(t)
 			cmd := exec.Command("unshare", "-m", "sh", "-c",
-				fmt.Sprintf("%s\nexec %s $bin/corten --root $root --run $run run --rm %s host true", p.setup, p.with, p.flags))
+				fmt.Sprintf("%s\nexec %s $bin/corten --root $root --run $run run --rm --network none %s host true", p.setup, p.with, p.flags))
 			cmd.Env = append(os.Environ(), "root="+w.root, "run="+w.run, "bin="+os.Getenv(inside))
 			said := w.listen(cmd)
 			_ = cmd.Run()

@@ -206,12 +206,15 @@ func (x *tracer) born(pid int, p *tracee, cause int) {
 	x.resume(pid, 0)
 }
 
-// keeps is what a process executes, if it keeps a container.
+// keeps is what a process executes, if it keeps or connects a container.
 func keeps(pid int) string {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	args := strings.Split(string(b), "\x00")
 	if i := slices.Index(args, "keep"); i > 0 && i+1 < len(args) {
 		return "keep " + args[i+1]
+	}
+	if args[0] == "corten-net" && len(args) > 1 {
+		return "net " + args[1]
 	}
 	if filepath.Base(args[0]) != "corten-keeper" {
 		return ""

@@ -55,8 +55,12 @@ func lookAtSources(t testing.TB) {
 	}
 }
 
-// corten is a command on the world's folders.
+// corten is a command on the world's folders. A container that is on no network by name is on none: what
+// the tests of this package count and kill is then the rest of the engine. network_test.go has the others.
 func (w *world) corten(args ...string) *exec.Cmd {
+	if (args[0] == "run" || args[0] == "create") && !slices.Contains(args, "--network") {
+		args = slices.Insert(slices.Clone(args), 1, "--network", "none")
+	}
 	cmd := exec.Command(filepath.Join(os.Getenv(inside), "corten"), append([]string{"--root", w.root, "--run", w.run}, args...)...)
 	return cmd
 }
@@ -168,6 +172,7 @@ func (w *world) leftovers(keep ...string) []string {
 			left = append(left, dir+"/"+n)
 		}
 	}
+	left = append(left, w.networksLeft()...)
 	left = append(left, w.containersLeft(keep)...)
 	if gone := names(filepath.Join(w.root, "gone")); len(gone) > 256 { // 64 that are next to empty may wait, and those whose removal was killed
 		left = append(left, fmt.Sprintf("gone: %v", gone))
