@@ -90,7 +90,7 @@ func (w *work) open() (err error) {
 		w.host.Close()
 		return err
 	}
-	w.facts = rules.Facts{Name: rules.TableName(w.dirs.Run), IPv6: wire.HasIPv6()}
+	w.facts = rules.Facts{Name: rules.TableName(w.dirs.Run), Pairs: wiring.PairPrefix(w.dirs.Run), IPv6: wire.HasIPv6()}
 	return nil
 }
 

@@ -67,6 +67,11 @@ func (w *work) disconnectBy(forget func(*wiring.Document) error) error {
 			return err
 		}
 		doc := w.doc
+		if doc != nil && !doc.Plugged() {
+			if err := w.host.Cut(doc); err != nil {
+				return err
+			}
+		}
 		if err := forget(doc); err != nil {
 			return err
 		}

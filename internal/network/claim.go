@@ -134,7 +134,7 @@ func (b *builder) attach(a spec.Attachment) error {
 		return err
 	}
 	if n.Driver == wiring.Bridge {
-		l.HostSide, l.VLAN, l.Switch = "ct"+random(11), set.vlan, n.bridge(set)
+		l.HostSide, l.VLAN, l.Switch = wiring.PairPrefix(b.dirs.Run)+random(8), set.vlan, n.bridge(set)
 	} else {
 		p := set.link()
 		l.Parent = &p

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"net"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -113,15 +114,15 @@ func (h *Host) Unused(documents, old []*wiring.Document) (bridges []string, err 
 	return bridges, err
 }
 
-// made reports whether an interface on the host is ours. A pair is if a document names it; it is
-// there after its container only if somebody keeps the namespace.
+// made reports whether an interface on the host is ours. A pair is if its name begins so, or a document
+// names it; it is there after its container only if somebody keeps the namespace.
 func (h *Host) made(l netlink.Link, named map[string]bool) bool {
 	a := l.Attrs()
 	switch l.Type() {
 	case "bridge", "ifb":
 		return bytes.Equal(a.HardwareAddr, h.hardware(a.Name))
 	case "veth":
-		return named[a.Name]
+		return named[a.Name] || len(a.Name) == 13 && strings.HasPrefix(a.Name, wiring.PairPrefix(h.run))
 	case "vlan":
 		return a.Alias == h.alias()
 	}

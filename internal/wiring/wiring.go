@@ -57,6 +57,17 @@ type Link struct {
 	Rate      spec.Rate      `json:"rate,omitzero"`
 }
 
+// PairPrefix begins the names of all pairs of a run folder's containers, on the host: 5 characters, which with
+// 8 more are unlike any that somebody would choose. So a pair is known as ours, and whose it is no more when no document names it.
+func PairPrefix(run string) string {
+	const letters = "abcdefghijklmnopqrstuvwxyz234567"
+	sum := uint32(2166136261) // FNV-1a
+	for i := range len(run) {
+		sum = (sum ^ uint32(run[i])) * 16777619
+	}
+	return "ct" + string([]byte{letters[sum&31], letters[sum>>5&31], letters[sum>>10&31]})
+}
+
 // Switch is the bridge of a network. All links of a network say the same of it.
 type Switch struct {
 	Name      string         `json:"name"`      // the interface on the host

@@ -118,6 +118,9 @@ func is(f field, words string, value ...byte) term {
 	return term{f.words + " " + words, append(code, &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: value})}
 }
 
+// starts holds if a name has a beginning.
+func starts(f field, with string) term { return is(f, `"`+with+`*"`, []byte(with)...) }
+
 // begins holds if the first bits of a field are those of value, and mask says which.
 func begins(f field, words string, mask, value []byte) term {
 	_, code := load([]field{f})

@@ -28,8 +28,9 @@ import (
 
 // Facts are what the rules depend on besides the documents.
 type Facts struct {
-	Name string // of the tables: TableName
-	IPv6 bool   // the kernel has it
+	Name  string // of the tables: TableName
+	Pairs string // how the names of our pairs begin: wiring.PairPrefix
+	IPv6  bool   // the kernel has it
 
 	// Interfaces that were there when we, for the containers, made the host forward packets of one
 	// family or both. What goes from one of them to another is dropped: the host is no router because of us.

@@ -46,9 +46,9 @@ func documents() []*wiring.Document {
 
 func TestContentAsText(t *testing.T) {
 	for name, facts := range map[string]Facts{
-		"both":  {Name: "corten", IPv6: true},
-		"four":  {Name: "corten"},
-		"quiet": {Name: "corten", IPv6: true, Quiet: []string{"eth0", "eth1"}, Quiet4: true, Quiet6: true},
+		"both":  {Name: "corten", Pairs: "ctabc", IPv6: true},
+		"four":  {Name: "corten", Pairs: "ctabc"},
+		"quiet": {Name: "corten", Pairs: "ctabc", IPv6: true, Quiet: []string{"eth0", "eth1"}, Quiet4: true, Quiet6: true},
 	} {
 		got, file := Of(documents(), facts).String(), "testdata/"+name+".nft"
 		if *update {
@@ -71,7 +71,7 @@ func TestLaterDocumentGoesFirst(t *testing.T) {
 	d := documents()
 	d[1].Ports = []wiring.Forward{d[0].Ports[0]}
 	d[1].Ports[0].To = netip.MustParseAddr("10.133.0.3")
-	text := Of(d, Facts{Name: "corten"}).String()
+	text := Of(d, Facts{Name: "corten", Pairs: "ctabc"}).String()
 	if !strings.Contains(text, "tcp . 8080 : 10.133.0.3 . 80") || strings.Contains(text, "tcp . 8080 : 10.133.0.2") {
 		t.Error(text)
 	}
@@ -136,7 +136,7 @@ func sayable(text string) string {
 
 // The kernel has what the text says: nft makes the same of it as we do.
 func TestKernelHasTheContent(t *testing.T) {
-	for _, facts := range []Facts{{Name: "corten", IPv6: true}, {Name: "corten", IPv6: true, Quiet: []string{"eth0", "eth1"}, Quiet4: true, Quiet6: true}, {Name: "corten"}} {
+	for _, facts := range []Facts{{Name: "corten", Pairs: "ctabc", IPv6: true}, {Name: "corten", Pairs: "ctabc", IPv6: true, Quiet: []string{"eth0", "eth1"}, Quiet4: true, Quiet6: true}, {Name: "corten", Pairs: "ctabc"}} {
 		done := make(chan struct{})
 		go func() { // a thread, and so a namespace, for each
 			defer close(done)
@@ -161,7 +161,7 @@ func TestElementsComeAndGo(t *testing.T) {
 	inNamespace(t)
 	nft(t, others, "-f", "-")
 	before := nft(t, "", "list", "ruleset")
-	c, d, facts := open(t), documents(), Facts{Name: "corten", IPv6: true}
+	c, d, facts := open(t), documents(), Facts{Name: "corten", Pairs: "ctabc", IPv6: true}
 
 	if err := c.Add(d[0], facts); !errs.Is(err, errs.NotFound) {
 		t.Errorf("adding to tables that are not there: %v", err)
@@ -219,7 +219,7 @@ func TestElementsComeAndGo(t *testing.T) {
 // More elements than a message has room for.
 func TestManyDocuments(t *testing.T) {
 	inNamespace(t)
-	c, facts := open(t), Facts{Name: "corten", IPv6: true}
+	c, facts := open(t), Facts{Name: "corten", Pairs: "ctabc", IPv6: true}
 	var all []*wiring.Document
 	for i := range 2000 {
 		d := documents()[0]

@@ -142,6 +142,8 @@ func bridge(facts Facts) Table {
 	}
 	t.Chains = append(t.Chains, guard, Chain{Name: "prerouting", Hook: "prerouting", Type: "filter", Priority: bridgeFirst, Rules: []Rule{
 		{in("ports", iifname()), goTo("guard")},
+		// A pair of a container that has ended, whose network another one is still in.
+		{starts(iifname(), facts.Pairs), drop()},
 	}})
 	return t
 }
