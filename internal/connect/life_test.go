@@ -297,7 +297,22 @@ func TestChange(t *testing.T) {
 	change(b.doc.Links[0], second)
 	b.sees("tcp", "10.200.2.3:80", "10.200.2.2")
 	b.sees("tcp", "[fd00:2::3]:80", "fd00:2::2")
-	change(b.doc.Links[0])
+	// What was the way out moves to the link that stays.
+	l.world.serve(7)
+	b.sees("tcp", "192.0.2.2:7", "192.0.2.1")
+	first := b.doc.Links[0]
+	second.Gateways = link(back, 2).Gateways
+	change(second)
+	b.sees("tcp", "192.0.2.2:7", "192.0.2.1")
+	b.sees("tcp", "[2001:db8::2]:7", "2001:db8::1")
+	second.Gateways = nil
+	first.HostSide += "x"
+	change(first, second)
+	b.sees("tcp", "[2001:db8::2]:7", "2001:db8::1")
+	if got := b.sh("ip route show default; ip -6 route show default"); strings.Count(got, "default") != 2 || strings.Count(got, "dev eth0") != 2 {
+		t.Error("default routes: ", got)
+	}
+	change(first)
 	b.sealed("tcp", "10.200.2.3:80")
 	if got := b.sh("ls /sys/class/net >/dev/null; ip -o link | wc -l"); strings.TrimSpace(got) != "2" {
 		t.Error("interfaces of the container: ", b.sh("ip link"))

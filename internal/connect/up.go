@@ -209,7 +209,9 @@ func (w *work) change() error {
 	for _, l := range w.doc.Links {
 		there, err := in.Has(l.Interface)
 		if err == nil && there {
-			err = w.host.Limit(in, l)
+			if err = w.host.Limit(in, l); err == nil {
+				err = in.Lead(l)
+			}
 		} else if err == nil {
 			err = w.host.Connect(in, l, len(w.doc.Ports) > 0)
 		}

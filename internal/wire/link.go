@@ -265,8 +265,32 @@ func (in *Inside) address(link netlink.Link, l wiring.Link) error {
 			return errs.Wrap("give "+l.Interface+" address", a.String(), err)
 		}
 	}
+	if err := in.lead(link, l); err != nil {
+		return err
+	}
+	for _, a := range l.Addresses {
+		if a.Addr().Is6() && six {
+			in.settled(a.Addr())
+		}
+	}
+	return nil
+}
+
+// Lead gives a link its default routes, in the place of those that led by another one until now.
+func (in *Inside) Lead(l wiring.Link) error {
+	if len(l.Gateways) == 0 {
+		return nil
+	}
+	link, err := in.links.LinkByName(l.Interface)
+	if err != nil {
+		return errs.Wrap("look for interface", l.Interface, err)
+	}
+	return in.lead(link, l)
+}
+
+func (in *Inside) lead(link netlink.Link, l wiring.Link) error {
 	for _, g := range l.Gateways {
-		if g.Is6() && !six {
+		if g.Is6() && !HasIPv6() {
 			continue
 		}
 		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(everything(g))}
@@ -279,13 +303,8 @@ func (in *Inside) address(link netlink.Link, l wiring.Link) error {
 		default:
 			route.Gw = g.AsSlice()
 		}
-		if err := in.links.RouteAdd(route); err != nil && !errors.Is(err, unix.EEXIST) {
+		if err := in.links.RouteReplace(route); err != nil {
 			return errs.Wrap("lead "+l.Interface+" to the world by", g.String(), err)
-		}
-	}
-	for _, a := range l.Addresses {
-		if a.Addr().Is6() && six {
-			in.settled(a.Addr())
 		}
 	}
 	return nil
