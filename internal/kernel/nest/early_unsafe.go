@@ -60,7 +60,7 @@ func entry() // entry_*.s
 //go:nosplit
 func early(sp uintptr) {
 	outcome = spared
-	if doctor(word(sp + 16)) {
+	if doctor(sp + 16) {
 		return
 	}
 	outcome = notReady
@@ -81,20 +81,43 @@ func early(sp uintptr) {
 	sys(unix.SYS_CLOSE, dir, 0, 0, 0) // the helper keeps the lock as long as it works
 }
 
-// doctor reports whether the first argument is that verb, which looks at the host as the user has it.
+// doctor reports whether the verb is that, which looks at the host as the user has it, or none. args
+// points at the arguments: before a verb there are flags, each with a value of its own unless it
+// has that in it or is --debug.
 //
 //go:nosplit
-func doctor(arg uintptr) bool {
-	if arg == 0 {
-		return true // nothing is asked for
+func doctor(args uintptr) bool {
+	for arg := word(args); arg != 0; arg = word(args) {
+		if at(arg) != '-' {
+			return is(arg, "doctor")
+		}
+		args += 8
+		if !is(arg, "--debug") && !has(arg, '=') && word(args) != 0 {
+			args += 8
+		}
 	}
-	const verb = "doctor"
-	for i := uintptr(0); i < uintptr(len(verb)); i++ {
-		if at(arg+i) != *(*byte)(unsafe.Pointer(uintptr(unsafe.Pointer(unsafe.StringData(verb))) + i)) {
+	return true
+}
+
+//go:nosplit
+func is(p uintptr, text string) bool {
+	from := uintptr(unsafe.Pointer(unsafe.StringData(text)))
+	for i := uintptr(0); i < uintptr(len(text)); i++ {
+		if at(p+i) != at(from+i) {
 			return false
 		}
 	}
-	return at(arg+uintptr(len(verb))) == 0
+	return at(p+uintptr(len(text))) == 0
+}
+
+//go:nosplit
+func has(p uintptr, c byte) bool {
+	for ; at(p) != 0; p++ {
+		if at(p) == c {
+			return true
+		}
+	}
+	return false
 }
 
 // folder opens the folder of the user's namespaces: see Folders.
