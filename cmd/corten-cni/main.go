@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
 
 	"github.com/cortenhq/corten/internal/cni"
@@ -22,6 +23,7 @@ const lockFD = 3
 func main() {
 	// Plugins do not have the lock: one that leaves a daemon behind would hold it for ever.
 	syscall.CloseOnExec(lockFD)
+	runtime.LockOSThread() // plugins die with the thread that has started them
 	var t cni.Task
 	err := json.NewDecoder(os.Stdin).Decode(&t)
 	if err == nil {

@@ -170,9 +170,9 @@ func parse(b []byte) (Config, error) {
 // Network is the network's name where others are named too.
 func (c Config) Network() string { return prefix + c.Name }
 
-// ID is 64 hexadecimal digits, as other networks have them; its name's.
-func (c Config) ID() string {
-	sum := sha256.Sum256([]byte(c.Network()))
+// IDOf is the id of a network: 64 hexadecimal digits, as others have them, made from its name.
+func IDOf(network string) string {
+	sum := sha256.Sum256([]byte(network))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -100,5 +100,6 @@ func (l *Leftover) Err() error {
 	if l == nil {
 		return nil
 	}
-	return errs.Newf(errs.Unavailable, "take container off its network", l.Document.Name, l.Reason).WithHint(l.Hint)
+	return errs.Newf(errs.Unavailable, "take container off its network", l.Document.Name, l.Reason).
+		WithHint("it is tried again every 10 seconds, by whatever command is next; " + l.Hint)
 }

@@ -93,7 +93,7 @@ func (w *work) unplug(start string) error {
 			return cni.Forget(w.dirs.Run, d.ID)
 		}
 		left := cni.Leftover{Document: d, Reason: err.Error(), Hint: errs.HintOf(err)}
-		_ = events.Append(w.dirs.Root, events.Event{Type: events.TypeNetwork, Action: "unplug-failed", ID: d.Links[0].Network,
+		_ = events.Append(w.dirs.Root, events.Event{Type: events.TypeNetwork, Action: "unplug-failed", ID: cni.IDOf(d.Links[0].Network),
 			Attributes: map[string]string{"name": d.Links[0].Network, "type": string(wiring.CNI), "container": string(d.ID), "error": left.Reason}})
 		return errs.Wrap("write down what is left of", d.Name, left.Keep(w.dirs.Run))
 	})

@@ -85,7 +85,7 @@ func (e *Engine) StopContainer(ctx context.Context, ref string, req StopRequest)
 		return err
 	}
 	e.tell(s.Spec, "stop", nil)
-	return nil
+	return e.leftByPlugins(s.Spec.ID)
 }
 
 // stopFound has a container end for good. What its restart policy has begun meanwhile is
@@ -313,6 +313,9 @@ func (e *Engine) RemoveContainer(ctx context.Context, ref string, req RemoveRequ
 			}
 		}
 		err := ending.Remove(ctx, e.dirs(), s, req.Volumes)
+		if err == nil {
+			return e.leftByPlugins(s.Spec.ID)
+		}
 		if !req.Force || !errs.Is(err, errs.Busy) {
 			return err
 		}

@@ -117,12 +117,18 @@ func (e *Engine) Network(ref string) (Network, error) {
 
 // ofPlugins is a network of CNI, as others are seen.
 func ofPlugins(c cni.Config) Network {
-	n := Network{Version: network.Version, Name: c.Network(), ID: c.ID(), Driver: wiring.CNI,
+	n := Network{Version: network.Version, Name: c.Network(), ID: cni.IDOf(c.Network()), Driver: wiring.CNI,
 		Options: map[string]string{"file": c.File, "plugins": strings.Join(c.Types(), ",")}}
 	if st, err := os.Stat(c.File); err == nil {
 		n.Created = st.ModTime()
 	}
 	return n
+}
+
+// leftByPlugins is what plugins could not undo when a container ended, which has kept nobody from anything.
+func (e *Engine) leftByPlugins(id spec.ContainerID) error {
+	left, err := cni.LeftOf(e.cfg.Run, id)
+	return errors.Join(err, left.Err())
 }
 
 // notPlugins refuses to change what plugins make.

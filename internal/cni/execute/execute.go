@@ -203,13 +203,13 @@ func (r *runner) FindInPath(plugin string, folders []string) (string, error) {
 	return path, nil
 }
 
-// ExecPlugin is part of invoke.Exec. A plugin dies with us, since who waits for it would not be told of its end. What it
-// starts, such as its IPAM plugin, is ended with it: it has a process group of its own.
+// ExecPlugin is part of invoke.Exec. A plugin dies with us: nobody else waits for it, and our lock on the container ends.
+// What it starts, such as its IPAM plugin, is in its process group and ends with it when its time is over.
 func (r *runner) ExecPlugin(ctx context.Context, path string, input []byte, env []string) ([]byte, error) {
 	var out, complaint bytes.Buffer
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, bytes.NewReader(input), &out, &complaint
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 100 * time.Millisecond // something that it has started may have its output open for ever
 	err := cmd.Run()
