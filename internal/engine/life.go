@@ -15,6 +15,8 @@ import (
 	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kept"
+	"github.com/cortenhq/corten/internal/kernel/nest"
+	"github.com/cortenhq/corten/internal/network"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -339,7 +341,10 @@ func (e *Engine) RenameContainer(ref, name string) error {
 	old := s.Spec.Name
 	s.Spec.Name = name
 	e.tell(s.Spec, "rename", map[string]string{"oldName": "/" + old})
-	return nil
+	if nest.Inside() { // pasta knows no names
+		return nil
+	}
+	return network.Rename(e.netDirs(), s.Spec)
 }
 
 // WaitContainer waits until a container does not run, and returns its exit status.

@@ -176,3 +176,44 @@ func BenchmarkClaim(b *testing.B) {
 		}
 	})
 }
+
+func TestRename(t *testing.T) {
+	apart(t)
+	d := dirs(t)
+	create(t, d, network.Request{Name: "blue", Subnets: prefixes("10.1.2.0/24")})
+	c := box(t, d, "web", spec.Attachment{Network: "blue", Aliases: []string{"site"}})
+	if err := network.Rename(d, c); err != nil {
+		t.Error("one that is not connected: ", err)
+	}
+	first, err := network.Claim(d, c, nil, network.Names{Wanted: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t, d.Run)
+	c.Name = "shop"
+	for range 2 {
+		if err := network.Rename(d, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	doc, _, err := network.Document(d, c.ID)
+	if err != nil || doc.Name != "shop" || !slices.Contains(doc.Links[0].Names, "shop") || slices.Contains(doc.Links[0].Names, "web") || doc.Start != first.Start {
+		t.Errorf("%+v, %v", doc, err)
+	}
+	now := tree(t, d.Run)
+	names := func(of string) string { return filepath.Join("net/on/blue/names", of, string(c.ID)) }
+	if now[names("shop")] != "10.1.2.2" || now[names("site")] != "10.1.2.2" || now[names("web")] != "" || len(now) != len(before) {
+		t.Errorf("%v", now)
+	}
+	if got := now["net/on/blue/at/10.1.2.2"]; got != string(c.ID)+" shop" {
+		t.Errorf("the claim: %q", got)
+	}
+	if err := network.Forget(d, c.ID); err != nil {
+		t.Fatal(err)
+	}
+	for path := range tree(t, filepath.Join(d.Run, "net")) {
+		if !strings.HasPrefix(path, "on/blue/next") {
+			t.Errorf("left: %s", path)
+		}
+	}
+}

@@ -93,6 +93,7 @@ func dropClaim(path string, id spec.ContainerID) error {
 func sweep(d Dirs, id spec.ContainerID, keep []wiring.Link) error {
 	networks, err := fileNames(filepath.Join(d.Run, "net/on"))
 	for _, n := range networks {
+		_ = unix.Unlink(filepath.Join(d.on(n), "."+string(id))) // of a change of its name
 		var stays wiring.Link
 		if i := slices.IndexFunc(keep, func(l wiring.Link) bool { return l.Network == n }); i >= 0 {
 			stays = keep[i]
