@@ -90,7 +90,7 @@ func (w *work) open() (err error) {
 		w.host.Close()
 		return err
 	}
-	w.facts = rules.Facts{Name: rules.TableName(w.dirs.Run), Pairs: wiring.PairPrefix(w.dirs.Run), IPv6: wire.HasIPv6()}
+	w.facts = rules.Facts{Name: rules.TableName(w.dirs.Run), Pairs: wiring.PairPrefix(w.dirs.Run), IPv6: wire.HasIPv6(), Loop: wiring.LoopOf(w.dirs.Run)}
 	return nil
 }
 
@@ -169,7 +169,28 @@ func (w *work) remake(documents func() ([]*wiring.Document, error)) error {
 	if len(all) == 0 {
 		return w.rules.Delete(w.facts)
 	}
-	return w.rules.Make(rules.Of(all, w.facts))
+	if wiring.Respects(all) {
+		if w.facts.Index, _, err = w.host.Loop(); err != nil {
+			return err
+		}
+	}
+	err = w.rules.Make(rules.Of(all, w.facts), w.facts)
+	if err != nil && wiring.Respects(all) && (errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported)) {
+		return errs.New(errs.Unsupported, "lead published ports past the host's rules", "", err).
+			WithHint("firewall=respect needs a kernel with CONFIG_NFT_DUP_IPV4 and CONFIG_NFT_DUP_IPV6 (Linux 4.3)")
+	}
+	return err
+}
+
+// loop makes sure that there is the loop if the document needs it, and reports whether the rules do not
+// know of it or of who must not come to it.
+func (w *work) loop() (unknown bool, err error) {
+	if wiring.Respects([]*wiring.Document{w.doc}) {
+		_, unknown, err = w.host.Loop()
+	} else if w.doc.Secluded() {
+		unknown = w.host.HasLoop()
+	}
+	return unknown, err
 }
 
 // quiet looks up for which interfaces the host does not forward.

@@ -72,7 +72,11 @@ func (w *work) prepare(anew bool) error {
 	if err != nil {
 		return err
 	}
-	if anew || changed {
+	unknown, err := w.loop()
+	if err != nil {
+		return err
+	}
+	if anew || changed || unknown {
 		err = w.remake(w.documents)
 	} else {
 		err = w.add()
@@ -226,14 +230,16 @@ func (w *work) change() error {
 // restore makes the tables again that somebody has removed.
 func (w *work) restore() error {
 	err := w.locked(func() error {
-		if all, err := w.documents(); err != nil || len(all) == 0 {
+		all, err := w.documents()
+		if err != nil || len(all) == 0 {
 			return err
 		}
+		w.facts.Respect = wiring.Respects(all)
 		if _, err := w.forwarding(); err != nil {
 			return err
 		}
 		there, err := rules.Present(w.facts)
-		if err != nil || there {
+		if err != nil || there && (!w.facts.Respect || w.host.HasLoop()) {
 			return err
 		}
 		return w.remake(w.documents)

@@ -100,6 +100,8 @@ func (h *Host) Unused(documents, old []*wiring.Document) (bridges []string, err 
 		return nil, errs.Wrap("list", "interfaces", err)
 	}
 	used, named := names(documents), owned(old)
+	loop := wiring.LoopOf(h.run)
+	used[loop.Out], used[loop.In] = wiring.Respects(documents), true // an end goes with the other
 	for _, l := range links {
 		a := l.Attrs()
 		if used[a.Name] || !h.made(l, named) {
@@ -109,6 +111,8 @@ func (h *Host) Unused(documents, old []*wiring.Document) (bridges []string, err 
 			err = errors.Join(err, errs.Wrap("delete interface", a.Name, derr))
 		} else if l.Type() == "bridge" {
 			bridges = append(bridges, a.Name)
+		} else if a.Name == loop.Out {
+			err = errors.Join(err, h.forgetLoop())
 		}
 	}
 	return bridges, err
@@ -122,7 +126,7 @@ func (h *Host) made(l netlink.Link, named map[string]bool) bool {
 	case "bridge", "ifb":
 		return bytes.Equal(a.HardwareAddr, h.hardware(a.Name))
 	case "veth":
-		return named[a.Name] || len(a.Name) == 13 && strings.HasPrefix(a.Name, wiring.PairPrefix(h.run))
+		return named[a.Name] || h.isLoop(l) || len(a.Name) == 13 && strings.HasPrefix(a.Name, wiring.PairPrefix(h.run))
 	case "vlan":
 		return a.Alias == h.alias()
 	}

@@ -80,6 +80,15 @@ func (b *batch) afresh(t Table) {
 	b.table(unix.NFT_MSG_DELTABLE, 0, t)
 }
 
+// none deletes the tables, whichever are there.
+func (b *batch) none(facts Facts) {
+	for _, family := range []string{"inet", "bridge", "ip", "ip6"} {
+		if family != "ip6" || facts.IPv6 {
+			b.afresh(Table{Family: family, Name: facts.Name})
+		}
+	}
+}
+
 // create adds a table with all that is in it.
 func (b *batch) create(t Table) {
 	b.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, t)

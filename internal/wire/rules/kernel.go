@@ -35,13 +35,11 @@ func Open() (*Conn, error) {
 // Close closes the socket.
 func (c *Conn) Close() { _ = unix.Close(c.fd) }
 
-// Make makes the host have the content, and no other content of those tables, in one
+// Make makes the host have the content, and nothing else in tables of that name, in one
 // transaction.
-func (c *Conn) Make(content Content) error {
+func (c *Conn) Make(content Content, facts Facts) error {
 	b := newBatch()
-	for _, t := range content {
-		b.afresh(t)
-	}
+	b.none(facts)
 	for _, t := range content {
 		b.create(t)
 	}
@@ -75,7 +73,7 @@ func (c *Conn) Remove(d *wiring.Document, facts Facts) error {
 }
 
 // elementsOnly leaves out what documents do not say.
-func elementsOnly(f Facts) Facts { return Facts{Name: f.Name, IPv6: f.IPv6} }
+func elementsOnly(f Facts) Facts { return Facts{Name: f.Name, IPv6: f.IPv6, Loop: f.Loop} }
 
 // common are the sets of what bridges are.
 func common(set string) bool {
@@ -85,9 +83,7 @@ func common(set string) bool {
 // Delete takes the tables away, if they are there.
 func (c *Conn) Delete(facts Facts) error {
 	b := newBatch()
-	for _, family := range []string{"inet", "bridge"} {
-		b.afresh(Table{Family: family, Name: facts.Name})
-	}
+	b.none(facts)
 	return c.commit("delete tables of nftables", b)
 }
 
@@ -171,6 +167,8 @@ func (t Table) family() byte {
 		return unix.NFPROTO_BRIDGE
 	case "ip":
 		return unix.NFPROTO_IPV4
+	case "ip6":
+		return unix.NFPROTO_IPV6
 	}
 	return unix.NFPROTO_INET
 }
@@ -190,6 +188,8 @@ func hook(name string) uint32 {
 	switch name {
 	case "prerouting":
 		return unix.NF_INET_PRE_ROUTING
+	case "input":
+		return unix.NF_INET_LOCAL_IN
 	case "forward":
 		return unix.NF_INET_FORWARD
 	case "output":

@@ -1,7 +1,7 @@
 // Package rules says in nftables how the host treats what containers send and get.
 //
 // Content is made of all documents by a pure function and prints as nft(8) would list it. It is two
-// tables, of the families inet and bridge, in which nearly all is fixed: what differs from
+// tables, of the families inet and bridge (and two more for published ports that respect the host's rules), in which nearly all is fixed: what differs from
 // container to container are elements of sets and maps. So the tables appear whole, with the first
 // container; another one adds its elements to them and takes them away again, each in a
 // transaction of a few messages; and the tables go with the last. Nothing else on the host is
@@ -36,6 +36,11 @@ type Facts struct {
 	// family or both. What goes from one of them to another is dropped: the host is no router because of us.
 	Quiet          []string
 	Quiet4, Quiet6 bool
+
+	Loop  wiring.Loop // by which published ports respect the host's rules
+	Index int         // of its interface Out
+	// Respect has the tables for that though no document asks for them.
+	Respect bool
 }
 
 // TableName is the name of the tables of those containers whose run folder is run.
@@ -66,7 +71,7 @@ type Set struct {
 // Chain is a list of rules; one without a Hook is for others to jump to.
 type Chain struct {
 	Name     string
-	Hook     string // prerouting, forward, output, postrouting
+	Hook     string // prerouting, input, forward, output, postrouting
 	Type     string // filter, nat
 	Priority int32
 	Rules    []Rule
@@ -74,13 +79,13 @@ type Chain struct {
 
 // Table is sets and chains of a family.
 type Table struct {
-	Family string // inet, bridge
+	Family string // inet, bridge, ip, ip6
 	Name   string
 	Sets   []Set
 	Chains []Chain
 }
 
-// Content is the two tables.
+// Content is the tables.
 type Content []Table
 
 // Of is what the host should have for these documents. What a later one says of a port or
@@ -88,6 +93,11 @@ type Content []Table
 // take it.
 func Of(documents []*wiring.Document, facts Facts) Content {
 	c := Content{inet(facts), bridge(facts)}
+	if facts.Respect || wiring.Respects(documents) {
+		for _, f := range respectFamilies(facts) {
+			c = append(c, respect(f, facts))
+		}
+	}
 	for _, name := range facts.Quiet {
 		c.put("quiet", Element{Key: name16(name), words: quoted(name)})
 	}
@@ -196,9 +206,14 @@ func (c Content) forward(f wiring.Forward) {
 		Value: slices.Concat(to.AsSlice(), port(f.Port)),
 		words: string(f.Protocol) + " . " + decimal(f.HostPort),
 	}
-	set := "any" + family
+	set, ask := "any"+family, "ask"+family
 	if !at.IsUnspecified() {
-		set, e.Key, e.words = "one"+family, slices.Concat(at.AsSlice(), e.Key), at.String()+" . "+e.words
+		set, ask = "one"+family, "askOne"+family
+		e.Key, e.words = slices.Concat(at.AsSlice(), e.Key), at.String()+" . "+e.words
+	}
+	if f.Respect {
+		c.put(ask, Element{Key: e.Key, words: e.words})
+		set += "asked"
 	}
 	e.words += " : " + to.String() + " . " + decimal(f.Port)
 	c.put(set, e)
@@ -224,6 +239,8 @@ func port(n uint16) []byte { return padded(binary.BigEndian.AppendUint16(nil, n)
 func name16(s string) []byte { return append([]byte(s), make([]byte, max(0, 16-len(s)))...) }
 
 func quoted(s string) string { return `"` + s + `"` }
+
+func hexadecimal(n uint32) string { return "0x" + strconv.FormatUint(uint64(n), 16) }
 
 func decimal(n uint16) string { return strconv.Itoa(int(n)) }
 

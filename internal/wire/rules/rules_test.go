@@ -145,7 +145,7 @@ func TestKernelHasTheContent(t *testing.T) {
 			want := nft(t, "", "list", "ruleset")
 			nft(t, "", "flush", "ruleset")
 			c := open(t)
-			if err := c.Make(Of(documents(), facts)); err != nil {
+			if err := c.Make(Of(documents(), facts), facts); err != nil {
 				t.Error(err)
 				return
 			}
@@ -181,11 +181,11 @@ func TestElementsComeAndGo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	must(c.Make(Of(d[:1], facts)))
+	must(c.Make(Of(d[:1], facts), facts))
 	one := nft(t, "", "list", "ruleset")
-	must(c.Make(Of(d, facts)))
+	must(c.Make(Of(d, facts), facts))
 	two := nft(t, "", "list", "ruleset")
-	must(c.Make(Of(d[:1], facts)))
+	must(c.Make(Of(d[:1], facts), facts))
 	check("made anew", one)
 	must(c.Add(d[1], facts))
 	check("added", two)
@@ -195,7 +195,7 @@ func TestElementsComeAndGo(t *testing.T) {
 		t.Errorf("present: %v %v", there, err)
 	}
 	must(c.Remove(d[1], facts))
-	must(c.Make(Of(d[:1], facts)))
+	must(c.Make(Of(d[:1], facts), facts))
 	check("removed", one)
 	if err := c.Remove(d[1], facts); !errs.Is(err, errs.NotFound) {
 		t.Errorf("removed twice: %v", err)
@@ -229,7 +229,7 @@ func TestManyDocuments(t *testing.T) {
 		d.Ports[0].HostPort, d.Ports[0].To = uint16(i+1), a
 		all = append(all, d)
 	}
-	if err := c.Make(Of(all, facts)); err != nil {
+	if err := c.Make(Of(all, facts), facts); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(nft(t, "", "list", "map", "inet", "corten", "any4"), "tcp . "); n != len(all) {
