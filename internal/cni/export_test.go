@@ -1,0 +1,4 @@
+package cni
+
+// Parse is how a configuration is read.
+var Parse = parse
