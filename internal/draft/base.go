@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 
 	"github.com/cortenhq/corten/internal/container"
-	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/plan"
@@ -26,10 +25,6 @@ type base struct {
 
 // base finds what the request names; dry, it makes and fetches nothing.
 func (s Site) base(ctx context.Context, req Request, dry bool) (base, error) {
-	if req.Spec.Image.Name == platform.HostName && nest.Inside() {
-		return base{}, errs.Newf(errs.Unsupported, "run on the platform", platform.HostName, "only root of the host may lay something over the host's own root").
-			WithHint("run it as root, or choose an image")
-	}
 	if req.Spec.Image.Name == platform.HostName {
 		return s.hostBase(dry)
 	}
@@ -38,13 +33,24 @@ func (s Site) base(ctx context.Context, req Request, dry bool) (base, error) {
 
 // hostBase is the host's own root.
 func (s Site) hostBase(dry bool) (base, error) {
-	host, err := platform.Host(filepath.Join(s.Dirs.Root, "platforms", "host"), platform.MaskList, dry, s.Dirs.Root, s.Dirs.Run)
+	find := platform.Host
+	if nest.Inside() {
+		find = platform.HostOfUser
+	}
+	host, err := find(filepath.Join(s.Dirs.Root, "platforms", "host"), platform.MaskList, dry, s.Dirs.Root, s.Dirs.Run)
 	if err != nil {
 		return base{}, err
 	}
 	return base{
 		image: spec.Image{Name: platform.HostName, Platform: true},
-		root:  func(l rootfs.Layer) plan.Root { return rootfs.Host(host.Mask, host.Binds, l) },
+		root: func(l rootfs.Layer) plan.Root {
+			if nest.Inside() {
+				r := rootfs.HostOfUser(host.Mask, host.Binds, l)
+				r.Overlay.User = true
+				return r
+			}
+			return rootfs.Host(host.Mask, host.Binds, l)
+		},
 		accounts: func() plan.Accounts {
 			passwd, _ := os.ReadFile("/etc/passwd")
 			group, _ := os.ReadFile("/etc/group")

@@ -48,12 +48,13 @@ type Source struct {
 // File is something of the host mounted into the container at start.
 type File struct {
 	Source
-	Target   string
-	ReadOnly bool
-	Shift    bool     // show it with owners shifted
-	Over     bool     // over the user's mounts rather than below them
-	Hide     []string // paths below it
-	What     string
+	Target    string
+	ReadOnly  bool
+	Recursive bool     // with what is mounted below
+	Shift     bool     // show it with owners shifted
+	Over      bool     // over the user's mounts rather than below them
+	Hide      []string // paths below it
+	What      string
 }
 
 // Made is a small file made for the container at each start. It lives in the memory of its

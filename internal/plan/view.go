@@ -92,12 +92,12 @@ func (m *maker) openMounts() error {
 		return err
 	}
 	for i, f := range m.files() {
-		m.onHost(CloneMount{Path: f.Path, What: f.What, As: fileHandle(i)})
+		m.onHost(CloneMount{Path: f.Path, Recursive: f.Recursive, What: f.What, As: fileHandle(i)})
 		if f.Shift && m.shifted() {
 			m.onHost(IDMap{Mount: fileHandle(i), What: f.What})
 		}
 		if f.ReadOnly {
-			m.onHost(Restrict{Mount: fileHandle(i), ReadOnly: true, NoSuid: true, NoDev: true, What: f.What})
+			m.onHost(Restrict{Mount: fileHandle(i), Recursive: f.Recursive, ReadOnly: true, NoSuid: true, NoDev: true, What: f.What})
 		}
 	}
 	for i, mnt := range m.c.Mounts {

@@ -70,7 +70,7 @@ func skeleton() []string {
 
 // Base is the host's root as containers are shown it.
 type Base struct {
-	Mask  string        // the EROFS image that goes over it
+	Mask  string        // the EROFS image that goes over it; HostOfUser: a directory in its place
 	Binds []rootfs.Bind // directories of the root that lie on file systems of their own
 }
 

@@ -166,3 +166,35 @@ func BenchmarkLook(b *testing.B) {
 		_ = f.key()
 	}
 }
+
+// An ordinary user has the host's programs in a root of their own.
+func TestHostOfUser(t *testing.T) {
+	dir := t.TempDir()
+	dry, err := HostOfUser(dir, filepath.Join(dir, "none"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dry.Mask); err == nil {
+		t.Error("something was made for nothing")
+	}
+	for range 2 {
+		b, err := HostOfUser(dir, filepath.Join(dir, "none"), false)
+		if err != nil || b.Mask != dry.Mask || len(b.Binds) == 0 {
+			t.Fatalf("%+v %v", b, err)
+		}
+		for _, d := range shown() {
+			host, err := os.Lstat(d)
+			own, oerr := os.Lstat(b.Mask + d)
+			if (err == nil) != (oerr == nil) || err == nil && host.Mode().Type() != own.Mode().Type() {
+				t.Errorf("%s: %v on the host, %v here", d, host, own)
+			}
+		}
+		if st, err := os.Stat(b.Mask + "/tmp"); err != nil || st.Mode() != os.ModeDir|os.ModeSticky|0o777 {
+			t.Errorf("/tmp: %v %v", st, err)
+		}
+	}
+	left, _ := os.ReadDir(dir)
+	if len(left) != 1 {
+		t.Errorf("left: %v", left)
+	}
+}

@@ -70,6 +70,16 @@ func Host(maskFile string, binds []Bind, l Layer) plan.Root {
 	return r
 }
 
+// HostOfUser is the host's programs in a root of their own, for who may not lay anything over the
+// host's: dir is the rest of it, and binds are what holds programs, with all that is mounted below.
+func HostOfUser(dir string, binds []Bind, l Layer) plan.Root {
+	r := Directory(dir, l)
+	for _, b := range binds {
+		r.Binds = append(r.Binds, plan.File{Source: plan.Source{Path: b.Path}, Target: b.Path, ReadOnly: true, Recursive: true, Hide: b.Hide, What: "the host's " + b.Path})
+	}
+	return r
+}
+
 // Bind is a directory of the host that is shown read-only, and what of it is hidden.
 type Bind struct {
 	Path string
