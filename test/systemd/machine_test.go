@@ -80,18 +80,22 @@ func disk(t *testing.T, parts string) string {
 	sh(t, "", "install", "-m", "755", "testdata/checks.sh", root+"/root/checks.sh")
 	bin := root + "/usr/local/bin/"
 	const module = "github.com/cortenhq/corten/cmd/"
-	sh(t, "", "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, module+"corten", module+"corten-image", module+"corten-format", module+"corten-keeper", module+"corten-net", module+"corten-cni")
+	sh(t, "", "go", "build", "-trimpath", "-ldflags=-s -w -E=github.com/cortenhq/corten/internal/kernel/nest.entry", "-o", bin, module+"corten", module+"corten-image")
+	sh(t, "", "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, module+"corten-format", module+"corten-keeper", module+"corten-net", module+"corten-cni")
 	sh(t, "", "go", "build", "-trimpath", "-ldflags=-s -w -E=main.entry", "-o", bin, module+"corten-init")
+	sh(t, "", "install", "-m", "755", bin+"corten-init", bin+"corten-init-user")
 	if err := os.Chmod(bin+"corten-init", 0o711); err != nil {
 		t.Fatal(err)
 	}
-	unit, err := os.ReadFile("../../packaging/corten-boot.service")
-	if err != nil {
-		t.Fatal(err)
-	}
-	unit = bytes.ReplaceAll(unit, []byte("@PREFIX@"), []byte("/usr/local"))
-	if err := os.WriteFile(root+"/etc/systemd/system/corten-boot.service", unit, 0o644); err != nil {
-		t.Fatal(err)
+	for from, to := range map[string]string{"corten-boot.service": "system", "corten-boot.user.service": "user"} {
+		unit, err := os.ReadFile("../../packaging/" + from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unit = bytes.ReplaceAll(unit, []byte("@PREFIX@"), []byte("/usr/local"))
+		if err := os.WriteFile(root+"/etc/systemd/"+to+"/corten-boot.service", unit, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	sh(t, dir, "mkfs.ext4", "-q", "-d", root, "disk", "3G")
 	if err := os.RemoveAll(root); err != nil {

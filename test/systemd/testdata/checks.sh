@@ -19,6 +19,8 @@ second() {
 	for _ in $(seq 30); do [ "$(show corten-boot ActiveState)" = activating ] || break; sleep 1; done
 	check "boot: the service" active "$(show corten-boot ActiveState)"
 	check "boot: who is back" "always unless" "$(corten ps --format '{{.Names}}' | sort | xargs)"
+	for _ in $(seq 30); do [ "$(as systemctl --user show corten-boot -p ActiveState --value)" = active ] && break; sleep 1; done
+	check "user: who is back" web "$(as corten ps --format '{{.Names}}')"
 	check "boot: who is not" "none stopped" "$(corten ps -a --filter status=exited --format '{{.Names}}' | sort | xargs)"
 	echo over
 }
@@ -103,7 +105,35 @@ sockets() {
 	systemctl stop so.socket so.service
 }
 
+as() { runuser -u user -- env -i HOME=/home/user PATH=$PATH XDG_RUNTIME_DIR=/run/user/1000 "$@"; }
+
+# As in a login session: this service is in no group that was delegated to the user.
+ordinary_user() {
+	useradd -m -u 1000 user
+	modprobe -a overlay tun
+	loginctl enable-linger user
+	for _ in $(seq 30); do [ -S /run/user/1000/systemd/private ] && break; sleep 1; done
+	mkdir -p /tmp/box/bin && cp /bin/busybox /tmp/box/bin/ && ln -s busybox /tmp/box/bin/sh && tar -C /tmp/box -cf /tmp/box.tar . && chmod 644 /tmp/box.tar
+	as corten import /tmp/box.tar box >/dev/null
+	check "user: the doctor" "corten run works here." "$(as corten doctor | tail -n 1)"
+	check "user: root is he" "$(printf '0 0 1\n1 1 65536')" "$(as corten run --rm --network none box busybox awk '{print $1, $2, $3}' /proc/self/uid_map)"
+	check "user: a limit is held by his systemd" 67108864 "$(as corten run --rm --network none -m 64m box busybox cat /sys/fs/cgroup/memory.max)"
+	as corten run -d --name web --restart always --network none -m 64m box busybox sleep 1000 >/dev/null
+	as corten run -d --name plain --network none box busybox sleep 1000 >/dev/null
+	check "user: enters a container with limits" "7" "$(as corten exec web sh -c 'exit 7'; echo $?)"
+	check "user: enters one without" "7" "$(as corten exec plain sh -c 'exit 7'; echo $?)"
+	check "user: in its group" "$(cat /proc/"$(as corten inspect -f '{{.State.Pid}}' web)"/cgroup)" \
+		"0::/user.slice/user-1000.slice/user@1000.service/corten/$(as corten inspect -f '{{.Id}}' web)"
+	ip link add world type veth peer name nobody && ip addr add 192.0.2.2/24 dev world && ip link set world up && ip link set nobody up
+	ip route add default via 192.0.2.1
+	check "user: pasta" 192.0.2.2/24 "$(as corten run --rm --network pasta box busybox ip -o -4 addr show eth0 | awk '{print $4}')"
+	ip link del world
+	as corten rm -f plain >/dev/null
+	as systemctl --user -q enable corten-boot
+}
+
 first() {
+	ordinary_user
 	corten import /root/guest.tar debian >/dev/null
 	in_container
 	as_service

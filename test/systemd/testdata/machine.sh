@@ -1,9 +1,12 @@
 #!/bin/sh
 # Makes what every virtual machine of these tests begins with, in the current folder: guest/, a
-# Debian with systemd; guest.tar, the same as an image for containers; vmlinuz and initrd.gz.
+# Debian with systemd, and with what ordinary users need; guest.tar, Debian with systemd as an image for
+# containers; vmlinuz and initrd.gz.
 set -e
 suite=bookworm
-debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,kmod,procps,busybox-static $suite guest
+packages=systemd,systemd-sysv,dbus,kmod,procps,busybox-static
+debootstrap --variant=minbase --include=$packages $suite image
+debootstrap --variant=minbase --include=$packages,libpam-systemd,dbus-user-session,udev,iproute2,uidmap,passt $suite guest
 
 # A kernel with cgroup v2 alone and what containers want, as modules.
 package=$(apt-cache search --names-only '^linux-image-6\.12\.[^ ]*-cloud-amd64$' | sort -V | tail -n 1 | cut -d ' ' -f 1)
@@ -13,7 +16,8 @@ dpkg-deb -x "$package"_*.deb kernel
 version=$(ls kernel/lib/modules)
 find kernel/lib/modules -name '*.xz' -exec xz -d {} +
 
-tar -C guest --numeric-owner -cf guest.tar .
+tar -C image --numeric-owner -cf guest.tar .
+rm -rf image
 mv kernel/lib/modules guest/usr/lib/
 mv kernel/boot/vmlinuz-* vmlinuz
 rm -rf kernel "$package"_*.deb
