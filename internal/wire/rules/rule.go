@@ -121,6 +121,12 @@ func is(f field, words string, value ...byte) term {
 // starts holds if a name has a beginning.
 func starts(f field, with string) term { return is(f, `"`+with+`*"`, []byte(with)...) }
 
+// isNot holds if it has another.
+func isNot(f field, words string, value ...byte) term {
+	_, code := load([]field{f})
+	return term{f.words + " != " + words, append(code, &expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: value})}
+}
+
 // begins holds if the first bits of a field are those of value, and mask says which.
 func begins(f field, words string, mask, value []byte) term {
 	_, code := load([]field{f})

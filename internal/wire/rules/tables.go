@@ -44,7 +44,7 @@ func inet(facts Facts) Table {
 		// The host's own services at 127.0.0.1 stay its own, though packets of that address may
 		// pass our bridges (route_localnet) on their way to published ports.
 		{Name: "loopback", Hook: "prerouting", Type: "filter", Priority: raw, Rules: []Rule{
-			{in("bridges", iifname()), of4(), begins(ipDst(), "127.0.0.0/8", []byte{255, 0, 0, 0}, []byte{127, 0, 0, 0}), drop()},
+			{of4(), begins(ipDst(), "127.0.0.0/8", []byte{255, 0, 0, 0}, []byte{127, 0, 0, 0}), in("bridges", iifname()), drop()}, // the cheap look first
 		}},
 		{Name: "prerouting", Hook: "prerouting", Type: "nat", Priority: destination, Rules: lead},
 		{Name: "output", Hook: "output", Type: "nat", Priority: destination, Rules: lead},
@@ -140,11 +140,16 @@ func bridge(facts Facts) Table {
 	if facts.IPv6 {
 		t.Chains = append(t.Chains, Chain{Name: "six", Rules: sixRules()})
 	}
-	t.Chains = append(t.Chains, guard, Chain{Name: "prerouting", Hook: "prerouting", Type: "filter", Priority: bridgeFirst, Rules: []Rule{
-		{in("ports", iifname()), goTo("guard")},
+	// What nearly all packets are is looked up once; the guard says the same of it.
+	first := []Rule{{is(etherType(), "ip", 0x08, 0x00), isNot(ipSrc(), "0.0.0.0", 0, 0, 0, 0), in("from4", iifname(), etherSrc(), ipSrc()), accept()}}
+	if facts.IPv6 {
+		first = append(first, Rule{is(etherType(), "ip6", 0x86, 0xdd), isNot(l4proto(), "ipv6-icmp", unix.IPPROTO_ICMPV6),
+			isNot(ip6Src(), "::", make([]byte, 16)...), in("from6", iifname(), etherSrc(), ip6Src()), accept()})
+	}
+	t.Chains = append(t.Chains, guard, Chain{Name: "prerouting", Hook: "prerouting", Type: "filter", Priority: bridgeFirst, Rules: append(first,
+		Rule{in("ports", iifname()), goTo("guard")},
 		// A pair of a container that has ended, whose network another one is still in.
-		{starts(iifname(), facts.Pairs), drop()},
-	}})
+		Rule{starts(iifname(), facts.Pairs), drop()})})
 	return t
 }
 
