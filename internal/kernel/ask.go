@@ -78,3 +78,9 @@ func OpenPeer(master int) (int, error) {
 // ExitOf asks how the process of a pidfd ended, as wait(2) puts it, without being its
 // parent: when somebody else has reaped it (PIDFD_INFO_EXIT: Linux 6.15).
 func ExitOf(pidfd int) (status unix.WaitStatus, known bool) { return pidfdExit(pidfd) }
+
+// SocketOption reads an option of a socket into b, which may be what is asked for as well, and returns how
+// long the answer is.
+func SocketOption(fd, level, name int, b []byte) (int, error) {
+	return socketOption(fd, level, name, b)
+}

@@ -113,3 +113,12 @@ func pidfdExit(pidfd int) (unix.WaitStatus, bool) {
 	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), getInfo, uintptr(unsafe.Pointer(&info)))
 	return unix.WaitStatus(info.exit), e == 0 && info.mask&infoExit != 0
 }
+
+func socketOption(fd, level, name int, b []byte) (int, error) {
+	size := uint32(len(b))
+	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(unsafe.Pointer(&size)), 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(size), nil
+}
