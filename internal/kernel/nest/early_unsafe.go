@@ -321,6 +321,10 @@ func enter(fd, uid uintptr) bool {
 			}
 			reason = uintptr(errno)
 			sys(unix.SYS_CLOSE, fd, 0, 0, 0)
+			if gid, _ := sys(unix.SYS_GETEGID, 0, 0, 0, 0); errno == 0 && gid != 0 { // newgrp(1) gave it another than the namespace's
+				sys(unix.SYS_SETRESGID, 0, 0, 0, 0)
+				sys(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0)
+			}
 			return errno == 0
 		}
 		sys(unix.SYS_CLOSE, fd, 0, 0, 0)

@@ -133,6 +133,7 @@ ordinary_user() {
 }
 
 first() {
+	echo # what the console begins with is not the first check's
 	ordinary_user
 	corten import /root/guest.tar debian >/dev/null
 	in_container

@@ -69,7 +69,8 @@ func inside(works bool, said string, err error) []probe.Result {
 			own.Answer, own.Detail = probe.Unknown, "it could not be tried: "+err.Error()
 		}
 	}
-	if on("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") && own.Answer != probe.Yes {
+	if on("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") && !works {
+		own.Answer = probe.No
 		own.Detail += " (kernel.apparmor_restrict_unprivileged_userns is 1)"
 	}
 	return []probe.Result{own, overlay}
