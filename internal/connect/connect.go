@@ -32,9 +32,9 @@ import (
 
 // Request is what corten-net is asked for.
 type Request struct {
-	Mode string // tend, up, down, restore, change, unplug
+	Mode string // tend, up, down, restore, change, unplug, look
 	Dirs network.Dirs
-	ID   spec.ContainerID // not of restore and unplug
+	ID   spec.ContainerID // not of restore, unplug and look
 	FD   int              // of the socket to who started it; not a socket, if it was called by hand
 }
 
@@ -57,6 +57,8 @@ func Do(r Request) error {
 			err = w.change()
 		case "unplug":
 			err = w.unplugLeft()
+		case "look":
+			err = w.look()
 		default:
 			err = errs.Newf(errs.Invalid, "run corten-net", r.Mode, "there is no such mode")
 		}
@@ -78,6 +80,7 @@ type work struct {
 	facts rules.Facts
 	doc   *wiring.Document // nil: it is not there, or no more
 
+	made    bool               // the tables have been made anew
 	removed time.Time          // when rules were deleted last
 	old     []*wiring.Document // whose interfaces and connections nobody has looked after yet
 }
@@ -174,6 +177,7 @@ func (w *work) remake(documents func() ([]*wiring.Document, error)) error {
 			return err
 		}
 	}
+	w.made = true
 	err = w.rules.Make(rules.Of(all, w.facts), w.facts)
 	if err != nil && wiring.Respects(all) && (errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported)) {
 		return errs.New(errs.Unsupported, "lead published ports past the host's rules", "", err).

@@ -30,6 +30,9 @@ func (w *work) up() error {
 // has been told.
 func (w *work) connect() (*sockets, error) {
 	err := w.locked(func() error { return w.prepare(false) })
+	if err == nil && w.made {
+		w.warn()
+	}
 	var pid int
 	if err == nil {
 		pid, err = w.peer.pid()

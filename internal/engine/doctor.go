@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cortenhq/corten/internal/about"
 	"github.com/cortenhq/corten/internal/container"
@@ -35,10 +36,26 @@ const (
 // Doctor tries everything that Corten uses of this host.
 func (e *Engine) Doctor(ctx context.Context) []Feature {
 	all := probe.All(ctx, probe.Env{Root: e.cfg.Root, Run: e.cfg.Run})
+	i := slices.IndexFunc(all, func(f Feature) bool { return f.Name == "forwarding" }) + 1
 	if os.Getuid() == 0 {
-		return all
+		return slices.Concat(all[:i], []Feature{e.passage(ctx)}, all[i:])
 	}
 	return ordinary.Revise(ctx, all, programs.Corten(), "--root", e.cfg.Root, "--run", e.cfg.Run, "keep", "nest")
+}
+
+// passage looks whether rules of others stop what goes from and to containers. The program that
+// connects them does, which knows how to read rules.
+func (e *Engine) passage(ctx context.Context) Feature {
+	f := Feature{Group: "networking", Name: "passage", Answer: probe.Yes, Use: "has others' rules let through what containers send to the world and get from there",
+		Lost: "containers do not reach the world, and their published ports are not reached", Get: "commands of who made those rules"}
+	found, err := network.LookForWalls(ctx, e.netDirs())
+	switch {
+	case err != nil:
+		f.Answer, f.Detail = probe.Unknown, err.Error()
+	case len(found.Who) > 0:
+		f.Answer, f.Detail, f.Get = probe.No, found.Stopped(), strings.Join(found.Open, "; ")
+	}
+	return f
 }
 
 // KeepNest tries what Doctor wants to know of a user namespace, in that.

@@ -66,6 +66,10 @@ func (e *Engine) CreateNetwork(r NetworkRequest) (Network, error) {
 	return n, err
 }
 
+// NetworkWarning is what was found at a start of a container to be in the way of its packets; empty: nothing
+// that nobody has been told of.
+func (e *Engine) NetworkWarning() string { return network.Warning(e.netDirs()) }
+
 // notForUsers refuses what takes rights over the host's network.
 func notForUsers(op, name string) error {
 	if !nest.Inside() {

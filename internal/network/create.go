@@ -44,11 +44,15 @@ func Default(d Dirs) (Network, error) {
 }
 
 func defaultRequest(d Dirs) Request {
-	bridge := "corten0"
+	return Request{Name: spec.DefaultNetwork, IPv6: hostnet.HasIPv6(), Options: map[string]string{dockerBridgeName: DefaultBridge(d)}}
+}
+
+// DefaultBridge is the interface of the default network.
+func DefaultBridge(d Dirs) string {
 	if d.aside() {
-		bridge = "ct-" + strconv.FormatUint(uint64(d.sum()), 16)
+		return "ct-" + strconv.FormatUint(uint64(d.sum()), 16)
 	}
-	return Request{Name: spec.DefaultNetwork, IPv6: hostnet.HasIPv6(), Options: map[string]string{dockerBridgeName: bridge}}
+	return "corten0"
 }
 
 // aside reports whether these are other folders than the usual. Their containers share the host's

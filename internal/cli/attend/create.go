@@ -46,6 +46,7 @@ func (a *attendant) makeContainer(ctx context.Context, req engine.RunRequest, op
 	if err != nil {
 		return err
 	}
+	a.warn(eng, &req)
 	fmt.Fprintln(a.env.Stdout, id)
 	return nil
 }

@@ -80,6 +80,16 @@ func (a *attendant) inputFits(typed bool) error {
 	return nil
 }
 
+// warn says what was found to stop the container's packets, when it has been started.
+func (a *attendant) warn(eng *engine.Engine, req *engine.RunRequest) {
+	if !req.Spec.Connected() {
+		return
+	}
+	if w := eng.NetworkWarning(); w != "" {
+		a.shell.Say("warning: " + w)
+	}
+}
+
 // runContainer starts a container, attends to it and ends as it ended.
 func (a *attendant) runContainer(ctx context.Context, req engine.RunRequest, opts runflags.Options) error {
 	proc := &req.Spec.Process
@@ -115,6 +125,7 @@ func (a *attendant) runContainer(ctx context.Context, req engine.RunRequest, opt
 	if err := cid.write(r.ID); err != nil {
 		a.shell.Say("warning: " + err.Error())
 	}
+	a.warn(eng, &req)
 	terminal, err := own(r.Terminal)
 	if err != nil {
 		return err
