@@ -143,6 +143,9 @@ func (c *compiler) openTerminal(s plan.OpenTerminal) {
 	if s.Any {
 		options = []string{"newinstance", "mode=0620", "ptmxmode=0666"}
 	}
+	if s.Options != nil {
+		options = s.Options
+	}
 	fs := c.newFS("devpts", options, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, mnt)
 	c.ResultIn(c.Call(unix.SYS_OPENAT, mnt, c.Text("ptmx"), c.Num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.ptm)
 	c.shared = []rows.Slot{fs, mnt, c.pts}

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -115,8 +116,13 @@ func (c *compiler) target(path string, file bool) rows.Slot {
 // newFS makes a mount of a new file system and stores its descriptor in mnt. The first of
 // its rows is the one that fails when the kernel lacks the type.
 func (c *compiler) newFS(fstype string, options []string, attrs uintptr, mnt rows.Slot) (fs rows.Slot) {
+	return c.newFSOf(fstype, fstype, options, attrs, mnt)
+}
+
+// newFSOf is newFS of a source, which for most is only what df shows.
+func (c *compiler) newFSOf(fstype, source string, options []string, attrs uintptr, mnt rows.Slot) (fs rows.Slot) {
 	fs = c.Result(c.Call(unix.SYS_FSOPEN, c.Text(fstype), c.Num(unix.FSOPEN_CLOEXEC)))
-	c.Call(unix.SYS_FSCONFIG, fs, c.Num(unix.FSCONFIG_SET_STRING), c.Text("source"), c.Text(fstype)) // what df shows
+	c.Call(unix.SYS_FSCONFIG, fs, c.Num(unix.FSCONFIG_SET_STRING), c.Text("source"), c.Text(source))
 	for _, o := range options {
 		if name, value, ok := strings.Cut(o, "="); ok {
 			c.Call(unix.SYS_FSCONFIG, fs, c.Num(unix.FSCONFIG_SET_STRING), c.Text(name), c.Text(value))
@@ -133,7 +139,11 @@ func (c *compiler) mountFS(s plan.MountFS) {
 	target := c.target(s.Target, false)
 	mnt := c.Unset(^uintptr(0))
 	open := len(c.Rows)
-	c.newFS(s.Type, s.Options, mountAttrs(s.ReadOnly, s.NoSuid, s.NoDev, s.NoExec), mnt)
+	attrs := mountAttrs(s.ReadOnly, s.NoSuid, s.NoDev, s.NoExec)
+	for _, name := range s.Attrs {
+		attrs |= attrBits(name)
+	}
+	c.newFSOf(s.Type, cmp.Or(s.Source, s.Type), s.Options, attrs, mnt)
 	c.attach(mnt, target)
 	if s.Missing {
 		c.skipOver(open, unix.ENODEV)

@@ -46,7 +46,7 @@ func (c *compiler) becoming(s plan.Step) error {
 	case plan.Exec:
 		c.exec(s)
 	default:
-		return errs.Newf(errs.Internal, "compile step", s.Kind(), "not a child step")
+		return c.bundled(s)
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func (c *compiler) keepFDs(s plan.KeepFDs) {
 			c.inits = append(c.inits, add(h))
 		}
 	}
-	for _, h := range []plan.Handle{s.Wait, s.Exec} {
+	for _, h := range append([]plan.Handle{s.Wait, s.Exec}, s.Held...) {
 		if h != "" {
 			add(h)
 		}

@@ -64,6 +64,10 @@ func (h *host) run(s plan.Step) error {
 		return unix.Prlimit(h.proc.PID, s.Resource, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}, nil)
 	case plan.OwnStdio:
 		return h.ownStdio(s.GID)
+	case plan.Attributes:
+		return h.attributes(s)
+	case plan.Hooks:
+		return h.env.Hooks(h.proc.PID)
 	case plan.Release:
 		if h.env.Waits != nil {
 			if err := h.env.Waits(h.proc.PID); err != nil {

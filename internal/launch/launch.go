@@ -8,6 +8,7 @@
 package launch
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -41,6 +42,8 @@ type Env struct {
 	// busy says that it has; nil: we wait.
 	Meanwhile func(busy func() bool)
 
+	Hooks func(pid int) error // executes the step plan.Hooks
+
 	// Waits is told the process's number when all is done for it, before it is let go: if we
 	// die before that, it does. nil: nobody wants to know.
 	Waits func(pid int) error
@@ -52,26 +55,12 @@ type Env struct {
 
 // Start executes a plan. On an error nothing is left running or mounted.
 func Start(p plan.Plan, env Env) (*Process, error) {
-	if err := p.Check(slices.Collect(maps.Keys(env.Files))...); err != nil {
-		return nil, err
+	h, err := begin(p, env)
+	if h != nil {
+		defer h.closeAll()
 	}
-	if err := nest.Settle(); err != nil {
+	if err != nil {
 		return nil, err
-	}
-	h := &host{fds: map[plan.Handle]int{}, release: -1, self: -1, stdio: stdioOf(p, env), env: env}
-	defer h.closeAll()
-	if err := h.refuseFolders(); err != nil {
-		return nil, err
-	}
-	if err := h.prepare(p); err != nil {
-		return nil, err
-	}
-	for _, s := range p.Host {
-		if err := h.run(s); err != nil {
-			h.abandon()
-			words, _, _ := strings.Cut(s.String(), "\n") // of those that go on line by line
-			return nil, errs.Wrap(words, "", err)
-		}
 	}
 	if env.Meanwhile != nil {
 		env.Meanwhile(func() bool { return h.c.Settled(*h.proc) })
@@ -87,10 +76,7 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 		nest.Register(h.proc.PID)
 	}
 	h.closeShared()
-	proc := &Process{PID: h.proc.PID, pidfd: os.NewFile(uintptr(h.proc.PIDFD), "pidfd")}
-	if ptm := int(h.c.Slots[h.c.ptm]); h.c.ptm != rows.Zero && ptm > 0 {
-		proc.Terminal = os.NewFile(uintptr(ptm), "terminal")
-	}
+	proc := h.process()
 	if err := h.failure(p); err != nil {
 		_ = proc.Signal(unix.SIGKILL) // what is PID 1 by now would end by itself, when it sees fit
 		_, _ = proc.Wait()
@@ -101,6 +87,49 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 		return nil, err
 	}
 	return proc, nil
+}
+
+// begin executes the host steps. What is open is to be closed by the caller, also after an error.
+func begin(p plan.Plan, env Env) (*host, error) {
+	if err := p.Check(slices.Collect(maps.Keys(env.Files))...); err != nil {
+		return nil, err
+	}
+	if err := nest.Settle(); err != nil {
+		return nil, err
+	}
+	h := &host{fds: map[plan.Handle]int{}, release: -1, self: -1, stdio: stdioOf(p, env), env: env}
+	if err := h.refuseFolders(); err != nil {
+		return h, err
+	}
+	if err := h.prepare(p); err != nil {
+		return h, err
+	}
+	for _, s := range p.Host {
+		var err error
+		if _, ok := s.(plan.Held); ok {
+			err = h.held(p)
+		} else {
+			err = h.run(s)
+		}
+		if err != nil {
+			h.abandon()
+			if own := (*died)(nil); errors.As(err, &own) {
+				return h, own.error
+			}
+			words, _, _ := strings.Cut(s.String(), "\n") // of those that go on line by line
+			return h, errs.Wrap(words, "", err)
+		}
+	}
+	return h, nil
+}
+
+// process is the new process, for the caller to keep.
+func (h *host) process() *Process {
+	proc := &Process{PID: h.proc.PID, pidfd: os.NewFile(uintptr(h.proc.PIDFD), "pidfd")}
+	if ptm := int(h.c.Slots[h.c.ptm]); h.c.ptm != rows.Zero && ptm > 0 {
+		proc.Terminal = os.NewFile(uintptr(ptm), "terminal")
+	}
+	return proc
 }
 
 // closeShared closes our copies of what the child opened while descriptors were shared:
@@ -171,8 +200,14 @@ func (h *host) failed(p plan.Plan, out *rows.Outcome) error {
 	case out.Errno != 0:
 		step := p.Child[h.c.Steps[out.Row]]
 		err := unix.Errno(out.Errno)
-		if e, ok := step.(plan.Exec); ok {
-			return ExecError(e.Args[0], err)
+		switch s := step.(type) {
+		case plan.Exec:
+			return ExecError(s.Args[0], err)
+		case plan.Find:
+			if out.Eacces != 0 {
+				err = unix.EACCES
+			}
+			return ExecError(s.Name, err)
 		}
 		return errs.Wrap(step.String(), "", err)
 	case out.Row >= uintptr(len(h.c.Rows)):

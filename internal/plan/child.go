@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cortenhq/corten/internal/spec"
@@ -20,6 +21,8 @@ type (
 		As   Handle     `json:"as"`
 		Size *spec.Size `json:"size,omitempty"` // nil: the kernel's, 0 by 0
 		Any  bool       `json:"any,omitempty"`  // terminals have no group of their own: there is no group 5
+
+		Options []string `json:"options,omitempty"` // of the devpts; nil: the usual ones
 	}
 
 	// EnterGroup moves the process into a cgroup by writing "0" to the file, which spares
@@ -94,6 +97,8 @@ type (
 		NoSuid   bool     `json:"noSuid,omitempty"`
 		NoDev    bool     `json:"noDev,omitempty"`
 		Missing  bool     `json:"missing,omitempty"` // a kernel without this file system is no error
+		Source   string   `json:"source,omitempty"`  // what it is made of, or what df shows; empty: its type
+		Attrs    []string `json:"attrs,omitempty"`   // more attributes, see Attributes
 	}
 
 	// Mask hides a path: under /dev/null if it is a file, an empty directory if it is one.
@@ -158,6 +163,7 @@ type (
 		Gate   Handle   `json:"gate,omitempty"`   // its end of the way to the command's process
 		Wait   Handle   `json:"wait,omitempty"`   // the other end
 		Exec   Handle   `json:"exec,omitempty"`   // the program of PID 1
+		Held   []Handle `json:"held,omitempty"`   // what Hold needs
 	}
 
 	// Umask sets the file mode creation mask.
@@ -296,7 +302,7 @@ func (EnterRoot) String() string { return "put the root file system in place" }
 func (s Attach) String() string  { return "mount " + s.What + " at " + s.Target }
 
 func (s MountFS) String() string {
-	opts := append([]string(nil), s.Options...)
+	opts := slices.Concat(s.Options, s.Attrs)
 	for _, a := range []struct {
 		on   bool
 		word string
@@ -439,5 +445,5 @@ func (s EnterGroup) uses() []Handle { return []Handle{s.FD} }
 func (s Stow) uses() []Handle       { return s.Mounts }
 func (s EnterRoot) uses() []Handle  { return []Handle{s.Mount} }
 func (s Attach) uses() []Handle     { return []Handle{s.Mount} }
-func (s KeepFDs) uses() []Handle    { return append(s.Places(), s.Wait, s.Exec) }
+func (s KeepFDs) uses() []Handle    { return append(append(s.Places(), s.Wait, s.Exec), s.Held...) }
 func (s Init) uses() []Handle       { return []Handle{s.FD} }

@@ -13,7 +13,17 @@ import (
 // devices is the nodes of /dev: those that every program expects, then the user's. With
 // --privileged the user's are the host's.
 func (m *maker) devices() []spec.Device {
-	nodes := []spec.Device{
+	nodes := standardDevices()
+	for _, d := range m.c.Devices {
+		if strings.HasPrefix(d.Path, "/dev/") {
+			nodes = append(nodes, d)
+		}
+	}
+	return nodes
+}
+
+func standardDevices() []spec.Device {
+	return []spec.Device{
 		{Path: "/dev/null", Type: "c", Major: 1, Minor: 3, Mode: 0o666},
 		{Path: "/dev/zero", Type: "c", Major: 1, Minor: 5, Mode: 0o666},
 		{Path: "/dev/full", Type: "c", Major: 1, Minor: 7, Mode: 0o666},
@@ -21,12 +31,6 @@ func (m *maker) devices() []spec.Device {
 		{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9, Mode: 0o666},
 		{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0, Mode: 0o666},
 	}
-	for _, d := range m.c.Devices {
-		if strings.HasPrefix(d.Path, "/dev/") {
-			nodes = append(nodes, d)
-		}
-	}
-	return nodes
 }
 
 // makeDev makes /dev. Who is root of a user namespace only can make no node (user_namespaces(7)):

@@ -80,8 +80,10 @@ type Rlimit struct {
 
 // Root says how the root file system is presented.
 type Root struct {
-	ReadOnly bool  `json:"readOnly,omitempty"`
-	ShmSize  int64 `json:"shmSize,omitempty"` // of /dev/shm, bytes; 0: 64 MiB
+	ReadOnly    bool   `json:"readOnly,omitempty"`
+	ShmSize     int64  `json:"shmSize,omitempty"`     // of /dev/shm, bytes; 0: 64 MiB
+	Path        string `json:"path,omitempty"`        // a directory of the host that is the root, as in an OCI bundle
+	Propagation string `json:"propagation,omitempty"` // of Path, as Mount.Propagation; empty: rslave
 }
 
 // MountType is what a mount shows.
@@ -123,6 +125,7 @@ type Mount struct {
 	Create      bool      `json:"create,omitempty"`    // Bind: make a missing source directory, as -v does
 	Size        int64     `json:"size,omitempty"`      // Tmpfs: bytes; 0: the kernel's default of half the memory
 	Mode        *uint32   `json:"mode,omitempty"`      // Tmpfs: mode of its root; nil: 1777
+	Options     []string  `json:"options,omitempty"`   // below Root.Path: all that is said of it, in the words of mount(8); Type is then any file system, Source what it is made of
 }
 
 // NSMode is where a namespace comes from.
@@ -198,6 +201,16 @@ type Security struct {
 	AppArmor      string   `json:"appArmor,omitempty"`
 	SELinux       string   `json:"seLinux,omitempty"`
 	SELinuxMount  string   `json:"seLinuxMount,omitempty"`
+	Sets          *CapSets `json:"capabilitySets,omitempty"` // nil: root has Capabilities, others none
+}
+
+// CapSets is the capabilities of the first process set by set, capabilities(7); the bounding set is
+// Security.Capabilities.
+type CapSets struct {
+	Effective   []string `json:"effective"`
+	Permitted   []string `json:"permitted"`
+	Inheritable []string `json:"inheritable"`
+	Ambient     []string `json:"ambient"`
 }
 
 // Device is a host device made usable in the container.
@@ -209,6 +222,8 @@ type Device struct {
 	Mode     uint32 `json:"mode"`   // permission bits
 	Major    uint32 `json:"major"`
 	Minor    uint32 `json:"minor"`
+	UID      uint32 `json:"uid,omitempty"` // of the container
+	GID      uint32 `json:"gid,omitempty"`
 }
 
 // Life is how the container begins, is watched and ends.

@@ -1,0 +1,190 @@
+package launch
+
+import (
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/rows"
+	"github.com/cortenhq/corten/internal/plan"
+)
+
+// bundled compiles the steps that only containers of OCI bundles take.
+func (c *compiler) bundled(s plan.Step) error {
+	switch s := s.(type) {
+	case plan.OpenDev:
+		c.ResultIn(c.Call(unix.SYS_OPENAT, c.cwd(), c.Text("/dev"), c.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)), c.handle(s.As))
+	case plan.MakeNode:
+		return c.makeNode(s)
+	case plan.Link:
+		c.link(s)
+	case plan.BindConsole:
+		node := c.Result(c.inRoot("dev/pts/0", unix.O_PATH|unix.O_NOFOLLOW))
+		c.attach(c.cloneOf(node), c.target("/dev/console", true))
+	case plan.OwnTerminal:
+		c.Call(unix.SYS_FCHOWN, c.pts, c.Num(uintptr(s.UID)), c.Num(^uintptr(0)))
+	case plan.SealMount:
+		fd := c.Result(c.inRoot(strings.Trim(s.Path, "/"), unix.O_PATH))
+		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		c.Call(unix.SYS_MOUNT_SETATTR, fd, c.Text(""), c.Num(unix.AT_EMPTY_PATH), rows.Point(c.Table, attr), c.Num(unix.MOUNT_ATTR_SIZE_VER0))
+	case plan.RootPropagation:
+		c.Call(unix.SYS_MOUNT, rows.Zero, c.Text("/"), rows.Zero, c.Num(uintptr(propagation(s.Mode))))
+	case plan.KeepCaps:
+		c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_KEEPCAPS), c.Num(1))
+	case plan.HoldCaps:
+		return c.holdCaps(s)
+	case plan.Find:
+		c.find(s)
+	case plan.Hold:
+		c.hold(s)
+	default:
+		return errs.Newf(errs.Internal, "compile step", s.Kind(), "not a child step")
+	}
+	return nil
+}
+
+// makeNode makes a node where none is. The mode is set afterwards, whatever the umask.
+func (c *compiler) makeNode(s plan.MakeNode) error {
+	var kind uintptr
+	switch s.Type {
+	case "c", "u":
+		kind = unix.S_IFCHR
+	case "b":
+		kind = unix.S_IFBLK
+	case "p":
+		kind = unix.S_IFIFO
+	default:
+		return errs.Newf(errs.Invalid, "make device", s.Path, "no device is of type "+s.Type)
+	}
+	dir, name := c.placeOf(s.Path)
+	node := c.Call(unix.SYS_MKNODAT, dir, name, c.Num(kind|uintptr(s.Mode&0o7777)), c.Num(uintptr(unix.Mkdev(s.Major, s.Minor))))
+	c.Call(unix.SYS_FCHMODAT, dir, name, c.Num(uintptr(s.Mode&0o7777)))
+	c.Call(unix.SYS_FCHOWNAT, dir, name, c.Num(uintptr(s.UID)), c.Num(uintptr(s.GID)), c.Num(unix.AT_SYMLINK_NOFOLLOW))
+	node.Tolerate(2, unix.EEXIST)
+	return nil
+}
+
+// placeOf opens the directory of a path of the container, and makes it if need be.
+func (c *compiler) placeOf(file string) (dir, name rows.Slot) {
+	return c.target(path.Dir(file), false), c.Text(path.Base(file))
+}
+
+func (c *compiler) link(s plan.Link) {
+	dir, name := c.placeOf(s.Path)
+	if s.Replace {
+		c.Call(unix.SYS_UNLINKAT, dir, name).Tolerate(0, unix.ENOENT, unix.EISDIR, unix.EPERM, unix.EBUSY)
+	}
+	c.Call(unix.SYS_SYMLINKAT, c.Text(s.To), dir, name).Tolerate(0, unix.EEXIST)
+}
+
+// holdCaps writes the three sets, and raises in the ambient one what is in it.
+func (c *compiler) holdCaps(s plan.HoldCaps) error {
+	var masks [4]uint64
+	for i, names := range [4][]string{s.Effective, s.Permitted, s.Inheritable, s.Ambient} {
+		var err error
+		if masks[i], err = capMask(names); err != nil {
+			return err
+		}
+	}
+	head := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := &[2]unix.CapUserData{}
+	for i := range data {
+		shift := 32 * i
+		data[i] = unix.CapUserData{Effective: uint32(masks[0] >> shift), Permitted: uint32(masks[1] >> shift), Inheritable: uint32(masks[2] >> shift)}
+	}
+	c.Call(unix.SYS_CAPSET, rows.Point(c.Table, head), rows.Point(c.Table, data))
+	for i := range 64 {
+		if masks[3]&(1<<i) != 0 {
+			c.Call(unix.SYS_PRCTL, c.Num(unix.PR_CAP_AMBIENT), c.Num(unix.PR_CAP_AMBIENT_RAISE), c.Num(uintptr(i)))
+		}
+	}
+	return nil
+}
+
+// find asks for each path whether it may be executed, until one may. The close of no descriptor
+// always fails and so is a jump.
+func (c *compiler) find(s plan.Find) {
+	last := len(s.Paths) - 1
+	for i, p := range s.Paths {
+		r := c.Call(unix.SYS_FACCESSAT, c.cwd(), c.Text(p), c.Num(unix.X_OK))
+		if i < last {
+			r.Tolerate(1, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENAMETOOLONG)
+			c.Call(unix.SYS_CLOSE, c.Num(^uintptr(0))).Tolerate(2*(last-i)-1, unix.EBADF)
+		}
+	}
+}
+
+// hold waits twice: for the launcher to say that the process is known, as waitForRelease does, and
+// then for a byte in the FIFO. That is open both ways, so it has no end: whoever has it waits.
+func (c *compiler) hold(s plan.Hold) {
+	one := new(uint64)
+	*one = 1
+	at := func(h plan.Handle) int32 { return int32(c.Slots[c.kept[h]]) }
+	fds := &[2]unix.PollFd{{Fd: at(plan.HeldKnown), Events: unix.POLLIN}, {Fd: at(plan.HeldSelf), Events: unix.POLLIN}}
+	c.Call(unix.SYS_WRITE, c.kept[plan.HeldReady], rows.Point(c.Table, one), c.Num(8))
+	c.Call(unix.SYS_PPOLL, rows.Point(c.Table, fds), c.Num(2), rows.Zero, rows.Zero, c.Num(8))
+	c.Call(unix.SYS_READ, c.kept[plan.HeldKnown], rows.Point(c.Table, new(uint64)), c.Num(8))
+	c.Call(unix.SYS_READ, c.kept[s.Start], rows.Point(c.Table, new(uint64)), c.Num(1))
+}
+
+// attrBits is an attribute of a mount by the option that sets it.
+func attrBits(name string) uintptr {
+	switch name {
+	case "ro":
+		return unix.MOUNT_ATTR_RDONLY
+	case "nosuid":
+		return unix.MOUNT_ATTR_NOSUID
+	case "nodev":
+		return unix.MOUNT_ATTR_NODEV
+	case "noexec":
+		return unix.MOUNT_ATTR_NOEXEC
+	case "noatime":
+		return unix.MOUNT_ATTR_NOATIME
+	case "strictatime":
+		return unix.MOUNT_ATTR_STRICTATIME
+	case "nodiratime":
+		return unix.MOUNT_ATTR_NODIRATIME
+	case "nosymfollow":
+		return unix.MOUNT_ATTR_NOSYMFOLLOW
+	}
+	return 0 // relatime is what a mount does by itself
+}
+
+func propagation(mode string) uint64 {
+	switch mode {
+	case "private":
+		return unix.MS_PRIVATE
+	case "slave":
+		return unix.MS_SLAVE
+	case "shared":
+		return unix.MS_SHARED
+	case "unbindable":
+		return unix.MS_UNBINDABLE
+	}
+	return 0
+}
+
+// attributes changes a detached mount. When access times are kept is one value of three, which is
+// set by clearing all of it first.
+func (h *host) attributes(s plan.Attributes) error {
+	attr := unix.MountAttr{Propagation: propagation(s.Propagation)}
+	for _, name := range s.Clear {
+		attr.Attr_clr |= uint64(attrBits(name))
+	}
+	for _, name := range s.Set {
+		attr.Attr_set |= uint64(attrBits(name))
+		if name == "relatime" {
+			attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
+		}
+	}
+	if (attr.Attr_set|attr.Attr_clr)&unix.MOUNT_ATTR__ATIME != 0 {
+		attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
+	}
+	flags := uint(unix.AT_EMPTY_PATH)
+	if s.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return unix.MountSetattr(h.fd(s.Mount), "", flags, &attr)
+}

@@ -1,0 +1,369 @@
+package plan
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// BundleInput is all that the plan for an OCI bundle depends on.
+type BundleInput struct {
+	Container *spec.Container // with Root.Path; of a process in numbers
+	Sources   []Source        // of Container.Mounts, in the same order; empty for what is no bind mount
+	Groups    Groups          // its Mount is what a mount of type cgroup shows, with targets below that
+	Binds     []File          // and what of the host's, instead
+	Filter    *Filter
+	Host      Facts
+	FDs       []Handle // what the command gets as descriptors 3 and up; the launcher opens them
+	Hooks     []string // programs to be run before the process sees its root, in words; nil: none
+}
+
+// bundler is the maker of a view that is said mount by mount.
+type bundler struct {
+	*maker
+	in   BundleInput
+	seal []Step
+}
+
+// MakeBundle decides what starting the container of an OCI bundle takes. Where Make has a view of its
+// own for what containers see, here the description says all of it, in its order. The process then
+// waits (Hold) until it is told to execute its command.
+func MakeBundle(in BundleInput) (Plan, error) {
+	m := &maker{in: Input{Container: in.Container, Groups: in.Groups, Filter: in.Filter, Host: in.Host, FDs: in.FDs}, c: in.Container}
+	b := &bundler{maker: m, in: in}
+	id, err := Accounts{}.Resolve(m.c.Process.User, m.c.Process.Groups)
+	if err != nil {
+		return Plan{}, err
+	}
+	if len(m.c.Process.Args) == 0 || m.c.Process.Args[0] == "" {
+		return Plan{}, errs.Newf(errs.Invalid, "plan command", "", "no command given").WithHint("fill in process.args of config.json")
+	}
+	b.open()
+	b.begin()
+	if err := b.view(); err != nil {
+		return Plan{}, err
+	}
+	if err := b.attend(); err != nil {
+		return Plan{}, err
+	}
+	b.identity(id)
+	return Plan{Host: m.host, Child: m.child}, nil
+}
+
+// open opens what does not need the new process.
+func (b *bundler) open() {
+	if len(b.in.Groups.Make.Dirs) > 0 {
+		b.onHost(b.in.Groups.Make)
+	}
+	for i, d := range b.in.Groups.Enter {
+		b.onHost(OpenFile{Path: d, Write: true, What: "the control group to enter", As: groupHandle(i)})
+	}
+	for _, j := range b.joined() {
+		b.onHost(OpenFile{Path: j.Path, What: "the " + j.Namespace + " namespace to join", As: j.FD})
+	}
+	root := b.c.Root
+	mode, all := strings.CutPrefix(root.Propagation, "r")
+	if mode == "" {
+		mode, all = "slave", true
+	}
+	if mode == "shared" || mode == "unbindable" { // a root that is shared could not be made the root
+		mode, all = "private", true
+	}
+	b.onHost(CloneMount{Path: root.Path, Recursive: true, What: "the root file system", As: RootMount},
+		Attributes{Mount: RootMount, Recursive: all, Propagation: mode, What: "the root file system"})
+}
+
+// attend makes the process, and does what there is to do while it waits.
+func (b *bundler) attend() error {
+	var names []string
+	if b.private() {
+		names = append(names, "user")
+	}
+	names = append(names, "mount")
+	for _, n := range b.namespaces() {
+		if fresh(n.ns) && n.name != "cgroup" {
+			names = append(names, n.name)
+		}
+	}
+	b.onHost(Clone{Namespaces: names, Group: b.in.Groups.V2, Join: b.joined()})
+	if b.private() {
+		b.onHost(MapIDs{b.c.Namespaces.User.UIDMap, b.c.Namespaces.User.GIDMap})
+	}
+	if b.c.Process.OOMScore != nil {
+		b.onHost(OOMScore{*b.c.Process.OOMScore})
+	}
+	if err := b.limits(); err != nil {
+		return err
+	}
+	if len(b.c.Namespaces.TimeOffset) > 0 {
+		b.onHost(OpenProc{Name: "timens_offsets", As: timeOffsets})
+	}
+	if len(b.in.Hooks) > 0 {
+		b.onHost(Hooks{b.in.Hooks})
+	}
+	b.onHost(Release{}, Held{})
+	return nil
+}
+
+// begin is what the process does first.
+func (b *bundler) begin() {
+	b.inChild(Await{})
+	for i, d := range b.in.Groups.Enter {
+		b.inChild(EnterGroup{Dir: path.Dir(d), FD: groupHandle(i)})
+	}
+	b.label()
+	if fresh(b.c.Namespaces.Cgroup) {
+		b.inChild(Unshare{"cgroup"})
+	}
+	if b.private() {
+		b.inChild(BecomeRoot{})
+	}
+	b.shiftClocks(timeOffsets)
+	if fresh(b.c.Namespaces.Net) {
+		b.inChild(LoopbackUp{})
+	}
+	if name := b.c.Namespaces.Hostname; name != "" {
+		b.inChild(Hostname{name})
+	}
+	if name := b.c.Namespaces.Domainname; name != "" {
+		b.inChild(Domainname{name})
+	}
+}
+
+// view builds the file system that the container sees. All of it is done before Pivot, as long as
+// the null device of the host can be cloned.
+func (b *bundler) view() error {
+	term := b.c.Process.Terminal
+	if term {
+		if !slices.ContainsFunc(b.c.Mounts, isTerminals) {
+			return errs.Newf(errs.Invalid, "plan terminal", "", "the container has no devpts at /dev/pts").
+				WithHint("add it to mounts in config.json, or set process.terminal to false")
+		}
+		b.inChild(b.terminal())
+	}
+	b.inChild(Propagation{"private"}, OpenDev{DevMount}, EnterRoot{RootMount})
+	if len(b.in.Sources) != len(b.c.Mounts) {
+		return errs.Newf(errs.Internal, "plan mounts", "", "a source for each mount is wanted")
+	}
+	for i := range b.c.Mounts {
+		if err := b.mount(i); err != nil {
+			return errs.Wrap("plan mount", b.c.Mounts[i].Target, err)
+		}
+	}
+	b.devices()
+	if term {
+		b.inChild(BindConsole{})
+	}
+	for _, name := range sortedKeys(b.c.Sysctls) {
+		b.inChild(Sysctl{name, b.c.Sysctls[name]})
+	}
+	for _, p := range b.c.Security.Masked {
+		b.inChild(Mask{p})
+	}
+	for _, p := range b.c.Security.ReadOnlyPaths {
+		b.inChild(ReadOnlyPath{p})
+	}
+	b.inChild(b.seal...)
+	if b.c.Root.ReadOnly {
+		b.inChild(ReadOnlyRoot{})
+	}
+	b.inChild(Pivot{})
+	if mode := strings.TrimPrefix(b.c.Root.Propagation, "r"); mode == "shared" || mode == "unbindable" {
+		b.inChild(RootPropagation{mode})
+	}
+	return nil
+}
+
+func isTerminals(m spec.Mount) bool { return m.Type == "devpts" && path.Clean(m.Target) == "/dev/pts" }
+
+// terminal makes the devpts of the terminal as its mount says.
+func (b *bundler) terminal() OpenTerminal {
+	for _, m := range b.c.Mounts {
+		if isTerminals(m) {
+			w, _ := readOptions(m.Options)
+			return OpenTerminal{As: Terminal, Size: b.c.Process.Size, Options: append([]string{}, w.data...)}
+		}
+	}
+	return OpenTerminal{As: Terminal}
+}
+
+// mount is one mount of the list.
+func (b *bundler) mount(i int) error {
+	mnt := b.c.Mounts[i]
+	w, err := readOptions(mnt.Options)
+	if err != nil {
+		return err
+	}
+	if !w.bind && (w.propagation == "shared" || w.propagation == "unbindable") {
+		return errs.Newf(errs.Unsupported, "", "", "a new file system cannot be "+w.propagation+" here").
+			WithHint("leave the option out; only bind mounts can be")
+	}
+	target := path.Clean("/" + mnt.Target)
+	if err := overProc(target, mnt, w.bind); err != nil {
+		return err
+	}
+	switch {
+	case w.bind || mnt.Type == spec.Bind:
+		b.bind(i, target, w)
+	case mnt.Type == "cgroup":
+		b.groups(target, w)
+	case b.c.Process.Terminal && isTerminals(mnt):
+		b.inChild(Attach{Mount: Terminal, Target: target, What: "the devpts of the terminal"})
+	default:
+		b.fresh(mnt, target, w)
+	}
+	return nil
+}
+
+// overProc refuses what would put something else in the place of the kernel's own /proc, of which
+// programs believe what it says.
+func overProc(target string, mnt spec.Mount, bind bool) error {
+	switch target {
+	case "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
+		"/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled": // what lxcfs and its like bring
+		return nil
+	case "/proc":
+		if mnt.Type == "proc" || bind && path.Clean(mnt.Source) == "/proc" {
+			return nil
+		}
+	default:
+		if !strings.HasPrefix(target, "/proc/") {
+			return nil
+		}
+	}
+	return errs.Newf(errs.Invalid, "", "", "it would lie over the kernel's own /proc").
+		WithHint("choose another destination; at /proc itself only a mount of type proc is allowed")
+}
+
+func (b *bundler) bind(i int, target string, w mountWords) {
+	h, what := mountHandle(i), b.in.Sources[i].Path
+	b.onHost(CloneMount{Path: what, Recursive: w.below, What: "for " + target, As: h})
+	if len(w.set)+len(w.clear) > 0 {
+		b.onHost(Attributes{Mount: h, Set: w.set, Clear: w.clear, What: what})
+	}
+	if len(w.setAll)+len(w.clearAll) > 0 {
+		b.onHost(Attributes{Mount: h, Recursive: true, Set: w.setAll, Clear: w.clearAll, What: what})
+	}
+	p := Attributes{Mount: h, Recursive: w.propagationAll, Propagation: w.propagation, What: what}
+	if p.Propagation == "" {
+		p.Recursive, p.Propagation = w.below, "slave"
+	}
+	b.onHost(p)
+	b.inChild(Attach{Mount: h, Target: target, File: b.in.Sources[i].File, What: what})
+}
+
+// fresh is a new file system. A tmpfs stays writable until all that is mounted in it is.
+func (b *bundler) fresh(mnt spec.Mount, target string, w mountWords) {
+	f := MountFS{Type: string(mnt.Type), Source: mnt.Source, Target: target, Options: w.data}
+	for _, a := range append(slices.Clone(w.set), w.setAll...) {
+		switch a {
+		case "ro":
+			f.ReadOnly = true
+		case "nosuid":
+			f.NoSuid = true
+		case "nodev":
+			f.NoDev = true
+		case "noexec":
+			f.NoExec = true
+		default:
+			f.Attrs = append(f.Attrs, a)
+		}
+	}
+	if f.ReadOnly && f.Type == "tmpfs" {
+		f.ReadOnly = false
+		b.seal = append(b.seal, SealMount{target})
+	}
+	b.inChild(f)
+}
+
+// groups shows the container's control groups: of cgroup v2 one mount, of v1 a folder of them.
+func (b *bundler) groups(target string, w mountWords) {
+	one := len(b.in.Groups.Mount) == 1 && b.in.Groups.Mount[0].Target == ""
+	if !one {
+		b.fresh(spec.Mount{Type: spec.Tmpfs, Source: "tmpfs"}, target, mountWords{set: w.set, data: []string{"mode=755"}})
+	}
+	for _, f := range b.in.Groups.Mount {
+		here := w
+		here.data = f.Options
+		b.fresh(spec.Mount{Type: spec.MountType(f.Type), Source: f.Source}, path.Join(target, f.Target), here)
+	}
+	for i, f := range b.in.Binds {
+		h := fileHandle(i)
+		b.onHost(CloneMount{Path: f.Path, What: f.What, As: h}, Attributes{Mount: h, Set: w.set, Propagation: "private", What: f.Path})
+		b.inChild(Attach{Mount: h, Target: path.Join(target, f.Target), What: f.What})
+	}
+}
+
+// devices is the nodes of /dev: those that every container has by the specification (config-linux.md,
+// "Default Devices"), then its own. Who has no right to make nodes shows those of the host.
+func (b *bundler) devices() {
+	for _, m := range b.c.Mounts {
+		if w, _ := readOptions(m.Options); path.Clean(m.Target) == "/dev" && (w.bind || m.Type == spec.Bind) {
+			return // the host's own
+		}
+	}
+	user := b.c.Devices
+	nodes := standardDevices()
+	for _, d := range user {
+		nodes = slices.DeleteFunc(nodes, func(n spec.Device) bool { return n.Path == d.Path })
+	}
+	for _, d := range slices.Concat(nodes, user) {
+		if !b.private() && !b.in.Host.Nested {
+			b.inChild(MakeNode{d})
+			continue
+		}
+		h := Handle("dev:" + d.Path)
+		b.onHost(CloneMount{Path: d.Path, What: "the host's " + d.Path, As: h})
+		b.inChild(Attach{Mount: h, Target: d.Path, File: true, What: "the host's " + d.Path})
+	}
+	b.inChild(Link{Path: "/dev/fd", To: "/proc/self/fd"}, Link{Path: "/dev/stdin", To: "/proc/self/fd/0"},
+		Link{Path: "/dev/stdout", To: "/proc/self/fd/1"}, Link{Path: "/dev/stderr", To: "/proc/self/fd/2"},
+		Link{Path: "/dev/core", To: "/proc/kcore"}, Link{Path: "/dev/ptmx", To: "pts/ptmx", Replace: true})
+}
+
+// identity is what the process does last.
+func (b *bundler) identity(id Identity) {
+	sec, proc := b.c.Security, b.c.Process
+	b.inChild(NewKeyring{})
+	if proc.Terminal {
+		b.inChild(OwnTerminal{id.UID})
+	}
+	b.inChild(Stdio{Terminal: proc.Terminal},
+		KeepFDs{FDs: b.in.FDs, Held: []Handle{HeldReady, HeldKnown, HeldSelf, StartFIFO}})
+	umask := uint32(0o022)
+	if proc.Umask != nil {
+		umask = *proc.Umask
+	}
+	b.inChild(Umask{umask}, Chdir{Dir: proc.Cwd}, DropBounding{sortCaps(sec.Capabilities)})
+	if sec.AllowNewPrivs {
+		b.filter()
+	}
+	sets := spec.CapSets{}
+	if sec.Sets != nil {
+		sets = *sec.Sets
+	}
+	b.inChild(KeepCaps{}, SetUser{id.UID, id.GID, id.Groups, b.in.Host.Alone}, HoldCaps{sets})
+	b.inChild(b.lower...)
+	paths := Lookup(proc.Args[0], proc.Env)
+	b.inChild(Find{paths, proc.Args[0]}, Hold{StartFIFO})
+	if !sec.AllowNewPrivs {
+		b.inChild(NoNewPrivs{})
+		b.filter()
+	}
+	b.inChild(Exec{Paths: paths, Args: proc.Args, Env: proc.Env})
+}
+
+// GroupViews is what a mount of type cgroup shows where there are hierarchies of cgroup v1: each as
+// the container's own cgroup namespace has it.
+func GroupViews(hierarchies [][]string, unified bool) (list []MountFS) {
+	for _, controllers := range hierarchies {
+		list = append(list, MountFS{Type: "cgroup", Source: "cgroup", Target: strings.Join(controllers, ","), Options: controllers})
+	}
+	if unified {
+		list = append(list, MountFS{Type: "cgroup2", Source: "cgroup", Target: "unified"})
+	}
+	return list
+}
