@@ -20,9 +20,12 @@ import (
 func List(sh *shell.Shell) *cobra.Command {
 	quiet, noTrunc, filters, format := false, false, []string(nil), ""
 	cmd := &cobra.Command{
-		Use:               "ls [flags]",
-		Aliases:           []string{"list"},
-		Short:             "List networks",
+		Use:     "ls [flags]",
+		Aliases: []string{"list"},
+		Short:   "List networks",
+		Long: `List networks: those that corten network create has made, and as cni:NAME those that the host has for plugins of the Container Network
+Interface. Files in /etc/cni/net.d say what these are, or in the folder CORTEN_CNI_CONF; their plugins are programs in /opt/cni/bin, /usr/lib/cni
+and /usr/libexec/cni, or in the folders of the list CORTEN_CNI_BIN.`,
 		Args:              declare.Args(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
