@@ -179,7 +179,7 @@ func (w *work) remake(documents func() ([]*wiring.Document, error)) error {
 	}
 	w.made = true
 	err = w.rules.Make(rules.Of(all, w.facts), w.facts)
-	if err != nil && wiring.Respects(all) && (errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported)) {
+	if errors.Is(err, fs.ErrNotExist) && wiring.Respects(all) {
 		return errs.New(errs.Unsupported, "lead published ports past the host's rules", "", err).
 			WithHint("firewall=respect needs a kernel with CONFIG_NFT_DUP_IPV4 and CONFIG_NFT_DUP_IPV6 (Linux 4.3)")
 	}

@@ -40,6 +40,9 @@ func (e *Engine) Doctor(ctx context.Context) []Feature {
 	if os.Getuid() == 0 {
 		return slices.Concat(all[:i], []Feature{e.passage(ctx)}, all[i:])
 	}
+	for i := range all {
+		all[i].Needed = all[i].Needed && all[i].Group != "networking" // other programs connect containers of ordinary users
+	}
 	return ordinary.Revise(ctx, all, programs.Corten(), "--root", e.cfg.Root, "--run", e.cfg.Run, "keep", "nest")
 }
 

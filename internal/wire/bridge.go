@@ -46,7 +46,16 @@ func (h *Host) newBridge(s *wiring.Switch, mtu int) (netlink.Link, error) {
 	if s.VLANs && errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, errs.New(errs.Unsupported, "filter VLANs of bridge", s.Name, err).WithHint("the kernel needs CONFIG_BRIDGE_VLAN_FILTERING")
 	}
-	return b, err
+	return b, needs(err, "CONFIG_BRIDGE; modprobe bridge")
+}
+
+// needs says what to do where the kernel does not have interfaces of a kind.
+func needs(err error, what string) error {
+	if !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	return errs.New(errs.Unsupported, "", "", err).
+		WithHint("the kernel needs it (" + what + "): see corten doctor; --network none and --network host work without")
 }
 
 // hardware is the hardware address of a bridge or shaper. It is made from the run folder and the

@@ -85,7 +85,7 @@ func (h *Host) pair(in *Inside, l wiring.Link, hw net.HardwareAddr) error {
 	}
 	req.AddData(info)
 	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
+	return needs(err, "CONFIG_VETH; modprobe veth")
 }
 
 // port makes the host's end of a pair a port that learns nothing: who is behind it is said here.

@@ -11,24 +11,24 @@ import (
 
 func networking() []feature {
 	return []feature{
-		{"nftables", "translates addresses and filters between containers", "containers have networks without a way out, and no published ports",
-			"CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ (Linux 5.2); modules nf_tables, nft_chain_nat", later, made("nf_tables")},
+		{"nftables", "translates addresses and filters between containers", "containers have no networks but none and host; iptables-legacy does not do",
+			"CONFIG_NF_TABLES_INET, CONFIG_NF_TABLES_BRIDGE, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_FIB_INET (Linux 5.7); modules nf_tables, nft_chain_nat", needed, made("nf_tables")},
 		{"veth", "connects a container's network to the host's", "containers have no networks but none and host",
-			"CONFIG_VETH, module veth", later, made("veth")},
+			"CONFIG_VETH, module veth", needed, made("veth")},
 		{"bridge", "connects containers with each other", "containers have no networks but none and host",
-			"CONFIG_BRIDGE, module bridge", later, made("bridge")},
+			"CONFIG_BRIDGE, module bridge", needed, made("bridge")},
 		{"macvlan", "gives a container an address in the host's own network", "macvlan networks are refused",
-			"CONFIG_MACVLAN, module macvlan", later, made("macvlan")},
+			"CONFIG_MACVLAN, module macvlan", used, made("macvlan")},
 		{"ipvlan", "does so with the host's hardware address", "ipvlan networks are refused",
-			"CONFIG_IPVLAN, module ipvlan", later, made("ipvlan")},
+			"CONFIG_IPVLAN, module ipvlan", used, made("ipvlan")},
 		{"vxlan", "connects networks of several hosts", "overlay networks are refused",
 			"CONFIG_VXLAN, module vxlan", later, made("vxlan")},
 		{"tun", "connects the network of an ordinary user's container", "containers of ordinary users have no networks but none and host",
 			"CONFIG_TUN, module tun, a device file /dev/net/tun", later, tun},
 		{"IPv6", "gives containers IPv6 addresses", "containers have IPv4 only",
-			"CONFIG_IPV6; sysctl net.ipv6.conf.all.disable_ipv6=0", later, ipv6},
+			"CONFIG_IPV6; sysctl net.ipv6.conf.all.disable_ipv6=0", used, ipv6},
 		{"forwarding", "lets packets of containers out of the machine", "networks of containers end at this machine",
-			"sysctl net.ipv4.ip_forward=1", later, forwarding},
+			"sysctl net.ipv4.ip_forward=1", used, forwarding},
 	}
 }
 
@@ -117,7 +117,7 @@ func newLink(kind string, index, below int, data []byte) []byte {
 	return finish(attr(b, unix.IFLA_LINKINFO, about))
 }
 
-// tryNftables makes a table and in it a chain that translates addresses.
+// tryNftables makes a table and in it a chain that translates addresses, and a table for bridges.
 func tryNftables() error {
 	const (
 		subsystem = unix.NFNL_SUBSYS_NFTABLES
@@ -140,6 +140,8 @@ func tryNftables() error {
 	batch := finish(message(unix.NFNL_MSG_BATCH_BEGIN, unix.NLM_F_REQUEST, 0, subsystem))
 	table := message(subsystem<<8|unix.NFT_MSG_NEWTABLE, flags, inet, 0)
 	batch = append(batch, finish(attr(table, unix.NFTA_TABLE_NAME, name))...)
+	table = message(subsystem<<8|unix.NFT_MSG_NEWTABLE, flags, unix.NFPROTO_BRIDGE, 0)
+	batch = append(batch, finish(attr(table, unix.NFTA_TABLE_NAME, name))...)
 	chain := message(subsystem<<8|unix.NFT_MSG_NEWCHAIN, flags, inet, 0)
 	chain = attr(chain, unix.NFTA_CHAIN_TABLE, name)
 	chain = attr(chain, unix.NFTA_CHAIN_NAME, name)
@@ -149,7 +151,7 @@ func tryNftables() error {
 	chain = attr(chain, unix.NFTA_CHAIN_TYPE, []byte("nat\x00"))
 	batch = append(batch, finish(chain)...)
 	batch = append(batch, finish(message(unix.NFNL_MSG_BATCH_END, unix.NLM_F_REQUEST, 0, subsystem))...)
-	return s.ask(batch, 2)
+	return s.ask(batch, 3)
 }
 
 // tryTun makes a tun device. It is in the network namespace of who opened the file.
@@ -200,7 +202,7 @@ func forwarding(*host) finding {
 	case err != nil:
 		return unknown(words(err))
 	case s == "0":
-		return no("switched off" + sysctls("net.ipv4.ip_forward"))
+		return no("switched off" + sysctls("net.ipv4.ip_forward")).or("it is switched on while containers are on networks")
 	}
 	return yes("")
 }

@@ -184,7 +184,7 @@ func (c *Conn) commit(op string, b *batch) error {
 	if err == nil {
 		err = c.answers()
 	}
-	return errs.Wrap(op, "", err)
+	return lacking(op, err)
 }
 
 // answers reads all that the kernel has answered, and returns the first error.

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/google/nftables"
@@ -23,7 +24,7 @@ const RestMillis = 100
 func Open() (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
-		return nil, errs.Wrap("open", "nftables", err)
+		return nil, lacking("open nftables", err)
 	}
 	// A batch is one datagram: with the elements of a thousand containers it has half a MiB. Only
 	// who may not do so here fails, and his transactions do too.
@@ -43,7 +44,26 @@ func (c *Conn) Make(content Content, facts Facts) error {
 	for _, t := range content {
 		b.create(t)
 	}
-	return c.commit("make tables of nftables", b)
+	err := c.commit("make tables of nftables", b)
+	if errors.Is(err, unix.ENOENT) { // everything that a rule names is in the batch: it is something of the kernel's
+		err = errs.New(errs.Unsupported, "", "", err).WithHint(needed)
+	}
+	return err
+}
+
+// needed is what rules take of the kernel.
+const needed = "it takes nftables of the kernel (CONFIG_NF_TABLES_INET, CONFIG_NF_TABLES_BRIDGE, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_FIB_INET; modprobe nf_tables), and " +
+	"iptables-legacy is not enough: see corten doctor; --network none and --network host work without"
+
+// lacking says what to do where the kernel has no nftables: without netfilter's sockets there is no such
+// protocol, without nf_tables what is asked there is not supported, without tables for a family that is not.
+func lacking(op string, err error) error {
+	for _, e := range []error{unix.EPROTONOSUPPORT, unix.EOPNOTSUPP, unix.EAFNOSUPPORT} {
+		if errors.Is(err, e) {
+			return errs.New(errs.Unsupported, op, "", err).WithHint(needed)
+		}
+	}
+	return errs.Wrap(op, "", err)
 }
 
 // Add adds the elements of one document to tables that are there. An error of kind NotFound or
