@@ -12,7 +12,7 @@ NEST      := -E=github.com/cortenhq/corten/internal/kernel/nest.entry
 PACKAGES  := erofs-utils busybox-static debootstrap docker-registry skopeo umoci crun \
              attr libcap2-bin zstd xz-utils procps iproute2 nftables iptables \
              uidmap passt slirp4netns containernetworking-plugins
-PEERS     := crun runc podman docker.io bubblewrap skopeo umoci docker-registry busybox-static debootstrap \
+PEERS     := crun runc podman docker.io bubblewrap skopeo umoci docker-registry busybox-static debootstrap uidmap \
              iperf3 wrk nginx-light iptables containernetworking-plugins
 VM        := qemu-system-x86 debootstrap cpio xz-utils
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
