@@ -40,7 +40,7 @@ func (c *Conn) Close() { _ = unix.Close(c.fd) }
 // transaction.
 func (c *Conn) Make(content Content, facts Facts) error {
 	b := newBatch()
-	b.none(facts)
+	b.none(c, facts)
 	for _, t := range content {
 		b.create(t)
 	}
@@ -103,7 +103,7 @@ func common(set string) bool {
 // Delete takes the tables away, if they are there.
 func (c *Conn) Delete(facts Facts) error {
 	b := newBatch()
-	b.none(facts)
+	b.none(c, facts)
 	return c.commit("delete tables of nftables", b)
 }
 
