@@ -204,9 +204,6 @@ func (p *Plug) slirp(pid int) (func() error, error) {
 // slirp4netns(1), "API socket".
 func (p *Plug) slirpPorts() error {
 	for _, f := range p.Doc.Ports {
-		if f.HostIP.Is6() {
-			continue // of all addresses those of IPv4 remain
-		}
 		request := map[string]any{"execute": "add_hostfwd", "arguments": map[string]any{
 			"proto": f.Protocol, "host_addr": f.HostIP.String(), "host_port": f.HostPort, "guest_addr": slirpGuest, "guest_port": f.Port}}
 		b, err := json.Marshal(request)

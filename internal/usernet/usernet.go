@@ -57,7 +57,7 @@ func New(run string, c *spec.Container, names bool) (*Plug, error) {
 	if p.held, err = ports.Hold(n.Ports, n.Expose, n.PublishAll); err != nil {
 		return nil, err
 	}
-	p.Doc.Ports = forwards(p.held.Ports)
+	p.Doc.Ports = p.forwards(p.held.Ports)
 	b, err := json.Marshal(p.Doc)
 	if err == nil {
 		err = os.MkdirAll(filepath.Join(run, "net/wired"), 0o700)
@@ -79,7 +79,7 @@ func New(run string, c *spec.Container, names bool) (*Plug, error) {
 func Likely(run string, c *spec.Container, names bool) (*Plug, error) {
 	p, err := plug(run, c, names)
 	if err == nil {
-		p.Doc.Ports = forwards(c.Networking.Ports)
+		p.Doc.Ports = p.forwards(c.Networking.Ports)
 	}
 	return p, err
 }
@@ -153,19 +153,24 @@ func refuse(n spec.Networking) error {
 }
 
 // forwards says where ports lead: the container's address is the host's, or one that nobody sees.
-func forwards(list []spec.Port) []wiring.Forward {
+// slirp4netns publishes at addresses of IPv4 only.
+func (p *Plug) forwards(list []spec.Port) []wiring.Forward {
+	only4 := p.Doc.Links[0].Driver == Slirp
 	var out []wiring.Forward
-	for _, p := range list {
-		hosts := []netip.Addr{p.HostIP}
-		if !p.HostIP.IsValid() {
+	for _, port := range list {
+		hosts := []netip.Addr{port.HostIP}
+		if !port.HostIP.IsValid() {
 			hosts = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 		}
 		for _, h := range hosts {
+			if only4 && h.Is6() {
+				continue
+			}
 			to := netip.IPv4Unspecified()
 			if h.Is6() {
 				to = netip.IPv6Unspecified()
 			}
-			out = append(out, wiring.Forward{Service: p.Service, HostIP: h, HostPort: p.HostPort, To: to})
+			out = append(out, wiring.Forward{Service: port.Service, HostIP: h, HostPort: port.HostPort, To: to})
 		}
 	}
 	return out

@@ -11,11 +11,18 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/wiring"
 )
 
 func TestPorts(t *testing.T) {
 	addr := netip.MustParseAddr
-	list := forwards([]spec.Port{
+	with := func(d wiring.Driver) *Plug {
+		return &Plug{Doc: &wiring.Document{Links: []wiring.Link{{Driver: d}}}}
+	}
+	if got := with(Slirp).forwards([]spec.Port{{Service: spec.Service{Protocol: spec.TCP, Port: 80}, HostPort: 8080}}); len(got) != 1 || !got[0].HostIP.Is4() {
+		t.Errorf("slirp4netns publishes %v", got)
+	}
+	list := with(Pasta).forwards([]spec.Port{
 		{Service: spec.Service{Protocol: spec.TCP, Port: 80}, HostPort: 8080},
 		{Service: spec.Service{Protocol: spec.TCP, Port: 80}, HostPort: 8081, HostIP: addr("127.0.0.1")},
 		{Service: spec.Service{Protocol: spec.TCP, Port: 81}, HostPort: 8082, HostIP: addr("::1")},
