@@ -104,10 +104,14 @@ func plug(run string, c *spec.Container, names bool) (*Plug, error) {
 	}
 	for _, l.Driver = range drivers {
 		var err error
-		if p.path, err = exec.LookPath(string(l.Driver)); err == nil {
-			p.Doc.Links = []wiring.Link{l}
-			return p, nil
+		if p.path, err = exec.LookPath(string(l.Driver)); err != nil {
+			continue
 		}
+		if l.Driver == Slirp && slices.ContainsFunc(c.Networking.Ports, func(x spec.Port) bool { return x.HostIP.Is6() }) {
+			return nil, errs.Newf(errs.Unsupported, "connect container", c.Name, "slirp4netns publishes ports at addresses of IPv4 only").WithHint("install passt, or publish at another address")
+		}
+		p.Doc.Links = []wiring.Link{l}
+		return p, nil
 	}
 	return nil, errs.Newf(errs.Unsupported, "connect container", c.Name, "neither pasta nor slirp4netns is installed, and nothing else connects containers of ordinary users").
 		WithHint("install passt (Debian and Fedora call the package so), or leave the container alone with --network none")
