@@ -158,15 +158,27 @@ func box(flags string, program ...string) []string {
 // somebody has taken away and made again is not the same.
 func (m *machine) state() string {
 	m.t.Helper()
-	var claims []string
+	var more []string
 	for _, p := range []string{"wired/*", "wired/.*", "on/*/at/*", "on/*/names/*"} {
 		found, _ := filepath.Glob(filepath.Join(m.run, "net", p))
-		claims = append(claims, found...)
+		more = append(more, found...)
 	}
+	more = append(more, m.processes()...)
 	return m.sh(`nft -a -s list ruleset; ip -o link | sed 's/.*: \([^:]*\): .*/\1/'
 		ip -o address show dev lo; ip -o address show dev eth0 | sed 's/valid_lft.*//'; ip route; ip -6 route
 		for i in ipv4/ip_forward ipv6/conf/all/forwarding ipv6/conf/*/accept_ra ipv4/conf/*/route_localnet; do echo $i; done | while read i; do
-			for f in /proc/sys/net/$i; do echo $f $(cat $f); done; done`) + strings.Join(claims, "\n")
+			for f in /proc/sys/net/$i; do echo $f $(cat $f); done; done`) + strings.Join(more, "\n")
+}
+
+// processes are those of Corten that say on their command line that they work for this machine.
+func (m *machine) processes() (list []string) {
+	found, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range found {
+		if b, _ := os.ReadFile(f); bytes.Contains(b, []byte(m.run)) {
+			list = append(list, f+" "+string(bytes.ReplaceAll(b, []byte{0}, []byte{' '})))
+		}
+	}
+	return list
 }
 
 // unchanged waits until the machine is as it was: bridges stay for a while.
