@@ -2,6 +2,9 @@ package cni
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/cortenhq/corten/internal/errs"
@@ -82,19 +85,34 @@ func Forwards(links []wiring.Link, ports []spec.Port, others []*wiring.Document)
 			ips = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 		}
 		for _, ip := range ips {
-			f := wiring.Forward{Service: p.Service, HostIP: ip, HostPort: p.HostPort}
-			for _, d := range others {
-				for _, o := range d.Ports {
-					if d.Plugged() && clash(f, o) {
-						return nil, errs.Newf(errs.Busy, "publish port", strconv.Itoa(int(p.HostPort))+"/"+string(p.Protocol), "it leads to the container "+d.Name).
-							WithHint("choose another, or stop that container")
-					}
-				}
-			}
-			out = append(out, f)
+			out = append(out, wiring.Forward{Service: p.Service, HostIP: ip, HostPort: p.HostPort})
 		}
 	}
-	return out, nil
+	return out, Free(out, others)
+}
+
+// Free refuses ports that plugins lead to another container.
+func Free(ports []wiring.Forward, others []*wiring.Document) error {
+	for _, d := range others {
+		for _, o := range d.Ports {
+			if i := slices.IndexFunc(ports, func(p wiring.Forward) bool { return clash(p, o) }); i >= 0 && d.Plugged() {
+				return errs.Newf(errs.Busy, "publish port", strconv.Itoa(int(o.HostPort))+"/"+string(o.Protocol), "it leads to the container "+d.Name).
+					WithHint("choose another, or stop that container")
+			}
+		}
+	}
+	return nil
+}
+
+// Some reports whether plugins connect a container now.
+func Some(run string) bool {
+	f, err := os.Open(filepath.Join(run, "net/cni/ns"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(1)
+	return len(names) > 0
 }
 
 func clash(a, b wiring.Forward) bool {

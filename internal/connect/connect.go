@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cortenhq/corten/internal/cni"
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/network"
@@ -147,15 +148,15 @@ func (w *work) withoutOurs() ([]*wiring.Document, error) {
 	return slices.DeleteFunc(all, func(d *wiring.Document) bool { return d.ID == w.id }), err
 }
 
-// others counts the documents of other containers.
+// others counts the documents of other containers that rules and bridges are for.
 func (w *work) others() (int, error) {
 	entries, err := os.ReadDir(w.file("wired"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	n := 0
+	n, plugged := 0, cni.Some(w.dirs.Run)
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") && e.Name() != string(w.id) {
+		if id := spec.ContainerID(e.Name()); !strings.HasPrefix(e.Name(), ".") && id != w.id && !(plugged && isNamespace(w.namespace(id))) {
 			n++
 		}
 	}

@@ -184,6 +184,7 @@ func (w *work) letNamespace(id spec.ContainerID) error {
 	return errs.Wrap("remove", path, err)
 }
 
+// isNamespace reports whether a container's namespace has its name: then plugins connect it.
 func isNamespace(path string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(path, &st) == nil && st.Type == unix.NSFS_MAGIC

@@ -95,7 +95,7 @@ func (b *builder) build(ports []spec.Port, n Names) error {
 	if b.doc.Plugged() {
 		err = b.leadPlugged(ports)
 	} else {
-		b.doc.Ports, err = forwards(b.doc.Links, ports)
+		b.doc.Ports, err = b.forwards(ports)
 	}
 	if err != nil {
 		return err

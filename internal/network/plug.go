@@ -34,6 +34,19 @@ func (b *builder) leadPlugged(ports []spec.Port) (err error) {
 	return err
 }
 
+// forwards has rules of ours publish ports. Sockets that hold them say nothing of those that plugins publish.
+func (b *builder) forwards(ports []spec.Port) ([]wiring.Forward, error) {
+	out, err := forwards(b.doc.Links, ports)
+	if err != nil || len(out) == 0 || !cni.Some(b.dirs.Run) {
+		return out, err
+	}
+	others, err := Documents(b.dirs)
+	if err == nil {
+		err = cni.Free(out, others)
+	}
+	return out, err
+}
+
 // Learn writes down what plugins say of a container's links, and has its names lead there.
 func Learn(d Dirs, doc *wiring.Document) error {
 	unlock, err := lockDir(d.wired(), disk.Exclusive)
