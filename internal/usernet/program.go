@@ -82,6 +82,8 @@ func (p *Plug) pasta(pid int) (func() error, error) {
 	cmd := p.command(append(args, "--netns", namespace(pid, "net"), "--userns", namespace(pid, "user"))...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
+	// Until it goes on in the background nobody would find it, so it ends with us.
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := cmd.Start(); err != nil {
 		return nil, errs.Wrap("start", p.path, err)
 	}
