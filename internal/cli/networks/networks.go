@@ -80,7 +80,11 @@ func Create(sh *shell.Shell) *cobra.Command {
 		Long: `Make a network that containers can be put on, and print its id.
 
 Containers on one network reach each other, by name too. What of them the world reaches, run -p says. A bridge
-is a network of this host's own; macvlan and ipvlan put containers into the network of one of its interfaces.`,
+is a network of this host's own; macvlan and ipvlan put containers into the network of one of its interfaces.
+
+Published ports are open whatever the host's firewall says of its input, as Docker's are. With
+-o firewall=respect they are open to whom it would let in to a program of the host at that port:
+"ufw allow 8080/tcp" opens 8080, "ufw deny 8080/tcp" closes it.`,
 		Example: "  corten network create lab\n  corten network create --subnet 10.9.0.0/24 --ipv6 --internal db\n" +
 			"  corten network create -d macvlan --subnet 192.168.1.0/24 --gateway 192.168.1.1 -o parent=eth0 lan",
 		Args:              declare.Args(1, 1),
@@ -94,7 +98,7 @@ is a network of this host's own; macvlan and ipvlan put containers into the netw
 	list(&f.ranges, "ip-range", "", "Give containers addresses of `ADDRESS/LENGTH` only, a part of a subnet")
 	fs.BoolVar(&f.ipv6, "ipv6", false, "Have IPv6 too, with a subnet made up if --subnet names none")
 	fs.BoolVar(&f.internal, "internal", false, "Let no container out to the world")
-	list(&f.options, "opt", "o", "Set `KEY=VALUE` of the driver: mtu, vlan; of a bridge isolate, firewall; of the others parent, mode (repeatable)")
+	list(&f.options, "opt", "o", "Set `KEY=VALUE` of the driver: mtu, vlan; of a bridge isolate, firewall (default or respect); of the others parent, mode (repeatable)")
 	list(&f.labels, "label", "", "Attach `KEY[=VALUE]` to the network (repeatable)")
 	fs.BoolVar(&f.ignore, "ignore", false, "Do not mind if there is one of that name")
 	declareAbsent(fs, absentOfCreate())
