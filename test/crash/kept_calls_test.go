@@ -22,17 +22,17 @@ type keptStart struct {
 func keptStarts() []keptStart {
 	restart := []string{"--restart", "on-failure:2"}
 	return []keptStart{
-		{"command", nil, "", 1, 17},
-		{"command rm", []string{"--rm"}, "", 1, 23},
-		{"begin", nil, "keep begin", 1, 13},
+		{"command", nil, "", 1, 29},
+		{"command rm", []string{"--rm"}, "", 1, 37},
+		{"begin", nil, "keep begin", 1, 23},
 		{"begin rm", []string{"--rm", "-v", "/media/anonymous"}, "keep begin", 1, 29},
 		{"begin no init", []string{"--no-init"}, "keep begin", 1, 31},
-		{"keeper", nil, "keeper", 1, 11},
+		{"keeper", nil, "keeper", 1, 17},
 		{"keeper small log", []string{"--log-opt", "max-size=10k", "--log-opt", "max-file=1000"}, "keeper", 1, 37},
 		{"end", nil, "keep end", 1, 5},
 		{"end rm", []string{"--rm", "-v", "/media/anonymous"}, "keep end", 1, 5},
-		{"restart", restart, "keep start", 3, 23},
-		{"restart end", restart, "keep end", 3, 13},
+		{"restart", restart, "keep start", 3, 47},
+		{"restart end", restart, "keep end", 3, 23},
 		{"restart rest", restart, "rest", 3, 7},
 	}
 }

@@ -105,6 +105,7 @@ func (w *world) disconnected(when string) {
 	if code, said := w.within("ps", "-a"); code != 0 {
 		w.t.Errorf("%s: ps: status %d\n%s", when, code, said)
 	}
+	w.alone() // whoever goes on for a keeper that was killed
 	if left := w.networksLeft(); len(left) > 0 {
 		w.t.Errorf("%s: left behind:\n\t%s", when, strings.Join(left, "\n\t"))
 	}
@@ -161,18 +162,18 @@ func netStarts() []netStart {
 	const kept = "run -d --rm --name same --network one -p 8089:80 host sleep 0.05"
 	const runs = "$corten run -d --rm --name same --network one -p 8089:80 host sleep 1000"
 	return []netStart{
-		{"foreground", "", "", fore, 19},
+		{"foreground", "", "", fore, 37},
 		{"foreground on the default network", "", "", strings.Replace(fore, "one", "bridge", 1), 61},
 		{"tend", "net tend", "", fore, 13},
 		{"begin", "keep begin", "", kept, 29},
 		{"up", "net up", "", kept, 17},
 		{"keeper", "keeper", "", kept, 31},
-		{"end", "keep end", "", kept, 11},
-		{"down", "net down", "", kept, 11},
+		{"end", "keep end", "", kept, 17},
+		{"down", "net down", "", kept, 13},
 		{"connect", "", runs, "network connect two same", 23},
 		{"disconnect", "", runs, "network disconnect one same", 29},
 		{"change", "net change", runs, "network connect two same", 29},
-		{"restore", "net restore", runs + "; nft flush ruleset; sleep 1.1", "ps", 47},
+		{"restore", "net restore", runs + "; sleep 1.3; nft flush ruleset", "ps", 47},
 	}
 }
 
@@ -182,9 +183,11 @@ func TestKillNetworkCalls(t *testing.T) {
 	if !canTrace {
 		t.Skip("needs an amd64 machine")
 	}
+	world := networked(t)
 	for _, s := range netStarts() {
 		t.Run(s.name, func(t *testing.T) {
-			w := networked(t)
+			w := *world
+			w.t = t
 			n, step := 1+os.Getpid()%s.step, s.step
 			if full() {
 				n, step = 1, 1
@@ -192,9 +195,9 @@ func TestKillNetworkCalls(t *testing.T) {
 			for done := false; !done && !t.Failed(); n += step {
 				done = w.killNet(s, n)
 			}
-			w.unplugged()
 		})
 	}
+	world.unplugged()
 }
 
 // script runs commands of a shell on the world's folders.
@@ -375,7 +378,6 @@ func TestNetworkFullDisk(t *testing.T) {
 				}
 			}
 		}
-		w.alone()
 		shell(t, fmt.Sprintf("rm -f %s/filler; mount -o remount,nr_inodes=100000 %[1]s", dir))
 		w.disconnected(name)
 	}

@@ -54,7 +54,7 @@ func poors() []poor {
 		{"no capability", "", bounded + "-all", "", "make the control groups GROUPS/corten/ID: filter devices: operation not permitted", "the caller needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, on the host"},
 		{"no user namespaces", "", "unshare -Urm sh -c 'echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"' sh", "", mask, nested},
 		{"a user namespace", "", "unshare -Urm", "", mask, nested},
-		{"nobody", "", "setpriv --reuid 65534 --regid 65534 --clear-groups", "", "make mask of the host: mkdir ", "run it as root"},
+		{"nobody", "", "setpriv --reuid 65534 --regid 65534 --clear-groups", "", "make root for the host's programs: mkdir ", "ordinary users may not do that: see corten doctor, or run it as root"},
 	}
 }
 
@@ -100,6 +100,7 @@ func (w *world) fresh(t *testing.T) *world {
 // tidy leaves out what is different each time.
 func tidy(w *world, text string) string {
 	text = strings.NewReplacer(w.root, "ROOT", w.run, "RUN", os.Getenv(inside), "BIN", v2(), "GROUPS").Replace(text)
+	text = regexp.MustCompile(`(?m)^corten: warning: .*\n`).ReplaceAllString(text, "")
 	text = regexp.MustCompile(`[0-9a-f]{64}`).ReplaceAllString(text, "ID")
 	text = regexp.MustCompile(`container [0-9a-f]{12}`).ReplaceAllString(text, "container ID")
 	text = regexp.MustCompile(`mask-[0-9a-f]+`).ReplaceAllString(text, "mask-KEY")
