@@ -6,7 +6,7 @@
 //
 //	corten-net MODE ROOT RUN [ID]
 //
-// MODE is tend, up, down, restore, change, unplug or look; the last two and restore are of no container. Descriptor 3 is a socket to
+// MODE is tend, up, down, restore, change, proxy, unplug or look; the last two and restore are of no container. Descriptor 3 is a socket to
 // who started it, of packets. By hand only down, restore and look are of use, and need none.
 package main
 
@@ -21,17 +21,20 @@ import (
 	"github.com/cortenhq/corten/internal/spec"
 )
 
-const peerFD = 3
+const (
+	peerFD = 3
+	boxFD  = 4
+)
 
 func main() {
 	args := os.Args[1:]
 	if len(args) < 3 || len(args) > 4 || (len(args) == 3) != (args[0] == "restore" || args[0] == "unplug" || args[0] == "look") {
-		fmt.Fprintln(os.Stderr, "corten-net: error: usage: corten-net tend|up|down|restore|change|unplug|look ROOT RUN [ID]")
+		fmt.Fprintln(os.Stderr, "corten-net: error: usage: corten-net tend|up|down|restore|change|proxy|unplug|look ROOT RUN [ID]")
 		os.Exit(2)
 	}
 	// Who started us ends it by the socket; what the terminal sends is for the container.
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTERM)
-	r := connect.Request{Mode: args[0], Dirs: network.Dirs{Root: args[1], Run: args[2]}, FD: peerFD}
+	r := connect.Request{Mode: args[0], Dirs: network.Dirs{Root: args[1], Run: args[2]}, FD: peerFD, Box: boxFD}
 	if len(args) == 4 {
 		r.ID = spec.ContainerID(args[3])
 	}

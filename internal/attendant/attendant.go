@@ -41,8 +41,9 @@ const socketFD = 3
 const maxPacket = 16 << 10
 
 // Begin starts corten-net. In the modes Tend and Up it begins with what the document of the container says, and
-// waits to be told of a process. This is on the way of every start.
-func Begin(root, run string, m Mode, id spec.ContainerID) (*Attendant, error) {
+// waits to be told of a process. This is on the way of every start. In the mode Tend it may be given a box of ports that it
+// answers at (ports.Hear).
+func Begin(root, run string, m Mode, id spec.ContainerID, box ...*os.File) (*Attendant, error) {
 	program, err := programs.Find("corten-net")
 	if err != nil {
 		return nil, err
@@ -56,7 +57,11 @@ func Begin(root, run string, m Mode, id spec.ContainerID) (*Attendant, error) {
 	if id != "" {
 		args = append(args, string(id))
 	}
-	err = start(program, pair[1], m == Up || m == Down, args...)
+	fds := []uintptr{uintptr(pair[1])} // from socketFD on
+	for _, f := range box {
+		fds = append(fds, f.Fd())
+	}
+	err = start(program, fds, m == Up || m == Down, args...)
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, errs.Wrap("start", program, err)
@@ -64,11 +69,11 @@ func Begin(root, run string, m Mode, id spec.ContainerID) (*Attendant, error) {
 	return &Attendant{sock: pair[0]}, nil
 }
 
-// start starts a program in a session of its own, with a socket and nothing else of ours: no
+// start starts a program in a session of its own, with some descriptors and nothing else of ours: no
 // terminal, pipe or lock that it would keep from being let go. Nobody waits for it, and a keeper's process
 // lives on for as long as its container: so what that starts becomes a child of its parent, which
 // is init by then. Else it would be a zombie all that time.
-func start(program string, sock int, sibling bool, args ...string) error {
+func start(program string, fds []uintptr, sibling bool, args ...string) error {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -82,7 +87,7 @@ func start(program string, sock int, sibling bool, args ...string) error {
 	_, err = syscall.ForkExec(program, append([]string{"corten-net"}, args...), &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(sock)},
+		Files: append([]uintptr{uintptr(null), uintptr(null), uintptr(null)}, fds...),
 		Sys:   sys,
 	})
 	return err

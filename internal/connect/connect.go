@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cortenhq/corten/internal/advice"
 	"github.com/cortenhq/corten/internal/cni"
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
@@ -33,15 +34,16 @@ import (
 
 // Request is what corten-net is asked for.
 type Request struct {
-	Mode string // tend, up, down, restore, change, unplug, look
+	Mode string // tend, up, down, restore, change, proxy, unplug, look
 	Dirs network.Dirs
 	ID   spec.ContainerID // not of restore, unplug and look
 	FD   int              // of the socket to who started it; not a socket, if it was called by hand
+	Box  int              // of tend and proxy: the box of ports at which they answer; not a socket: none
 }
 
 // Do does it. Who asked has been told when it returns, also of an error.
 func Do(r Request) error {
-	w := &work{dirs: r.Dirs, id: r.ID, peer: newPeer(r.FD)}
+	w := &work{dirs: r.Dirs, id: r.ID, peer: newPeer(r.FD), box: newBox(r.Box)}
 	err := w.open()
 	if err == nil {
 		defer w.close()
@@ -56,6 +58,8 @@ func Do(r Request) error {
 			err = w.restore()
 		case "change":
 			err = w.change()
+		case "proxy":
+			err = w.proxy()
 		case "unplug":
 			err = w.unplugLeft()
 		case "look":
@@ -65,7 +69,7 @@ func Do(r Request) error {
 		}
 	}
 	if err != nil {
-		w.peer.fail(err)
+		w.peer.fail(advice.Add(err))
 	}
 	w.linger()
 	return err
@@ -76,6 +80,7 @@ type work struct {
 	dirs  network.Dirs
 	id    spec.ContainerID
 	peer  *peer
+	box   int // of ports; -1: there is none
 	host  *wire.Host
 	rules *rules.Conn
 	facts rules.Facts

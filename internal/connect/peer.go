@@ -23,6 +23,14 @@ func newPeer(fd int) *peer {
 	return &peer{fd: fd}
 }
 
+// newBox is a box of ports (package ports), if there is one.
+func newBox(fd int) int {
+	if p := newPeer(fd); fd > 0 && p.fd >= 0 {
+		return fd
+	}
+	return -1
+}
+
 func (p *peer) close() {
 	if p.fd >= 0 {
 		_ = unix.Close(p.fd)

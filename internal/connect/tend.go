@@ -16,6 +16,13 @@ import (
 // ends, or says so.
 func (w *work) tend() error {
 	names, err := w.connect()
+	var loopback *proxy
+	if w.doc != nil && err == nil {
+		loopback = w.openProxy()
+	}
+	if w.box >= 0 {
+		_ = unix.Close(w.box)
+	}
 	if err != nil || w.doc == nil {
 		return err
 	}
@@ -24,6 +31,7 @@ func (w *work) tend() error {
 	} else if err = w.peer.ok(); err == nil {
 		err = w.serve(names)
 	}
+	loopback.close() // the ports are free when it has been said that all is done
 	if derr := w.disconnect(); derr != nil {
 		return errors.Join(err, derr)
 	}

@@ -53,6 +53,7 @@ func HoldAgain(dirs container.Dirs, id spec.ContainerID) *os.File {
 		}
 	}
 	defer held.Close()
+	_, _ = held.Hear()
 	box, _ := held.Box()
 	return box
 }
@@ -89,11 +90,30 @@ func (d *Draft) connect() (err error) {
 		c.ports.Close()
 		c.ports = nil
 	}
-	mode := network.Tend
-	if d.kept {
+	return c.begin(d.kept)
+}
+
+// begin has corten-net begin. Of a container in the foreground it answers at the ports of [::1], too; else the keeper does.
+func (c *Connection) begin(kept bool) error {
+	mode, boxes := network.Tend, []*os.File(nil)
+	if kept {
 		mode = network.Up
 	}
-	c.mate, err = network.Begin(c.dirs, mode, d.Spec.ID)
+	if c.ports != nil {
+		hear, err := c.ports.Hear()
+		if err == nil && !kept && len(hear) > 0 {
+			var box *os.File
+			if box, err = (&network.Held{Files: hear}).Box(); err == nil {
+				defer box.Close()
+				boxes = append(boxes, box)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	var err error
+	c.mate, err = network.Begin(c.dirs, mode, c.id, boxes...)
 	return err
 }
 

@@ -18,6 +18,7 @@ package keeper
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/callers"
 	"github.com/cortenhq/corten/internal/logs"
 	"github.com/cortenhq/corten/internal/wire/standing"
 )
@@ -32,6 +33,8 @@ const (
 	tagProbe
 	tagNames
 	tagRestore
+	tagCallers
+	tagAnswered
 )
 
 // keep is a keeper at work.
@@ -74,6 +77,7 @@ func Keep(root, run, id string, args []string) error {
 	inherit()
 	k := &keep{folder: Folder(run, id), args: args}
 	k.compress.pidfd, k.probe.pidfd, k.network.restore.pidfd = -1, -1, -1
+	k.network.callers = callers.New(portsFD, firstFree)
 	var err error
 	if k.signals, err = openSignals(); err != nil { // before anything that they tell of is looked at
 		say(id, err)
@@ -196,7 +200,7 @@ func (k *keep) turn() error {
 func (k *keep) renew(now int64) {
 	program := k.orders.program()
 	if !k.upgrade {
-		if k.compress.runs+k.probe.runs+k.network.restore.runs < enough {
+		if k.compress.runs+k.probe.runs+k.network.restore.runs < enough || k.network.callers.PIDFD >= 0 {
 			return
 		}
 		program = "/proc/self/exe"
@@ -205,6 +209,7 @@ func (k *keep) renew(now int64) {
 		return
 	}
 	k.upgrade, k.compress.runs, k.probe.runs, k.network.restore.runs = false, 0, 0, 0
+	k.network.callers.Close()
 	k.pump.counters.publish(k.folder, now, true)
 	fds := []int{k.proc.pidfd, k.pump.streams[0].source, k.pump.streams[1].source, k.stdin, k.notify, portsFD}
 	if k.network.names != nil {
@@ -243,6 +248,11 @@ func (k *keep) event(tag int) {
 		k.network.ready = true
 	case tagRestore:
 		k.network.restore.reap()
+	case tagCallers:
+		args := []string{"corten-net", "proxy", k.orders.Root, k.orders.Run, k.orders.ID}
+		_ = k.watch(k.network.callers.Called(k.orders.Net, args, environ(), k.pump.now()), tagAnswered, unix.EPOLLIN)
+	case tagAnswered:
+		k.network.callers.Answered(k.pump.now())
 	}
 }
 
@@ -250,6 +260,7 @@ func (k *keep) event(tag int) {
 func (k *keep) died() {
 	e := k.proc.end(k.folder)
 	k.ended = &e
+	k.network.callers.Close() // nobody is there any more, and the ports shall be free
 	for _, s := range k.pump.streams {
 		s.ready, s.came = s.source >= 0, k.pump.now()
 	}

@@ -5,18 +5,20 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/callers"
 	"github.com/cortenhq/corten/internal/resolve"
 	"github.com/cortenhq/corten/internal/wire/standing"
 )
 
 // network is what a keeper does for a container that is connected: it answers its questions for
-// names, and has the host's rules made again if somebody has removed them.
+// names, has the host's rules made again if somebody has removed them, and the published ports of [::1] answered.
 type network struct {
 	names    *resolve.Server // nil: there is none
 	ready    bool            // it has something to do
 	namesDue int64           // or has then; ns by the monotonic clock
 	rounds   standing.Rounds
 	restore  child // makes the rules
+	callers  callers.Watch
 }
 
 // namesAgain is when to try again what did not succeed, in ns.
@@ -52,7 +54,12 @@ func (k *keep) connect(now int64) (next int64) {
 		}
 		next = n.namesDue
 	}
-	if k.orders.Net == "" || k.ended != nil || n.restore.pidfd >= 0 {
+	if k.orders.Net == "" || k.ended != nil {
+		return next
+	}
+	poll, due := n.callers.Turn(now)
+	_ = k.watch(poll, tagCallers, unix.EPOLLIN)
+	if next = min(next, due); n.restore.pidfd >= 0 {
 		return next
 	}
 	gone, due := n.rounds.Turn(now)

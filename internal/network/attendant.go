@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"os"
 
 	"github.com/cortenhq/corten/internal/attendant"
 	"github.com/cortenhq/corten/internal/errs"
@@ -17,9 +18,9 @@ const (
 	Up   = attendant.Up   // connect a container
 )
 
-// Begin starts corten-net for a start.
-func Begin(d Dirs, m attendant.Mode, id spec.ContainerID) (*Attendant, error) {
-	return attendant.Begin(d.Root, d.Run, m, id)
+// Begin starts corten-net for a start; a box is of ports that it answers at.
+func Begin(d Dirs, m attendant.Mode, id spec.ContainerID, box ...*os.File) (*Attendant, error) {
+	return attendant.Begin(d.Root, d.Run, m, id, box...)
 }
 
 // Down disconnects a container that nobody looks after; the caller has its lock. If it has nothing here no process is started.

@@ -2,6 +2,9 @@
 // container before the host looks for a socket; but without a socket another program could have the
 // same port and would wonder. So a port is held by a socket that is bound and does not listen, by
 // whoever looks after the container, and is let go by the kernel when that ends, however it does.
+//
+// The kernel has no way from ::1 of the host to a container. What comes there is heard at the same
+// sockets (Hear), and copied by a process.
 package ports
 
 import (
@@ -265,6 +268,70 @@ func bindOnce(proto spec.Protocol, at netip.AddrPort, share bool) (fd int, err e
 		return fd, err
 	}
 	return fd, unix.Shutdown(fd, unix.SHUT_RD) // it is bound as before, and no longer listens
+}
+
+// Hear has what comes to [::1] be heard, where that is published: connections wait at the socket to be accepted, and datagrams
+// to be read, by somebody who has the sockets. It returns these, and Box puts them first.
+func (h *Held) Hear() ([]*os.File, error) {
+	var hear, deaf []*os.File
+	for _, f := range h.Files {
+		kind, err := hear6(int(f.Fd()))
+		if err != nil {
+			return nil, errs.Wrap("listen at", "[::1] for "+f.Name(), err)
+		}
+		if kind {
+			hear = append(hear, f)
+		} else {
+			deaf = append(deaf, f)
+		}
+	}
+	h.Files = append(hear, deaf...)
+	return hear, nil
+}
+
+// waiting is how many connections may wait to be accepted; the kernel takes less if net.core.somaxconn says so.
+const waiting = 4096
+
+// hear6 has a socket hear what comes to ::1. It is false for one that nothing for that can come to.
+func hear6(fd int) (bool, error) {
+	sa, err := unix.Getsockname(fd)
+	at, ok := sa.(*unix.SockaddrInet6)
+	if err != nil || !ok || at.Addr != [16]byte{} && at.Addr != [16]byte{15: 1} {
+		return false, err
+	}
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return false, err
+	}
+	if kind == unix.SOCK_DGRAM {
+		return true, hearLoopback(fd)
+	}
+	number, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil || number != unix.IPPROTO_TCP {
+		return false, err
+	}
+	// Sharing is for what is left of connections, as in bindOnce.
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil {
+		err = unix.Listen(fd, waiting)
+	}
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+	}
+	return true, err
+}
+
+// hearLoopback has a socket of UDP drop all but what is for ::1: the destination is the bytes from 24 on in the header of
+// IPv6 (RFC 8200, section 3).
+func hearLoopback(fd int) error {
+	const network = 0xfff00000 // SKF_NET_OFF
+	var code []unix.SockFilter
+	for i := range uint32(4) {
+		code = append(code, unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: network + 24 + 4*i},
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: i / 3, Jf: uint8(7 - 2*i)})
+	}
+	code = append(code, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0xffff}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K})
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})
 }
 
 // deafen has a socket drop all that comes: of UDP, what no rule leads to the container would else

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/callers"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/ports"
 	"github.com/cortenhq/corten/internal/spec"
@@ -295,5 +296,73 @@ func BenchmarkHold(b *testing.B) {
 			b.Fatal(err)
 		}
 		h.Close()
+	}
+}
+
+// TestHear sees who can be heard at the ports of [::1], and nobody else.
+func TestHear(t *testing.T) {
+	apart(t)
+	h := hold(t, tcp("", 9500))
+	other, err := ports.Hold([]spec.Port{of(spec.UDP, "", 9501), tcp("::1", 9502), tcp("127.0.0.1", 9503)}, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Files = append(other.Files, h.Files...)
+	hear, err := h.Hear()
+	if err != nil || len(hear) != 3 {
+		t.Fatalf("%d sockets hear, %v", len(hear), err)
+	}
+	box, err := h.Box()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer box.Close()
+	h.Close()
+	for range 2 { // they stay in the box
+		fds := callers.Sockets(int(box.Fd()))
+		if len(fds) != 3 {
+			t.Errorf("%d sockets in the box hear", len(fds))
+		}
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}
+	w := callers.New(int(box.Fd()), 20)
+	poll, _ := w.Turn(1)
+	defer w.Close()
+	ready := func() bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(poll), Events: unix.POLLIN}}, 0)
+		return n > 0 && err == nil
+	}
+	if _, err := net.Dial("tcp", "127.0.0.1:9503"); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("127.0.0.1: %v", err)
+	}
+	send := func(at string) {
+		c, err := net.Dial("udp", at)
+		if err == nil {
+			_, err = c.Write([]byte("?"))
+			c.Close()
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if send("127.0.0.1:9501"); ready() {
+		t.Error("somebody who came elsewhere was heard")
+	}
+	if send("[::1]:9501"); !ready() {
+		t.Error("nobody was heard")
+	}
+	w.Close()
+	if poll, _ = w.Turn(2); !ready() {
+		t.Error("who waits is forgotten")
+	}
+	for _, at := range []string{"[::1]:9500", "[::1]:9502"} {
+		c, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		c.Close()
 	}
 }
