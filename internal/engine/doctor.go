@@ -54,7 +54,7 @@ func (e *Engine) passage(ctx context.Context) Feature {
 	found, err := network.LookForWalls(ctx, e.netDirs())
 	switch {
 	case err != nil:
-		f.Answer, f.Detail = probe.Unknown, err.Error()
+		f.Answer, f.Detail = probe.Unknown, "others' rules cannot be read"
 	case len(found.Who) > 0:
 		f.Answer, f.Detail, f.Get = probe.No, found.Stopped(), strings.Join(found.Open, "; ")
 	}

@@ -193,6 +193,9 @@ func (c *Conn) commit(op string, b *batch) error {
 }
 
 func (c *Conn) send(b []byte) error {
+	if c.fd < 0 {
+		return unix.EPROTONOSUPPORT
+	}
 	for {
 		if err := unix.Sendto(c.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); !errors.Is(err, unix.EINTR) {
 			return err

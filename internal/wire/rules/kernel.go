@@ -15,7 +15,7 @@ import (
 // Conn is a socket to the kernel's nftables, in the network namespace in which it was opened.
 // Who has deleted something keeps it open for RestMillis after that: when the socket is closed before
 // the kernel has freed what was deleted, it waits for that, and all others' transactions with it.
-type Conn struct{ fd int }
+type Conn struct{ fd int } // -1: the kernel has no nftables. Then there is nothing to delete, and Make and Add say what is missing
 
 // RestMillis is how long the kernel takes to free what was deleted, and more: a few grace periods.
 const RestMillis = 100
@@ -23,8 +23,11 @@ const RestMillis = 100
 // Open opens a socket in the namespace of the calling thread.
 func Open() (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return &Conn{-1}, nil
+	}
 	if err != nil {
-		return nil, lacking("open nftables", err)
+		return nil, errs.Wrap("open", "nftables", err)
 	}
 	// A batch is one datagram: with the elements of a thousand containers it has half a MiB. Only
 	// who may not do so here fails, and his transactions do too.
@@ -34,7 +37,11 @@ func Open() (*Conn, error) {
 }
 
 // Close closes the socket.
-func (c *Conn) Close() { _ = unix.Close(c.fd) }
+func (c *Conn) Close() {
+	if c.fd >= 0 {
+		_ = unix.Close(c.fd)
+	}
+}
 
 // Make makes the host have the content, and nothing else in tables of that name, in one
 // transaction.
@@ -89,7 +96,7 @@ func (c *Conn) Remove(d *wiring.Document, facts Facts) error {
 			}
 		}
 	}
-	return c.commit("remove from tables of nftables", b)
+	return unlessLacking(c.commit("remove from tables of nftables", b))
 }
 
 // elementsOnly leaves out what documents do not say.
@@ -104,7 +111,16 @@ func common(set string) bool {
 func (c *Conn) Delete(facts Facts) error {
 	b := newBatch()
 	b.none(c, facts)
-	return c.commit("delete tables of nftables", b)
+	return unlessLacking(c.commit("delete tables of nftables", b))
+}
+
+// unlessLacking is of what a kernel without nftables has done already: a container that could not be
+// connected there is disconnected all the same.
+func unlessLacking(err error) error {
+	if errs.Is(err, errs.Unsupported) {
+		return nil
+	}
+	return err
 }
 
 // Present reports whether the host, in whose namespace the calling thread is, has both tables with

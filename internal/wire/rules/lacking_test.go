@@ -28,6 +28,24 @@ func TestLacking(t *testing.T) {
 	}
 }
 
+// Without nftables nothing can be made, and nothing need be deleted.
+func TestWithoutNftables(t *testing.T) {
+	c, facts, d := &Conn{-1}, Facts{Name: "corten", IPv6: true}, documents()[0]
+	if err := c.Make(Of(documents(), facts), facts); !errs.Is(err, errs.Unsupported) || !strings.Contains(errs.HintOf(err), "--network host") {
+		t.Errorf("make: %v, hint %q", err, errs.HintOf(err))
+	}
+	if err := c.Add(d, facts); !errs.Is(err, errs.Unsupported) {
+		t.Errorf("add: %v", err)
+	}
+	if err := c.Remove(d, facts); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	if err := c.Delete(facts); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	c.Close()
+}
+
 // An expression that the kernel does not know is ENOENT; so is a chain that it lacks the type of.
 func TestMakeWithoutExpression(t *testing.T) {
 	inNamespace(t)
