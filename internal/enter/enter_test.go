@@ -40,7 +40,7 @@ func resident(t *testing.T) (container.Dirs, spec.ContainerID) {
 			t.Fatalf("%v: %v: %s", args, err, out)
 		}
 	}
-	corten("run", "-d", "--name", "box", "host", "sleep", "1000")
+	corten("run", "-d", "--name", "box", "--network", "none", "host", "sleep", "1000")
 	t.Cleanup(func() { corten("rm", "-f", "box") })
 	id, err := container.Find(dirs, "box")
 	if err != nil {

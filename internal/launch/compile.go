@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -63,7 +64,7 @@ func (c *compiler) compile(steps []plan.Step) error {
 
 func (c *compiler) one(s plan.Step) error {
 	switch s := s.(type) {
-	case plan.Await, plan.EnterGroup, plan.Unshare, plan.TimeOffset, plan.Join, plan.BecomeRoot, plan.LoopbackUp, plan.OpenTerminal:
+	case plan.Await, plan.EnterGroup, plan.OwnOOMScore, plan.Unshare, plan.TimeOffset, plan.Join, plan.BecomeRoot, plan.LoopbackUp, plan.OpenTerminal:
 		return c.beginning(s)
 	case plan.Propagation, plan.Stow, plan.EnterRoot, plan.Attach, plan.MountFS, plan.Mask, plan.ReadOnlyPath, plan.ReadOnlyRoot, plan.Pivot:
 		c.mounting(s)
@@ -94,6 +95,11 @@ func (c *compiler) beginning(s plan.Step) error {
 		c.waitForRelease()
 	case plan.OpenTerminal:
 		c.openTerminal(s)
+	case plan.OwnOOMScore:
+		fd := c.Result(c.Call(unix.SYS_OPENAT, c.handle(s.Proc), c.Text("self/oom_score_adj"), c.Num(unix.O_WRONLY|unix.O_CLOEXEC)))
+		text := strconv.Itoa(s.Value)
+		c.Call(unix.SYS_WRITE, fd, c.Text(text), c.Num(uintptr(len(text)))).Tolerate(0, unix.EACCES)
+		c.Call(unix.SYS_CLOSE, fd)
 	case plan.EnterGroup:
 		c.writeTo(c.handle(s.FD), "0")
 	case plan.Unshare:

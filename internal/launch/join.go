@@ -64,8 +64,6 @@ func Join(ctx context.Context, p plan.Plan, env Env) (*Process, error) {
 			}
 		case plan.OpenPeer:
 			err = j.openPeer(s, proc)
-		case plan.OOMScore:
-			_ = j.run(s) // the process may have ended
 		default:
 			err = j.run(s)
 		}

@@ -25,6 +25,13 @@ type (
 		Options []string `json:"options,omitempty"` // of the devpts; nil: the usual ones
 	}
 
+	// OwnOOMScore is OOMScore by the process itself, through the host's /proc, before its program
+	// could look. Who may not lower it keeps what it has.
+	OwnOOMScore struct {
+		Value int    `json:"value"`
+		Proc  Handle `json:"proc"`
+	}
+
 	// EnterGroup moves the process into a cgroup by writing "0" to the file, which spares
 	// the kernel the lock that a write of a pid from outside takes.
 	EnterGroup struct {
@@ -246,6 +253,7 @@ type Instruction struct {
 func (Await) Kind() string         { return "await" }
 func (OpenTerminal) Kind() string  { return "open-terminal" }
 func (EnterGroup) Kind() string    { return "enter-cgroup" }
+func (OwnOOMScore) Kind() string   { return "own-oom-score" }
 func (Unshare) Kind() string       { return "unshare" }
 func (TimeOffset) Kind() string    { return "time-offset" }
 func (Join) Kind() string          { return "join" }
@@ -283,7 +291,11 @@ func (Exec) Kind() string          { return "exec" }
 func (Await) String() string        { return "wait to be let go" }
 func (OpenTerminal) String() string { return "make a devpts and open a terminal in it" }
 func (s EnterGroup) String() string { return "enter the control group " + s.Dir }
-func (s Unshare) String() string    { return "make a new " + s.Namespace + " namespace" }
+
+func (s OwnOOMScore) String() string {
+	return fmt.Sprintf("set the own OOM score adjustment to %d, if that is allowed", s.Value)
+}
+func (s Unshare) String() string { return "make a new " + s.Namespace + " namespace" }
 func (s TimeOffset) String() string {
 	return fmt.Sprintf("shift the %s clock by %d.%09d s", s.Clock, s.Nanos/1e9, abs(s.Nanos%1e9))
 }
@@ -439,11 +451,12 @@ func (s Stdio) uses() []Handle {
 	}
 	return []Handle{s.In, s.Out, s.Err}
 }
-func (s Mask) uses() []Handle       { return []Handle{DevMount} }
-func (s TimeOffset) uses() []Handle { return []Handle{s.FD} }
-func (s EnterGroup) uses() []Handle { return []Handle{s.FD} }
-func (s Stow) uses() []Handle       { return s.Mounts }
-func (s EnterRoot) uses() []Handle  { return []Handle{s.Mount} }
-func (s Attach) uses() []Handle     { return []Handle{s.Mount} }
-func (s KeepFDs) uses() []Handle    { return append(append(s.Places(), s.Wait, s.Exec), s.Held...) }
-func (s Init) uses() []Handle       { return []Handle{s.FD} }
+func (s Mask) uses() []Handle        { return []Handle{DevMount} }
+func (s TimeOffset) uses() []Handle  { return []Handle{s.FD} }
+func (s EnterGroup) uses() []Handle  { return []Handle{s.FD} }
+func (s OwnOOMScore) uses() []Handle { return []Handle{s.Proc} }
+func (s Stow) uses() []Handle        { return s.Mounts }
+func (s EnterRoot) uses() []Handle   { return []Handle{s.Mount} }
+func (s Attach) uses() []Handle      { return []Handle{s.Mount} }
+func (s KeepFDs) uses() []Handle     { return append(append(s.Places(), s.Wait, s.Exec), s.Held...) }
+func (s Init) uses() []Handle        { return []Handle{s.FD} }

@@ -20,6 +20,8 @@ type ExecInput struct {
 	Host       Facts
 	Privileged bool // hold every capability of the container's user namespace
 	Detached   bool // belongs to the container's PID 1, and writes nowhere
+
+	FDs []Handle // what it gets as descriptors 3 and up; the launcher opens them
 }
 
 // Handles that whoever executes the plan of a further process opens.
@@ -31,6 +33,7 @@ const (
 // Handles of the plan itself.
 const (
 	groupV2   Handle = "cgroup"
+	hostProc  Handle = "proc of the host"
 	peer      Handle = "terminal"
 	nullWrite Handle = "null"
 )
@@ -106,7 +109,7 @@ func MakeExec(in ExecInput) (Plan, error) {
 	if in.Privileged {
 		c.Security.Capabilities = AllCaps()
 	}
-	m := &maker{in: Input{Container: &c, Accounts: in.Accounts, Filter: in.Filter, Host: in.Host}, c: &c}
+	m := &maker{in: Input{Container: &c, Accounts: in.Accounts, Filter: in.Filter, Host: in.Host, FDs: in.FDs}, c: &c}
 	m.in.Host.Tied = false
 	id, err := in.Accounts.Resolve(c.Process.User, c.Process.Groups)
 	if err != nil {
@@ -123,8 +126,12 @@ func MakeExec(in ExecInput) (Plan, error) {
 	return Plan{Host: m.host, Child: m.child}, nil
 }
 
-// processOf is the container's process with what the request says instead.
+// processOf is the container's process with what the request says instead. A process of a bundle is
+// described in full.
 func processOf(in ExecInput) spec.Process {
+	if in.Container.Root.Path != "" {
+		return in.Process
+	}
 	p, own := in.Process, in.Container.Process
 	p.Env = spec.MergeEnv(own.Env, p.Env)
 	p.Rlimits, p.OOMScore, p.Umask = own.Rlimits, own.OOMScore, own.Umask
@@ -165,10 +172,10 @@ func (m *maker) openForExec(in ExecInput, id Identity) error {
 			m.onHost(OwnStdio{gid})
 		}
 	}
-	m.onHost(Clone{})
 	if m.c.Process.OOMScore != nil {
-		m.onHost(OOMScore{*m.c.Process.OOMScore})
+		m.onHost(OpenFile{Path: "/proc", What: "the host's processes", As: hostProc})
 	}
+	m.onHost(Clone{})
 	return nil
 }
 
@@ -197,6 +204,9 @@ func (m *maker) join(in ExecInput) {
 	m.inChild(fork)
 	for i, file := range in.Enter {
 		m.inChild(EnterGroup{Dir: path.Dir(file), FD: groupHandle(i)})
+	}
+	if score := m.c.Process.OOMScore; score != nil {
+		m.inChild(OwnOOMScore{*score, hostProc})
 	}
 	// Whoever has entered a cgroup namespace may be kept from groups outside of it, and whoever
 	// has entered a user namespace has no rights over the host's.
