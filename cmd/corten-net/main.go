@@ -6,8 +6,8 @@
 //
 //	corten-net MODE ROOT RUN [ID]
 //
-// MODE is tend, up, down, restore, change, proxy, unplug or look; the last two and restore are of no container. Descriptor 3 is a socket to
-// who started it, of packets. By hand only down, restore and look are of use, and need none.
+// MODE is tend, up, down, restore, prune, change, proxy, unplug or look; the last two, restore and prune are of no container. Descriptor 3 is a socket to
+// who started it, of packets. By hand only down, restore, prune and look are of use, and need none.
 package main
 
 import (
@@ -28,8 +28,8 @@ const (
 
 func main() {
 	args := os.Args[1:]
-	if len(args) < 3 || len(args) > 4 || (len(args) == 3) != (args[0] == "restore" || args[0] == "unplug" || args[0] == "look") {
-		fmt.Fprintln(os.Stderr, "corten-net: error: usage: corten-net tend|up|down|restore|change|proxy|unplug|look ROOT RUN [ID]")
+	if len(args) < 3 || len(args) > 4 || (len(args) == 3) != (args[0] == "restore" || args[0] == "prune" || args[0] == "unplug" || args[0] == "look") {
+		fmt.Fprintln(os.Stderr, "corten-net: error: usage: corten-net tend|up|down|restore|prune|change|proxy|unplug|look ROOT RUN [ID]")
 		os.Exit(2)
 	}
 	// Who started us ends it by the socket; what the terminal sends is for the container.

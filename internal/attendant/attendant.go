@@ -25,6 +25,7 @@ const (
 	Up      Mode = "up"      // connect a container
 	Down    Mode = "down"    // disconnect it
 	Restore Mode = "restore" // make the rules of all containers anew
+	Prune   Mode = "prune"   // so, and take bridges away that no container is on
 	Change  Mode = "change"  // make true what a document says now
 	Unplug  Mode = "unplug"  // have plugins undo what they could not at the end of containers
 )

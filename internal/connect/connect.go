@@ -34,9 +34,9 @@ import (
 
 // Request is what corten-net is asked for.
 type Request struct {
-	Mode string // tend, up, down, restore, change, proxy, unplug, look
+	Mode string // tend, up, down, restore, prune, change, proxy, unplug, look
 	Dirs network.Dirs
-	ID   spec.ContainerID // not of restore, unplug and look
+	ID   spec.ContainerID // not of restore, prune, unplug and look
 	FD   int              // of the socket to who started it; not a socket, if it was called by hand
 	Box  int              // of tend and proxy: the box of ports at which they answer; not a socket: none
 }
@@ -56,6 +56,8 @@ func Do(r Request) error {
 			err = w.down()
 		case "restore":
 			err = w.restore()
+		case "prune":
+			err = w.prune()
 		case "change":
 			err = w.change()
 		case "proxy":
@@ -87,6 +89,7 @@ type work struct {
 	doc   *wiring.Document // nil: it is not there, or no more
 
 	made    bool               // the tables have been made anew
+	known   bool               // that it was connected is written down
 	removed time.Time          // when rules were deleted last
 	old     []*wiring.Document // whose interfaces and connections nobody has looked after yet
 }

@@ -17,6 +17,7 @@ import (
 
 // down disconnects the container, whichever start it was connected for.
 func (w *work) down() error {
+	w.known = true
 	if err := w.disconnectBy(func(*wiring.Document) error { return network.Forget(w.dirs, w.id) }); err != nil {
 		return err
 	}
@@ -133,6 +134,9 @@ func (w *work) linger() {
 	w.peer.close()
 	var addresses []netip.Addr
 	for _, d := range w.old {
+		if w.known {
+			w.tell("disconnect", d)
+		}
 		for _, l := range d.Links {
 			for _, a := range l.Addresses {
 				addresses = append(addresses, a.Addr())

@@ -27,8 +27,10 @@ func (w *work) tend() error {
 		return err
 	}
 	if names == nil {
+		w.connected()
 		err = w.peer.end()
 	} else if err = w.peer.ok(); err == nil {
+		w.connected()
 		err = w.serve(names)
 	}
 	loopback.close() // the ports are free when it has been said that all is done

@@ -17,11 +17,17 @@ import (
 // up connects the container, and is done then.
 func (w *work) up() error {
 	names, err := w.connect()
-	if err != nil || names == nil {
+	if err != nil || w.doc == nil {
 		return err
 	}
-	defer names.Close()
-	return w.peer.ok(names.udp, names.tcp)
+	if names != nil {
+		defer names.Close()
+		if err := w.peer.ok(names.udp, names.tcp); err != nil {
+			return err
+		}
+	}
+	w.connected()
+	return nil
 }
 
 // connect prepares and, when the container's process is there, puts its interfaces into it. What
@@ -38,7 +44,9 @@ func (w *work) connect() (*sockets, error) {
 		pid, err = w.peer.pid()
 	}
 	if err == nil && pid == 0 {
-		return nil, w.disconnect()
+		err := w.disconnect()
+		w.doc = nil
+		return nil, err
 	}
 	var names *sockets
 	if err == nil {
@@ -232,21 +240,31 @@ func (w *work) change() error {
 
 // restore makes the tables again that somebody has removed.
 func (w *work) restore() error {
-	err := w.locked(func() error {
-		all, err := w.documents()
-		if err != nil || len(all) == 0 {
-			return err
-		}
-		w.facts.Respect = wiring.Respects(all)
-		if _, err := w.forwarding(); err != nil {
-			return err
-		}
-		there, err := rules.Present(w.facts)
-		if err != nil || there && (!w.facts.Respect || w.host.HasLoop()) {
-			return err
-		}
-		return w.remake(w.documents)
-	})
+	if err := w.locked(w.rulesAgain); err != nil {
+		return err
+	}
+	return w.peer.ok()
+}
+
+func (w *work) rulesAgain() error {
+	all, err := w.documents()
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	w.facts.Respect = wiring.Respects(all)
+	if _, err := w.forwarding(); err != nil {
+		return err
+	}
+	there, err := rules.Present(w.facts)
+	if err != nil || there && (!w.facts.Respect || w.host.HasLoop()) {
+		return err
+	}
+	return w.remake(w.documents)
+}
+
+// prune does so too, and does not wait for who may come to a bridge.
+func (w *work) prune() error {
+	err := w.locked(func() error { return errors.Join(w.rulesAgain(), w.unused()) })
 	if err != nil {
 		return err
 	}

@@ -31,5 +31,10 @@ func (s Site) Asked(ctx context.Context, id spec.ContainerID) (*spec.Container, 
 		u.UIDMap, u.GIDMap = nil, nil
 	}
 	c.Uncomplete(b.config)
+	if ns := &c.Namespaces.Net; ns.Mode == spec.Of { // of one that is gone the id stays
+		if of, err := container.ReadSpec(s.Dirs, spec.ContainerID(ns.Path)); err == nil {
+			ns.Path = of.Name
+		}
+	}
 	return c, nil
 }

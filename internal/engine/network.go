@@ -93,6 +93,10 @@ func (e *Engine) tellNetwork(n Network, action string, id spec.ContainerID) {
 func (e *Engine) Networks() (list []Network, used map[string][]string, err error) {
 	swept := e.sweep()
 	list, err = network.List(e.netDirs())
+	if n, ok := e.defaultAhead(); ok {
+		list = append(list, n)
+		slices.SortFunc(list, func(a, b Network) int { return strings.Compare(a.Name, b.Name) })
+	}
 	plugged, perr := cni.Here().List()
 	for _, c := range plugged {
 		list = append(list, ofPlugins(c))
@@ -101,10 +105,26 @@ func (e *Engine) Networks() (list []Network, used map[string][]string, err error
 	return list, used, errors.Join(swept, err, perr, uerr)
 }
 
+// defaultAhead is the default network as it will be, if it has not been needed yet.
+func (e *Engine) defaultAhead() (Network, bool) {
+	if nest.Inside() {
+		return Network{}, false
+	}
+	if _, err := network.Find(e.netDirs(), DefaultNetwork); !errs.Is(err, errs.NotFound) {
+		return Network{}, false
+	}
+	n, err := network.LikelyDefault(e.netDirs())
+	return n, err == nil
+}
+
 // Network finds a network by its name or id.
 func (e *Engine) Network(ref string) (Network, error) {
 	if !cni.Is(ref) {
-		return network.Find(e.netDirs(), ref)
+		n, err := network.Find(e.netDirs(), ref)
+		if ahead, ok := e.defaultAhead(); ok && errs.Is(err, errs.NotFound) && (ref == DefaultNetwork || len(ref) >= 12 && strings.HasPrefix(ahead.ID, ref)) {
+			return ahead, nil
+		}
+		return n, err
 	}
 	c, err := cni.Here().Find(ref)
 	if err != nil {
@@ -198,7 +218,7 @@ func (e *Engine) PruneBridges(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(e.cfg.Run, "net/lock")); errors.Is(err, fs.ErrNotExist) { // corten-net was never here since the machine started
 		return nil
 	}
-	return network.Restore(ctx, e.netDirs())
+	return network.Prune(ctx, e.netDirs())
 }
 
 // Wiring is how a container is connected now; nil if it is not.

@@ -34,6 +34,9 @@ func Down(ctx context.Context, d Dirs, id spec.ContainerID) error {
 // Restore makes the host's rules anew, of all documents.
 func Restore(ctx context.Context, d Dirs) error { return ask(ctx, d, attendant.Restore, "") }
 
+// Prune is Restore, and takes away the bridges that no container is on.
+func Prune(ctx context.Context, d Dirs) error { return ask(ctx, d, attendant.Prune, "") }
+
 // Unplug has plugins try again what they could not undo (cni.Leftovers).
 func Unplug(ctx context.Context, d Dirs) error { return ask(ctx, d, attendant.Unplug, "") }
 

@@ -153,7 +153,7 @@ func (b *builder) network(name string) (Network, error) {
 		return n, err
 	}
 	if b.dry && name == spec.DefaultNetwork {
-		return likelyDefault(b.dirs)
+		return LikelyDefault(b.dirs)
 	}
 	return n, noNetwork(name)
 }

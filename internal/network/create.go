@@ -2,6 +2,7 @@ package network
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -44,7 +45,13 @@ func Default(d Dirs) (Network, error) {
 }
 
 func defaultRequest(d Dirs) Request {
-	return Request{Name: spec.DefaultNetwork, IPv6: hostnet.HasIPv6(), Options: map[string]string{dockerBridgeName: DefaultBridge(d)}}
+	return Request{Name: spec.DefaultNetwork, id: d.defaultID(), IPv6: hostnet.HasIPv6(), Options: map[string]string{dockerBridgeName: DefaultBridge(d)}}
+}
+
+// defaultID is the id of the default network: it is shown before that was made.
+func (d Dirs) defaultID() string {
+	sum := sha256.Sum256([]byte(spec.DefaultNetwork + "\x00" + d.Root + "\x00" + d.Run))
+	return hex.EncodeToString(sum[:])
 }
 
 // DefaultBridge is the interface of the default network.
@@ -73,8 +80,8 @@ func (d Dirs) sum() uint32 {
 	return h.Sum32()
 }
 
-// likelyDefault is what Default would make now.
-func likelyDefault(d Dirs) (Network, error) {
+// LikelyDefault is what Default would make now.
+func LikelyDefault(d Dirs) (Network, error) {
 	r := defaultRequest(d)
 	n, err := r.network()
 	if err == nil {
@@ -152,13 +159,16 @@ func complete(d Dirs, n *Network, ipv6 bool, pools []pool) error {
 // network is what the request says by itself.
 func (r Request) network() (Network, error) {
 	n := Network{Version: Version, Name: r.Name, ID: newID(), Created: time.Now().UTC(), Labels: maps.Clone(r.Labels), Driver: r.Driver, Internal: r.Internal}
+	if r.id != "" {
+		n.ID = r.id
+	}
 	if n.Driver == "" {
 		n.Driver = wiring.Bridge
 	}
 	if !validName(n.Name) {
 		return n, refuse("want letters, digits, '_', '.' and '-', the first a letter or digit, at most 128", "choose another name")
 	}
-	if n.Name == "host" || n.Name == "none" || n.Name == "container" || n.Name == "default" {
+	if slices.Contains([]string{"host", "none", "container", "default", "cni", "pasta", "slirp4netns"}, n.Name) {
 		return n, refuse("--network "+n.Name+" means something else", "choose another name")
 	}
 	switch n.Driver {

@@ -74,6 +74,8 @@ type Request struct {
 	Internal bool           // no way out
 	Labels   map[string]string
 	Options  map[string]string
+
+	id string // ""; a new one
 }
 
 func (d Dirs) networks() string               { return filepath.Join(d.Root, "networks") }
@@ -133,6 +135,10 @@ func Find(d Dirs, ref string) (Network, error) {
 }
 
 func noNetwork(ref string) error {
+	if ref == "pasta" || ref == "slirp4netns" {
+		return errs.Newf(errs.Unsupported, "find network", ref, "it connects the containers of ordinary users").
+			WithHint("leave --network " + ref + " out: containers of root are on the network " + spec.DefaultNetwork + "; or run it as an ordinary user")
+	}
 	return errs.Newf(errs.NotFound, "find network", ref, "no such network").
 		WithHint("corten network ls lists them, and corten network create makes one")
 }

@@ -25,7 +25,8 @@ func Connect(sh *shell.Shell) *cobra.Command {
 		Long: `Put a container on one more network, at once if it runs, and whenever it is started again.
 
 It gets an interface of its own there. A container that was made with the host's or another container's network,
-or with none, has to be made anew.`,
+or with none, has to be made anew. Names of containers are known to one that had somebody to ask for them when it was
+started: each with -d, and each that was on another network than bridge then.`,
 		Example:           "  corten network connect lab web\n  corten network connect --alias db --ip 10.9.0.5 lab postgres",
 		Args:              declare.Args(2, 2),
 		ValidArgsFunction: completeBoth(sh),

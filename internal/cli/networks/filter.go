@@ -77,7 +77,7 @@ func (f *filter) add(text, name, value string) error {
 		if !yes && value != "false" && value != "0" {
 			return badFilter(text, "neither true nor false", "write dangling=true or dangling=false")
 		}
-		test(func(_ engine.Network, used bool) bool { return used != yes })
+		test(func(n engine.Network, used bool) bool { return (used || n.Name == engine.DefaultNetwork) != yes }) // which is to stay
 	case "until":
 		at, err := values.When("filter", value, time.Now())
 		if err != nil {

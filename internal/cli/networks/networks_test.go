@@ -64,7 +64,7 @@ func TestFilter(t *testing.T) {
 	for filters, want := range map[string]string{
 		"": "bridge lab lan", "name=la": "lab lan", "name=^lab$ name=lan": "lab lan", "id=ab": "bridge lan", "driver=macvlan": "lan",
 		"label=tier": "lab", "label=tier=db": "lab", "label=tier=web": "", "label!=tier": "bridge lan", "type=builtin": "bridge", "type=custom": "lab lan",
-		"dangling=false": "lab", "dangling=true": "bridge lan", "driver=bridge dangling=1": "bridge", "until=30m": "bridge lab",
+		"dangling=false": "bridge lab", "dangling=true": "lan", "driver=bridge dangling=1": "", "until=30m": "bridge lab",
 	} {
 		pass, err := parseFilter(strings.Fields(filters), listFilters+", until")
 		if err != nil {
