@@ -50,18 +50,19 @@ var mutable = map[string]string{
 var band = map[string]int{
 	"errs": 0, "oci": 0, "spec": 0, "tree": 0, "inflate": 0, "programs": 0,
 	"kernel": 1, "kernel/nest": 1, "kernel/probe": 1, "kernel/probe/ordinary": 1, "disk": 1, "disk/watch": 1, "advice": 1,
-	"plan": 2, "wiring": 2,
-	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3, "launch/rows": 3, "launch/copytree": 3,
+	"plan": 2, "plan/bundled": 2, "wiring": 2,
+	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3, "launch/rows": 3, "launch/copytree": 3, "launch/detached": 3,
 	"cgroup": 3, "seccomp": 3, "events": 3, "about": 3, "logs": 3, "logs/gz": 3, "logs/read": 3, "logs/records": 3, "wire": 3, "wire/rules": 3, "wire/standing": 3, "wire/walls": 3, "hostnet": 3, "attendant": 3, "cni": 3, "cni/execute": 3, "ports": 3, "callers": 3, "resolve": 3, "registry/registries": 3, "store/layout": 3,
+	"bundle": 4, "bundle/record": 4,
 	"image": 4, "supply": 4, "container": 4, "keeper": 4, "platform": 4, "volume": 4, "content": 4, "network": 4, "usernet": 4,
 	// works: what becomes of a container, each of these from what is before it
 	"ending": 5, "relay": 5, "connect": 5,
 	"draft":      6,
-	"foreground": 7, "enter": 7, "kept": 7,
+	"foreground": 7, "enter": 7, "kept": 7, "bundle/life": 7,
 	"engine": 8,
 	"cli":    9, "cli/runflags": 9, "cli/show": 9, "cli/shell": 9, "cli/look": 9, "cli/past": 9, "cli/volumes": 9, "cli/files": 9,
 	"cli/values": 9, "cli/refused": 9, "cli/runline": 9, "cli/units": 9, "cli/library": 9, "cli/life": 9,
-	"cli/attend": 9, "cli/netflags": 9, "cli/networks": 9, "cli/declare": 9, "cli/front": 9, "cli/keep": 9,
+	"cli/attend": 9, "cli/netflags": 9, "cli/networks": 9, "cli/declare": 9, "cli/front": 9, "cli/keep": 9, "cli/oci": 9,
 	// support for tests; nothing of the product may import it
 	"testimage": 12, "testnet": 12,
 }
@@ -81,6 +82,8 @@ var sideways = map[string]string{
 	"disk -> kernel":                        "files are made durable by system calls",
 	"launch -> launch/copytree":             "a volume's first content is copied by itself",
 	"launch -> launch/rows":                 "what a plan means is apart from how a process walks it",
+	"launch -> launch/detached":             "what is mounted nowhere yet is made apart from who uses it",
+	"plan/bundled -> plan":                  "a view that is described mount by mount is planned apart, with the same steps",
 	"store -> store/layout":                 "the OCI layout is a part of the store with a format of its own",
 	"cli -> cli/runflags":                   "the flags of run are a language of their own",
 	"logs/gz -> logs":                       "what needs a compressor is apart from what the keeper links",
@@ -379,6 +382,20 @@ func TestLeanCommand(t *testing.T) {
 		"github.com/vishvananda/netlink", "github.com/google/nftables", "github.com/containernetworking/cni/libcni"} {
 		if slices.Contains(linked, heavy) {
 			t.Errorf("corten links %s", heavy)
+		}
+	}
+}
+
+// TestLeanRuntime is the same for corten-oci: nothing of images, and no command line larger than its own.
+func TestLeanRuntime(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./cmd/corten-oci").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := strings.Fields(string(out))
+	for _, heavy := range []string{"github.com/spf13/cobra", "text/template", "net/http", "compress/gzip", module + "engine", module + "store", module + "image"} {
+		if slices.Contains(linked, heavy) {
+			t.Errorf("corten-oci links %s", heavy)
 		}
 	}
 }

@@ -9,33 +9,34 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/bundled"
 )
 
 // bundled compiles the steps that only containers of OCI bundles take.
-func (c *compiler) bundled(s plan.Step) error {
+func (c *compiler) listed(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.OpenDev:
 		c.ResultIn(c.Call(unix.SYS_OPENAT, c.cwd(), c.Text("/dev"), c.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)), c.handle(s.As))
-	case plan.MakeNode:
+	case bundled.MakeNode:
 		return c.makeNode(s)
-	case plan.Link:
+	case bundled.Link:
 		c.link(s)
-	case plan.BindConsole:
+	case bundled.BindConsole:
 		node := c.Result(c.inRoot("dev/pts/0", unix.O_PATH|unix.O_NOFOLLOW))
 		c.attach(c.cloneOf(node), c.target("/dev/console", true))
-	case plan.OwnTerminal:
+	case bundled.OwnTerminal:
 		c.Call(unix.SYS_FCHOWN, c.pts, c.Num(uintptr(s.UID)), c.Num(^uintptr(0)))
-	case plan.SealMount:
+	case bundled.SealMount:
 		fd := c.Result(c.inRoot(strings.Trim(s.Path, "/"), unix.O_PATH))
 		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 		c.Call(unix.SYS_MOUNT_SETATTR, fd, c.Text(""), c.Num(unix.AT_EMPTY_PATH), rows.Point(c.Table, attr), c.Num(unix.MOUNT_ATTR_SIZE_VER0))
-	case plan.RootPropagation:
+	case bundled.RootPropagation:
 		c.Call(unix.SYS_MOUNT, rows.Zero, c.Text("/"), rows.Zero, c.Num(uintptr(propagation(s.Mode))))
 	case plan.KeepCaps:
 		c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_KEEPCAPS), c.Num(1))
 	case plan.HoldCaps:
 		return c.holdCaps(s)
-	case plan.Find:
+	case bundled.Find:
 		c.find(s)
 	case plan.Hold:
 		c.hold(s)
@@ -46,7 +47,7 @@ func (c *compiler) bundled(s plan.Step) error {
 }
 
 // makeNode makes a node where none is. The mode is set afterwards, whatever the umask.
-func (c *compiler) makeNode(s plan.MakeNode) error {
+func (c *compiler) makeNode(s bundled.MakeNode) error {
 	var kind uintptr
 	switch s.Type {
 	case "c", "u":
@@ -71,7 +72,7 @@ func (c *compiler) placeOf(file string) (dir, name rows.Slot) {
 	return c.target(path.Dir(file), false), c.Text(path.Base(file))
 }
 
-func (c *compiler) link(s plan.Link) {
+func (c *compiler) link(s bundled.Link) {
 	dir, name := c.placeOf(s.Path)
 	if s.Replace {
 		c.Call(unix.SYS_UNLINKAT, dir, name).Tolerate(0, unix.ENOENT, unix.EISDIR, unix.EPERM, unix.EBUSY)
@@ -105,7 +106,7 @@ func (c *compiler) holdCaps(s plan.HoldCaps) error {
 
 // find asks for each path whether it may be executed, until one may. The close of no descriptor
 // always fails and so is a jump.
-func (c *compiler) find(s plan.Find) {
+func (c *compiler) find(s bundled.Find) {
 	last := len(s.Paths) - 1
 	for i, p := range s.Paths {
 		r := c.Call(unix.SYS_FACCESSAT, c.cwd(), c.Text(p), c.Num(unix.X_OK))
@@ -116,16 +117,16 @@ func (c *compiler) find(s plan.Find) {
 	}
 }
 
-// hold waits twice: for the launcher to say that the process is known, as waitForRelease does, and
-// then for a byte in the FIFO. That is open both ways, so it has no end: whoever has it waits.
+// hold waits twice: for the launcher to say that the process is known, and then for a byte in the
+// FIFO, which is open both ways and so has no end. The first byte is a zero, and the prctl takes no
+// other argument: if the launcher has gone without a word, it fails.
 func (c *compiler) hold(s plan.Hold) {
 	one := new(uint64)
 	*one = 1
-	at := func(h plan.Handle) int32 { return int32(c.Slots[c.kept[h]]) }
-	fds := &[2]unix.PollFd{{Fd: at(plan.HeldKnown), Events: unix.POLLIN}, {Fd: at(plan.HeldSelf), Events: unix.POLLIN}}
+	word := c.Unset(1)
 	c.Call(unix.SYS_WRITE, c.kept[plan.HeldReady], rows.Point(c.Table, one), c.Num(8))
-	c.Call(unix.SYS_PPOLL, rows.Point(c.Table, fds), c.Num(2), rows.Zero, rows.Zero, c.Num(8))
-	c.Call(unix.SYS_READ, c.kept[plan.HeldKnown], rows.Point(c.Table, new(uint64)), c.Num(8))
+	c.Call(unix.SYS_READ, c.kept[plan.HeldKnown], c.Unset(c.Address(word)), c.Num(1))
+	c.Call(unix.SYS_PRCTL, c.Num(unix.PR_GET_NO_NEW_PRIVS), word)
 	c.Call(unix.SYS_READ, c.kept[s.Start], rows.Point(c.Table, new(uint64)), c.Num(1))
 }
 

@@ -46,7 +46,7 @@ func (c *compiler) becoming(s plan.Step) error {
 	case plan.Exec:
 		c.exec(s)
 	default:
-		return c.bundled(s)
+		return c.listed(s)
 	}
 	return nil
 }

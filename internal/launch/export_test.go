@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/launch/detached"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -45,7 +46,7 @@ func (h *host) runAttached(s plan.Step) error {
 			return err
 		}
 		_ = unix.Close(h.fd(s.As))
-		fd, err := cloneAttached(h.fd(s.In), s.Name)
+		fd, err := detached.CloneAttached(h.fd(s.In), s.Name)
 		if err != nil {
 			return err
 		}

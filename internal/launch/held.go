@@ -20,7 +20,7 @@ type Waiting struct {
 	known *os.File
 }
 
-// Hold executes a plan of plan.MakeBundle up to the point where the process waits. On an error
+// Hold executes a plan of package bundled up to the point where the process waits. On an error
 // nothing is left running or mounted.
 func Hold(p plan.Plan, env Env) (*Waiting, error) {
 	files := maps.Clone(env.Files)
@@ -33,29 +33,23 @@ func Hold(p plan.Plan, env Env) (*Waiting, error) {
 	}
 	files[plan.HeldReady] = os.NewFile(uintptr(ready), "ready")
 	defer files[plan.HeldReady].Close()
-	known, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	rd, known, err := os.Pipe()
 	if err != nil {
-		return nil, errs.Wrap("make eventfd", "", err)
+		return nil, errs.Wrap("make pipe", "", err)
 	}
-	files[plan.HeldKnown] = os.NewFile(uintptr(known), "known")
-	self, err := unix.PidfdOpen(os.Getpid(), 0)
-	if err != nil {
-		_ = files[plan.HeldKnown].Close()
-		return nil, errs.Wrap("open own pidfd", "", err)
-	}
-	files[plan.HeldSelf] = os.NewFile(uintptr(self), "launcher")
-	defer files[plan.HeldSelf].Close()
+	files[plan.HeldKnown] = rd
+	defer rd.Close()
 	env.Files = files
 	h, err := begin(p, env)
 	if h != nil {
 		defer h.closeAll()
 	}
 	if err != nil {
-		_ = files[plan.HeldKnown].Close()
+		_ = known.Close()
 		return nil, err
 	}
 	h.closeShared()
-	return &Waiting{Process: h.process(), h: h, plan: p, known: files[plan.HeldKnown]}, nil
+	return &Waiting{Process: h.process(), h: h, plan: p, known: known}, nil
 }
 
 // held waits until the process waits at plan.Hold, or has ended.
@@ -85,7 +79,7 @@ func (e *died) Unwrap() error { return e.error }
 
 // Known lets the process live on by itself.
 func (w *Waiting) Known() error {
-	_, err := unix.Write(int(w.known.Fd()), []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	_, err := w.known.Write([]byte{0})
 	return errs.Wrap("release process", "", err)
 }
 

@@ -9,8 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/detached"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/bundled"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -66,7 +68,7 @@ func (h *host) run(s plan.Step) error {
 		return h.ownStdio(s.GID)
 	case plan.Attributes:
 		return h.attributes(s)
-	case plan.Hooks:
+	case bundled.Hooks:
 		return h.env.Hooks(h.proc.PID)
 	case plan.Release:
 		if h.env.Waits != nil {
@@ -96,7 +98,7 @@ func (h *host) open(s plan.Step) error {
 		fd, err = unix.OpenTree(unix.AT_FDCWD, s.Path, flags)
 	case plan.MountImage:
 		as = s.As
-		fd, err = mountImage(s.File)
+		fd, err = detached.Image(s.File)
 	case plan.OpenFile:
 		as = s.As
 		mode := unix.O_RDONLY
@@ -112,13 +114,13 @@ func (h *host) open(s plan.Step) error {
 	case plan.MakeDev:
 		as = s.As
 		err = asOwner(s.Root, func() error {
-			fd, err = makeDev(s)
+			fd, err = detached.Dev(s)
 			return err
 		})
 	case plan.MakeFile:
 		as = s.As
 		err = asOwner(s.Root, func() error {
-			fd, err = makeFile(h.fd(s.In), s)
+			fd, err = detached.File(h.fd(s.In), s)
 			return err
 		})
 	case plan.Overlay:

@@ -20,6 +20,7 @@ import (
 	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/bundled"
 )
 
 // Process is a started container process. Its parent is this process.
@@ -42,7 +43,7 @@ type Env struct {
 	// busy says that it has; nil: we wait.
 	Meanwhile func(busy func() bool)
 
-	Hooks func(pid int) error // executes the step plan.Hooks
+	Hooks func(pid int) error // executes the step bundled.Hooks
 
 	// Waits is told the process's number when all is done for it, before it is let go: if we
 	// die before that, it does. nil: nobody wants to know.
@@ -106,7 +107,7 @@ func begin(p plan.Plan, env Env) (*host, error) {
 	}
 	for _, s := range p.Host {
 		var err error
-		if _, ok := s.(plan.Held); ok {
+		if _, ok := s.(bundled.Held); ok {
 			err = h.held(p)
 		} else {
 			err = h.run(s)
@@ -203,7 +204,7 @@ func (h *host) failed(p plan.Plan, out *rows.Outcome) error {
 		switch s := step.(type) {
 		case plan.Exec:
 			return ExecError(s.Args[0], err)
-		case plan.Find:
+		case bundled.Find:
 			if out.Eacces != 0 {
 				err = unix.EACCES
 			}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/detached"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -98,9 +99,9 @@ func (h *host) view(o plan.Overlay, v RootView) (int, error) {
 	}
 	fd, err := h.overlayOf(o, v)
 	if errors.Is(err, unix.EINVAL) { // as in overlay
-		err = aside(func() error {
+		err = detached.Aside(func() error {
 			for _, a := range parts {
-				if err := hangAside(h.fd(a)); err != nil {
+				if err := detached.Hang(h.fd(a)); err != nil {
 					return errs.Wrap("mount", string(a), err)
 				}
 			}
@@ -130,5 +131,5 @@ func (h *host) overlayOf(o plan.Overlay, v RootView) (int, error) {
 	if o.User {
 		more = append(more, "userxattr")
 	}
-	return newFS("overlay", unix.MOUNT_ATTR_RDONLY, slices.Concat([]string{"source=overlay", "lowerdir=" + lower}, more)...)
+	return detached.New("overlay", unix.MOUNT_ATTR_RDONLY, slices.Concat([]string{"source=overlay", "lowerdir=" + lower}, more)...)
 }

@@ -412,11 +412,14 @@ func (m *maker) identity(id Identity) error {
 		return errs.Newf(errs.Unsupported, "plan groups", "", "an ordinary user without sub-ids cannot have others than his own").
 			WithHint("give the user sub-ids (corten doctor says how), or a user that is in no other group")
 	}
-	m.inChild(SetUser{id.UID, id.GID, id.Groups, m.in.Host.Alone})
-	if id.UID == 0 {
-		m.inChild(SetCaps{sortCaps(sec.Capabilities)})
-	} else {
-		m.inChild(SetCaps{}) // what is inheritable outlives the change of user
+	user := SetUser{id.UID, id.GID, id.Groups, m.in.Host.Alone}
+	switch {
+	case sec.Sets != nil:
+		m.inChild(KeepCaps{}, user, HoldCaps{*sec.Sets})
+	case id.UID == 0:
+		m.inChild(user, SetCaps{sortCaps(sec.Capabilities)})
+	default:
+		m.inChild(user, SetCaps{}) // what is inheritable outlives the change of user
 	}
 	if m.in.Host.Tied {
 		m.inChild(DieWithParent{})
@@ -469,7 +472,10 @@ func (m *maker) filter() {
 }
 
 func (m *maker) exec(id Identity) error {
-	args, env := m.c.Process.Args, environment(m.c, id)
+	args, env := m.c.Process.Args, m.c.Process.Env
+	if m.c.Root.Path == "" {
+		env = environment(m.c, id)
+	}
 	if len(m.in.Env) > 0 {
 		env = spec.MergeEnv(env, m.in.Env)
 	}

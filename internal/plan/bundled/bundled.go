@@ -1,56 +1,69 @@
-package plan
+// Package bundled plans containers that are described as OCI bundles are: every mount is said, in its
+// order, where plan.Make has a view of its own for what containers see. The process then waits
+// (plan.Hold) until it is told to execute its command.
+package bundled
 
 import (
+	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
-// BundleInput is all that the plan for an OCI bundle depends on.
-type BundleInput struct {
+// Input is all that a plan depends on.
+type Input struct {
 	Container *spec.Container // with Root.Path; of a process in numbers
-	Sources   []Source        // of Container.Mounts, in the same order; empty for what is no bind mount
-	Groups    Groups          // its Mount is what a mount of type cgroup shows, with targets below that
-	Binds     []File          // and what of the host's, instead
-	Filter    *Filter
-	Host      Facts
-	FDs       []Handle // what the command gets as descriptors 3 and up; the launcher opens them
-	Hooks     []string // programs to be run before the process sees its root, in words; nil: none
+	Sources   []plan.Source   // of Container.Mounts, in the same order; empty for what is no bind mount
+	Groups    plan.Groups     // its Mount is what a mount of type cgroup shows, with targets below that
+	Binds     []plan.File     // and what of the host's, instead
+	Filter    *plan.Filter
+	Host      plan.Facts
+	FDs       []plan.Handle // what the command gets as descriptors 3 and up; the launcher opens them
+	Hooks     []string      // programs to be run before the process sees its root, in words; nil: none
 }
 
-// bundler is the maker of a view that is said mount by mount.
+// bundler collects the two lists.
 type bundler struct {
-	*maker
-	in   BundleInput
-	seal []Step
+	plan.Parts
+	c     *spec.Container
+	in    Input
+	host  []plan.Step
+	child []plan.Step
+	seal  []plan.Step
 }
 
-// MakeBundle decides what starting the container of an OCI bundle takes. Where Make has a view of its
-// own for what containers see, here the description says all of it, in its order. The process then
-// waits (Hold) until it is told to execute its command.
-func MakeBundle(in BundleInput) (Plan, error) {
-	m := &maker{in: Input{Container: in.Container, Groups: in.Groups, Filter: in.Filter, Host: in.Host, FDs: in.FDs}, c: in.Container}
-	b := &bundler{maker: m, in: in}
-	id, err := Accounts{}.Resolve(m.c.Process.User, m.c.Process.Groups)
+func (b *bundler) onHost(s ...plan.Step)  { b.host = append(b.host, s...) }
+func (b *bundler) inChild(s ...plan.Step) { b.child = append(b.child, s...) }
+
+// Make decides what starting the container takes. It asks nothing of the host.
+func Make(in Input) (plan.Plan, error) {
+	c := in.Container
+	b := &bundler{Parts: plan.PartsOf(c, in.Filter, in.Host), c: c, in: in}
+	id, err := plan.Accounts{}.Resolve(c.Process.User, c.Process.Groups)
 	if err != nil {
-		return Plan{}, err
+		return plan.Plan{}, err
 	}
-	if len(m.c.Process.Args) == 0 || m.c.Process.Args[0] == "" {
-		return Plan{}, errs.Newf(errs.Invalid, "plan command", "", "no command given").WithHint("fill in process.args of config.json")
+	if len(c.Process.Args) == 0 || c.Process.Args[0] == "" {
+		return plan.Plan{}, errs.Newf(errs.Invalid, "plan command", "", "no command given").WithHint("fill in process.args of config.json")
 	}
+	limits, last, err := b.Limits()
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	clocks, shift := b.Clocks()
 	b.open()
-	b.begin()
+	b.begin(shift)
 	if err := b.view(); err != nil {
-		return Plan{}, err
+		return plan.Plan{}, err
 	}
-	if err := b.attend(); err != nil {
-		return Plan{}, err
-	}
-	b.identity(id)
-	return Plan{Host: m.host, Child: m.child}, nil
+	b.attend(append(clocks, limits...))
+	b.identity(id, last)
+	return plan.Plan{Host: b.host, Child: b.child}, nil
 }
 
 // open opens what does not need the new process.
@@ -59,10 +72,10 @@ func (b *bundler) open() {
 		b.onHost(b.in.Groups.Make)
 	}
 	for i, d := range b.in.Groups.Enter {
-		b.onHost(OpenFile{Path: d, Write: true, What: "the control group to enter", As: groupHandle(i)})
+		b.onHost(plan.OpenFile{Path: d, Write: true, What: "the control group to enter", As: b.Group(i)})
 	}
-	for _, j := range b.joined() {
-		b.onHost(OpenFile{Path: j.Path, What: "the " + j.Namespace + " namespace to join", As: j.FD})
+	for _, j := range b.Joined() {
+		b.onHost(plan.OpenFile{Path: j.Path, What: "the " + j.Namespace + " namespace to join", As: j.FD})
 	}
 	root := b.c.Root
 	mode, all := strings.CutPrefix(root.Propagation, "r")
@@ -72,64 +85,48 @@ func (b *bundler) open() {
 	if mode == "shared" || mode == "unbindable" { // a root that is shared could not be made the root
 		mode, all = "private", true
 	}
-	b.onHost(CloneMount{Path: root.Path, Recursive: true, What: "the root file system", As: RootMount},
-		Attributes{Mount: RootMount, Recursive: all, Propagation: mode, What: "the root file system"})
+	b.onHost(plan.CloneMount{Path: root.Path, Recursive: true, What: "the root file system", As: plan.RootMount},
+		plan.Attributes{Mount: plan.RootMount, Recursive: all, Propagation: mode, What: "the root file system"})
 }
 
 // attend makes the process, and does what there is to do while it waits.
-func (b *bundler) attend() error {
-	var names []string
-	if b.private() {
-		names = append(names, "user")
-	}
-	names = append(names, "mount")
-	for _, n := range b.namespaces() {
-		if fresh(n.ns) && n.name != "cgroup" {
-			names = append(names, n.name)
-		}
-	}
-	b.onHost(Clone{Namespaces: names, Group: b.in.Groups.V2, Join: b.joined()})
-	if b.private() {
-		b.onHost(MapIDs{b.c.Namespaces.User.UIDMap, b.c.Namespaces.User.GIDMap})
+func (b *bundler) attend(more []plan.Step) {
+	b.onHost(plan.Clone{Namespaces: b.New(), Group: b.in.Groups.V2, Join: b.Joined()})
+	if b.Private() {
+		b.onHost(plan.MapIDs{UID: b.c.Namespaces.User.UIDMap, GID: b.c.Namespaces.User.GIDMap})
 	}
 	if b.c.Process.OOMScore != nil {
-		b.onHost(OOMScore{*b.c.Process.OOMScore})
+		b.onHost(plan.OOMScore{Value: *b.c.Process.OOMScore})
 	}
-	if err := b.limits(); err != nil {
-		return err
-	}
-	if len(b.c.Namespaces.TimeOffset) > 0 {
-		b.onHost(OpenProc{Name: "timens_offsets", As: timeOffsets})
-	}
+	b.onHost(more...)
 	if len(b.in.Hooks) > 0 {
 		b.onHost(Hooks{b.in.Hooks})
 	}
-	b.onHost(Release{}, Held{})
-	return nil
+	b.onHost(plan.Release{}, Held{})
 }
 
 // begin is what the process does first.
-func (b *bundler) begin() {
-	b.inChild(Await{})
+func (b *bundler) begin(clocks []plan.Step) {
+	b.inChild(plan.Await{})
 	for i, d := range b.in.Groups.Enter {
-		b.inChild(EnterGroup{Dir: path.Dir(d), FD: groupHandle(i)})
+		b.inChild(plan.EnterGroup{Dir: path.Dir(d), FD: b.Group(i)})
 	}
-	b.label()
-	if fresh(b.c.Namespaces.Cgroup) {
-		b.inChild(Unshare{"cgroup"})
+	b.inChild(b.Label()...)
+	if b.Fresh(b.c.Namespaces.Cgroup) {
+		b.inChild(plan.Unshare{Namespace: "cgroup"})
 	}
-	if b.private() {
-		b.inChild(BecomeRoot{})
+	if b.Private() {
+		b.inChild(plan.BecomeRoot{})
 	}
-	b.shiftClocks(timeOffsets)
-	if fresh(b.c.Namespaces.Net) {
-		b.inChild(LoopbackUp{})
+	b.inChild(clocks...)
+	if b.Fresh(b.c.Namespaces.Net) {
+		b.inChild(plan.LoopbackUp{})
 	}
 	if name := b.c.Namespaces.Hostname; name != "" {
-		b.inChild(Hostname{name})
+		b.inChild(plan.Hostname{Name: name})
 	}
 	if name := b.c.Namespaces.Domainname; name != "" {
-		b.inChild(Domainname{name})
+		b.inChild(plan.Domainname{Name: name})
 	}
 }
 
@@ -144,7 +141,7 @@ func (b *bundler) view() error {
 		}
 		b.inChild(b.terminal())
 	}
-	b.inChild(Propagation{"private"}, OpenDev{DevMount}, EnterRoot{RootMount})
+	b.inChild(plan.Propagation{Mode: "private"}, plan.OpenDev{As: plan.DevMount}, plan.EnterRoot{Mount: plan.RootMount})
 	if len(b.in.Sources) != len(b.c.Mounts) {
 		return errs.Newf(errs.Internal, "plan mounts", "", "a source for each mount is wanted")
 	}
@@ -157,20 +154,20 @@ func (b *bundler) view() error {
 	if term {
 		b.inChild(BindConsole{})
 	}
-	for _, name := range sortedKeys(b.c.Sysctls) {
-		b.inChild(Sysctl{name, b.c.Sysctls[name]})
+	for _, name := range slices.Sorted(maps.Keys(b.c.Sysctls)) {
+		b.inChild(plan.Sysctl{Name: name, Value: b.c.Sysctls[name]})
 	}
 	for _, p := range b.c.Security.Masked {
-		b.inChild(Mask{p})
+		b.inChild(plan.Mask{Path: p})
 	}
 	for _, p := range b.c.Security.ReadOnlyPaths {
-		b.inChild(ReadOnlyPath{p})
+		b.inChild(plan.ReadOnlyPath{Path: p})
 	}
 	b.inChild(b.seal...)
 	if b.c.Root.ReadOnly {
-		b.inChild(ReadOnlyRoot{})
+		b.inChild(plan.ReadOnlyRoot{})
 	}
-	b.inChild(Pivot{})
+	b.inChild(plan.Pivot{})
 	if mode := strings.TrimPrefix(b.c.Root.Propagation, "r"); mode == "shared" || mode == "unbindable" {
 		b.inChild(RootPropagation{mode})
 	}
@@ -180,14 +177,14 @@ func (b *bundler) view() error {
 func isTerminals(m spec.Mount) bool { return m.Type == "devpts" && path.Clean(m.Target) == "/dev/pts" }
 
 // terminal makes the devpts of the terminal as its mount says.
-func (b *bundler) terminal() OpenTerminal {
+func (b *bundler) terminal() plan.OpenTerminal {
 	for _, m := range b.c.Mounts {
 		if isTerminals(m) {
 			w, _ := readOptions(m.Options)
-			return OpenTerminal{As: Terminal, Size: b.c.Process.Size, Options: append([]string{}, w.data...)}
+			return plan.OpenTerminal{As: plan.Terminal, Size: b.c.Process.Size, Options: append([]string{}, w.data...)}
 		}
 	}
-	return OpenTerminal{As: Terminal}
+	return plan.OpenTerminal{As: plan.Terminal}
 }
 
 // mount is one mount of the list.
@@ -211,7 +208,7 @@ func (b *bundler) mount(i int) error {
 	case mnt.Type == "cgroup":
 		b.groups(target, w)
 	case b.c.Process.Terminal && isTerminals(mnt):
-		b.inChild(Attach{Mount: Terminal, Target: target, What: "the devpts of the terminal"})
+		b.inChild(plan.Attach{Mount: plan.Terminal, Target: target, What: "the devpts of the terminal"})
 	default:
 		b.fresh(mnt, target, w)
 	}
@@ -239,25 +236,25 @@ func overProc(target string, mnt spec.Mount, bind bool) error {
 }
 
 func (b *bundler) bind(i int, target string, w mountWords) {
-	h, what := mountHandle(i), b.in.Sources[i].Path
-	b.onHost(CloneMount{Path: what, Recursive: w.below, What: "for " + target, As: h})
+	h, what := plan.Handle("mount"+strconv.Itoa(i)), b.in.Sources[i].Path
+	b.onHost(plan.CloneMount{Path: what, Recursive: w.below, What: "for " + target, As: h})
 	if len(w.set)+len(w.clear) > 0 {
-		b.onHost(Attributes{Mount: h, Set: w.set, Clear: w.clear, What: what})
+		b.onHost(plan.Attributes{Mount: h, Set: w.set, Clear: w.clear, What: what})
 	}
 	if len(w.setAll)+len(w.clearAll) > 0 {
-		b.onHost(Attributes{Mount: h, Recursive: true, Set: w.setAll, Clear: w.clearAll, What: what})
+		b.onHost(plan.Attributes{Mount: h, Recursive: true, Set: w.setAll, Clear: w.clearAll, What: what})
 	}
-	p := Attributes{Mount: h, Recursive: w.propagationAll, Propagation: w.propagation, What: what}
+	p := plan.Attributes{Mount: h, Recursive: w.propagationAll, Propagation: w.propagation, What: what}
 	if p.Propagation == "" {
 		p.Recursive, p.Propagation = w.below, "slave"
 	}
 	b.onHost(p)
-	b.inChild(Attach{Mount: h, Target: target, File: b.in.Sources[i].File, What: what})
+	b.inChild(plan.Attach{Mount: h, Target: target, File: b.in.Sources[i].File, What: what})
 }
 
 // fresh is a new file system. A tmpfs stays writable until all that is mounted in it is.
 func (b *bundler) fresh(mnt spec.Mount, target string, w mountWords) {
-	f := MountFS{Type: string(mnt.Type), Source: mnt.Source, Target: target, Options: w.data}
+	f := plan.MountFS{Type: string(mnt.Type), Source: mnt.Source, Target: target, Options: w.data}
 	for _, a := range append(slices.Clone(w.set), w.setAll...) {
 		switch a {
 		case "ro":
@@ -286,14 +283,19 @@ func (b *bundler) groups(target string, w mountWords) {
 		b.fresh(spec.Mount{Type: spec.Tmpfs, Source: "tmpfs"}, target, mountWords{set: w.set, data: []string{"mode=755"}})
 	}
 	for _, f := range b.in.Groups.Mount {
+		if names := strings.Split(f.Target, ","); len(names) > 1 { // controllers that are mounted together
+			for _, n := range names {
+				b.inChild(Link{Path: path.Join(target, n), To: f.Target})
+			}
+		}
 		here := w
 		here.data = f.Options
 		b.fresh(spec.Mount{Type: spec.MountType(f.Type), Source: f.Source}, path.Join(target, f.Target), here)
 	}
 	for i, f := range b.in.Binds {
-		h := fileHandle(i)
-		b.onHost(CloneMount{Path: f.Path, What: f.What, As: h}, Attributes{Mount: h, Set: w.set, Propagation: "private", What: f.Path})
-		b.inChild(Attach{Mount: h, Target: path.Join(target, f.Target), What: f.What})
+		h := plan.Handle("group" + strconv.Itoa(i))
+		b.onHost(plan.CloneMount{Path: f.Path, What: f.What, As: h}, plan.Attributes{Mount: h, Set: w.set, Propagation: "private", What: f.Path})
+		b.inChild(plan.Attach{Mount: h, Target: path.Join(target, f.Target), What: f.What})
 	}
 }
 
@@ -306,18 +308,18 @@ func (b *bundler) devices() {
 		}
 	}
 	user := b.c.Devices
-	nodes := standardDevices()
+	nodes := plan.StandardDevices()
 	for _, d := range user {
 		nodes = slices.DeleteFunc(nodes, func(n spec.Device) bool { return n.Path == d.Path })
 	}
 	for _, d := range slices.Concat(nodes, user) {
-		if !b.private() && !b.in.Host.Nested {
+		if !b.Private() && !b.in.Host.Nested {
 			b.inChild(MakeNode{d})
 			continue
 		}
-		h := Handle("dev:" + d.Path)
-		b.onHost(CloneMount{Path: d.Path, What: "the host's " + d.Path, As: h})
-		b.inChild(Attach{Mount: h, Target: d.Path, File: true, What: "the host's " + d.Path})
+		h := plan.Handle("dev:" + d.Path)
+		b.onHost(plan.CloneMount{Path: d.Path, What: "the host's " + d.Path, As: h})
+		b.inChild(plan.Attach{Mount: h, Target: d.Path, File: true, What: "the host's " + d.Path})
 	}
 	b.inChild(Link{Path: "/dev/fd", To: "/proc/self/fd"}, Link{Path: "/dev/stdin", To: "/proc/self/fd/0"},
 		Link{Path: "/dev/stdout", To: "/proc/self/fd/1"}, Link{Path: "/dev/stderr", To: "/proc/self/fd/2"},
@@ -325,45 +327,45 @@ func (b *bundler) devices() {
 }
 
 // identity is what the process does last.
-func (b *bundler) identity(id Identity) {
+func (b *bundler) identity(id plan.Identity, last []plan.Step) {
 	sec, proc := b.c.Security, b.c.Process
-	b.inChild(NewKeyring{})
+	b.inChild(plan.NewKeyring{})
 	if proc.Terminal {
 		b.inChild(OwnTerminal{id.UID})
 	}
-	b.inChild(Stdio{Terminal: proc.Terminal},
-		KeepFDs{FDs: b.in.FDs, Held: []Handle{HeldReady, HeldKnown, HeldSelf, StartFIFO}})
+	b.inChild(plan.Stdio{Terminal: proc.Terminal},
+		plan.KeepFDs{FDs: b.in.FDs, Held: []plan.Handle{plan.HeldReady, plan.HeldKnown, plan.StartFIFO}})
 	umask := uint32(0o022)
 	if proc.Umask != nil {
 		umask = *proc.Umask
 	}
-	b.inChild(Umask{umask}, Chdir{Dir: proc.Cwd}, DropBounding{sortCaps(sec.Capabilities)})
+	b.inChild(plan.Umask{Mask: umask}, plan.Chdir{Dir: proc.Cwd}, plan.Bounding(sec.Capabilities))
 	if sec.AllowNewPrivs {
-		b.filter()
+		b.inChild(b.Filter()...)
 	}
 	sets := spec.CapSets{}
 	if sec.Sets != nil {
 		sets = *sec.Sets
 	}
-	b.inChild(KeepCaps{}, SetUser{id.UID, id.GID, id.Groups, b.in.Host.Alone}, HoldCaps{sets})
-	b.inChild(b.lower...)
-	paths := Lookup(proc.Args[0], proc.Env)
-	b.inChild(Find{paths, proc.Args[0]}, Hold{StartFIFO})
+	b.inChild(plan.KeepCaps{}, plan.SetUser{UID: id.UID, GID: id.GID, Groups: id.Groups, Keep: b.in.Host.Alone}, plan.HoldCaps{CapSets: sets})
+	b.inChild(last...)
+	paths := plan.Lookup(proc.Args[0], proc.Env)
+	b.inChild(Find{paths, proc.Args[0]}, plan.Hold{Start: plan.StartFIFO})
 	if !sec.AllowNewPrivs {
-		b.inChild(NoNewPrivs{})
-		b.filter()
+		b.inChild(plan.NoNewPrivs{})
+		b.inChild(b.Filter()...)
 	}
-	b.inChild(Exec{Paths: paths, Args: proc.Args, Env: proc.Env})
+	b.inChild(plan.Exec{Paths: paths, Args: proc.Args, Env: proc.Env})
 }
 
-// GroupViews is what a mount of type cgroup shows where there are hierarchies of cgroup v1: each as
-// the container's own cgroup namespace has it.
-func GroupViews(hierarchies [][]string, unified bool) (list []MountFS) {
+// GroupViews is what a mount of type cgroup shows where there are hierarchies of cgroup v1: a mount of
+// each, which in a cgroup namespace has the container's own group as its root.
+func GroupViews(hierarchies [][]string, unified bool) (list []plan.MountFS) {
 	for _, controllers := range hierarchies {
-		list = append(list, MountFS{Type: "cgroup", Source: "cgroup", Target: strings.Join(controllers, ","), Options: controllers})
+		list = append(list, plan.MountFS{Type: "cgroup", Source: "cgroup", Target: strings.Join(controllers, ","), Options: controllers})
 	}
 	if unified {
-		list = append(list, MountFS{Type: "cgroup2", Source: "cgroup", Target: "unified"})
+		list = append(list, plan.MountFS{Type: "cgroup2", Source: "cgroup", Target: "unified"})
 	}
 	return list
 }

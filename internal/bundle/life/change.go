@@ -1,0 +1,186 @@
+package life
+
+import (
+	"context"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/bundle/record"
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Find finds a container and what it does.
+func Find(root, id string) (record.Place, *record.State, record.Status, error) {
+	place, err := record.Of(root, id)
+	if err != nil {
+		return place, nil, "", err
+	}
+	s, err := place.Load()
+	if err != nil {
+		return place, nil, "", err
+	}
+	status, err := place.Status(s)
+	return place, s, status, err
+}
+
+// with has a container that nobody else changes meanwhile.
+func with(root, id string, f func(record.Place, *record.State, record.Status) error) error {
+	place, _, _, err := Find(root, id) // a lock of one that is not there would stay
+	if err != nil {
+		return err
+	}
+	unlock, err := place.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	place, s, status, err := Find(root, id)
+	if errs.Is(err, errs.NotFound) { // it was deleted meanwhile, and what we have locked is new
+		_ = place.Remove()
+	}
+	if err != nil {
+		return err
+	}
+	return f(place, s, status)
+}
+
+// not is that a container does something else than a verb needs.
+func not(what, id string, status record.Status, hint string) error {
+	return errs.Newf(errs.Invalid, what+" container", id, "it is "+string(status)).WithHint(hint)
+}
+
+// Start starts a created container.
+func Start(ctx context.Context, root, id string, warn func(string)) error {
+	return with(root, id, func(place record.Place, s *record.State, status record.Status) error {
+		if status != record.Created {
+			return not("start", id, status, "only one that is created can be started, once")
+		}
+		if err := place.Start(); err != nil {
+			return err
+		}
+		runHooks(ctx, s, record.Running, s.Hooks.Poststart, warn)
+		return nil
+	})
+}
+
+// Kill sends a signal to the first process, or to all. One that waits to be started would keep a
+// signal until then: what would end a program ends it at once.
+func Kill(ctx context.Context, root, id string, sig unix.Signal, all bool) error {
+	return with(root, id, func(_ record.Place, s *record.State, status record.Status) error {
+		if all && sig == unix.SIGKILL {
+			return s.Groups.Kill(ctx)
+		}
+		if all {
+			pids, err := s.Groups.Procs()
+			for _, pid := range pids {
+				_ = unix.Kill(pid, sig) // it may be gone already
+			}
+			return err
+		}
+		if status != record.Created && status != record.Running && status != record.Paused {
+			return errs.Newf(errs.Invalid, "signal container", id, "container not running: it is "+string(status)).
+				WithHint("corten-oci delete removes what is left of it")
+		}
+		if status == record.Created && ends(sig) {
+			sig = unix.SIGKILL
+		}
+		f, err := s.Open()
+		if err != nil {
+			return errs.Wrap("signal container", id, err)
+		}
+		defer f.Close()
+		if err := unix.PidfdSendSignal(int(f.Fd()), sig, nil, 0); err != nil {
+			return errs.Wrap("signal container", id, err)
+		}
+		if status == record.Paused && sig == unix.SIGKILL { // a frozen process of cgroup v1 dies when it is thawed
+			return s.Groups.Thaw()
+		}
+		return nil
+	})
+}
+
+// ends reports whether a signal ends a program that does nothing about it, signal(7).
+func ends(sig unix.Signal) bool {
+	switch sig {
+	case 0, unix.SIGCHLD, unix.SIGURG, unix.SIGWINCH, unix.SIGCONT, unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		return false
+	}
+	return true
+}
+
+// Delete removes a container that has ended, or was never started; with force any. Of one that is not
+// there force makes no error.
+func Delete(ctx context.Context, root, id string, force bool, warn func(string)) error {
+	err := with(root, id, func(place record.Place, s *record.State, status record.Status) error {
+		if !force && (status == record.Running || status == record.Paused) {
+			return errs.Newf(errs.Invalid, "delete container", id, "cannot delete container that is not stopped: it is "+string(status)).
+				WithHint("kill it first, or use --force")
+		}
+		return remove(ctx, place, s, warn)
+	})
+	if force && errs.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// remove ends what is left of a container and forgets it. One in the host's pid namespace may have left
+// processes; those of its groups are its own.
+func remove(ctx context.Context, place record.Place, s *record.State, warn func(string)) error {
+	if f, err := s.Open(); err == nil {
+		_ = unix.PidfdSendSignal(int(f.Fd()), unix.SIGKILL, nil, 0)
+		_ = f.Close()
+	}
+	if err := destroy(ctx, s.Groups); err != nil {
+		return err
+	}
+	if err := place.Remove(); err != nil {
+		return err
+	}
+	runHooks(ctx, s, record.Stopped, s.Hooks.Poststop, warn)
+	return nil
+}
+
+// Pause freezes a container, or lets it go on.
+func Pause(ctx context.Context, root, id string, frozen bool) error {
+	return with(root, id, func(_ record.Place, s *record.State, status record.Status) error {
+		switch {
+		case frozen && (status == record.Running || status == record.Created):
+			return s.Groups.Freeze(ctx)
+		case !frozen && status == record.Paused:
+			return s.Groups.Thaw()
+		case frozen:
+			return not("pause", id, status, "only one that runs can be paused")
+		}
+		return not("resume", id, status, "only one that is paused can be resumed")
+	})
+}
+
+// Update changes limits of a container.
+func Update(root, id string, r spec.Resources) error {
+	return with(root, id, func(_ record.Place, s *record.State, status record.Status) error {
+		if status == record.Stopped || status == record.Creating {
+			return not("update", id, status, "only one that is created or runs can be")
+		}
+		p, err := cgroup.Update(cgroup.Detect(), s.Groups, r)
+		if err != nil {
+			return err
+		}
+		if len(p.Warnings) > 0 {
+			return errs.Newf(errs.Unsupported, "update container", id, strings.Join(p.Warnings, "; ")).WithHint("leave that out")
+		}
+		return p.Apply()
+	})
+}
+
+// Procs lists the processes of a container.
+func Procs(root, id string) ([]int, error) {
+	_, s, _, err := Find(root, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.Groups.Procs()
+}

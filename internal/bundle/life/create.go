@@ -1,0 +1,265 @@
+// Package life is what becomes of the containers of OCI bundles: they are created, started, entered,
+// frozen, killed and deleted, each by a command of its own.
+//
+// Create has a process do all of a plan but its exec; it then waits for a byte from a FIFO in the
+// container's folder, and needs nobody. Before that it ends with the command that creates it. What has to
+// be undone is in state.json before it is done: a creation that was cut short leaves a folder without a
+// process, which the next create of that id or a delete clears away.
+package life
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/bundle"
+	"github.com/cortenhq/corten/internal/bundle/record"
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/disk"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/bundled"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Request is a container to be created.
+type Request struct {
+	Root    string // --root
+	ID      string
+	Bundle  string
+	Console string     // the socket that takes the terminal; empty: none
+	PIDFile string     // empty: none
+	Passed  []*os.File // descriptors 3 and up of the command
+	Stays   bool       // who creates it looks after its terminal
+	Warn    func(string)
+}
+
+// Container is one that was created by this process.
+type Container struct {
+	Place    record.Place
+	State    *record.State
+	Terminal *os.File // if no console socket took it
+
+	waiting *launch.Waiting
+	unlock  func() error
+}
+
+// Create creates a container.
+func Create(ctx context.Context, req Request) (*Container, error) {
+	place, err := record.Of(req.Root, req.ID)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bundle.Load(req.Bundle, held())
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range b.Warnings {
+		req.Warn(w)
+	}
+	if err := checkConsole(b.Spec.Process.Terminal, req.Console, req.Stays); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(req.Root, 0o711); err != nil {
+		return nil, errs.Wrap("make folder", req.Root, err)
+	}
+	c := &Container{Place: place}
+	if c.unlock, err = place.Lock(); err != nil {
+		return nil, err
+	}
+	err = c.make(ctx, b)
+	if err == nil {
+		if err = c.launch(ctx, b, req); err != nil {
+			c.undo(ctx)
+		}
+	}
+	if err != nil {
+		_ = c.unlock()
+		return nil, err
+	}
+	return c, nil
+}
+
+// make makes the folder. Since nobody else has the lock, one that says it is being created is of a
+// command that was killed.
+func (c *Container) make(ctx context.Context, b *bundle.Bundle) error {
+	err := c.Place.Make()
+	if errs.Is(err, errs.Exists) {
+		old, e := c.Place.Load()
+		if e != nil || old.PID != 0 {
+			return err
+		}
+		if e := errors.Join(destroy(ctx, old.Groups), os.RemoveAll(c.Place.Dir())); e != nil {
+			return e
+		}
+		err = c.Place.Make()
+	}
+	b.Spec.ID, b.Spec.Name, b.Spec.Created = spec.ContainerID(c.Place.ID), c.Place.ID, time.Now().UTC()
+	c.State = &record.State{Version: b.Version, ID: c.Place.ID, Bundle: b.Dir, Created: b.Spec.Created,
+		Container: b.Spec, Hooks: b.Hooks, Annotations: b.Annotations}
+	return err
+}
+
+// launch starts the process and lets it wait.
+func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) error {
+	in := bundled.Input{Container: b.Spec}
+	env := launch.Env{Files: map[plan.Handle]*os.File{}}
+	groups, err := planGroups(b.Groups, req.ID, b.Spec, &in)
+	if err != nil {
+		return err
+	}
+	for _, w := range groups.Warnings {
+		req.Warn(w)
+	}
+	c.State.Groups, env.MakeGroups = groups.Group, groups.Make
+	if in.Sources, err = bundle.Sources(b.Spec); err != nil {
+		return err
+	}
+	if in.Filter, err = filter(req.Root, b.Spec.Security); err != nil {
+		return err
+	}
+	if in.Host, err = modules(b.Spec.Security); err != nil {
+		return err
+	}
+	in.FDs = passed(req.Passed, env.Files)
+	if list := early(b.Hooks); len(list) > 0 {
+		in.Hooks = words(list)
+		env.Hooks = func(pid int) error { return c.prepareHooks(ctx, pid) }
+	}
+	p, err := bundled.Make(in)
+	if err != nil {
+		return err
+	}
+	fifo, err := unix.Open(c.Place.FIFO(), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errs.Wrap("open", c.Place.FIFO(), err)
+	}
+	env.Files[plan.StartFIFO] = os.NewFile(uintptr(fifo), "start")
+	defer env.Files[plan.StartFIFO].Close()
+	if err := c.Place.Save(c.State); err != nil {
+		return err
+	}
+	if c.waiting, err = launch.Hold(p, env); err != nil {
+		return err
+	}
+	return c.publish(req)
+}
+
+// publish tells of the process, and lets it live on.
+func (c *Container) publish(req Request) error {
+	c.State.PID, c.State.StartTicks = c.waiting.PID, record.Ticks(c.waiting.PID)
+	c.Terminal = c.waiting.Terminal
+	if req.Console != "" {
+		if err := sendTerminal(req.Console, c.Terminal); err != nil {
+			return err
+		}
+		_ = c.Terminal.Close()
+		c.Terminal = nil
+	}
+	if err := c.Place.Save(c.State); err != nil {
+		return err
+	}
+	if err := WritePID(req.PIDFile, c.State.PID); err != nil {
+		return err
+	}
+	return c.waiting.Known()
+}
+
+// WritePID writes a number for whoever asked for it.
+func WritePID(file string, pid int) error {
+	if file == "" {
+		return nil
+	}
+	return errs.Wrap("write", file, disk.WriteFile(file, []byte(strconv.Itoa(pid)), 0o644, disk.Volatile))
+}
+
+// undo takes back a creation that did not succeed.
+func (c *Container) undo(ctx context.Context) {
+	if c.waiting != nil {
+		c.waiting.Abandon()
+	}
+	if destroy(ctx, c.State.Groups) == nil {
+		_ = c.Place.Remove()
+	}
+}
+
+// Start starts a container that this process created, and says why its command cannot be executed.
+func (c *Container) Start(ctx context.Context, warn func(string)) error {
+	if err := c.Place.Start(); err != nil {
+		return err
+	}
+	if err := c.waiting.Begun(); err != nil {
+		return err
+	}
+	runHooks(ctx, c.State, record.Running, c.State.Hooks.Poststart, warn)
+	return nil
+}
+
+// Signal sends a signal to the command.
+func (c *Container) Signal(sig unix.Signal) error { return c.waiting.Signal(sig) }
+
+// Wait waits for the end of the command.
+func (c *Container) Wait() (launch.Status, error) { return c.waiting.Wait() }
+
+// Leave lets go of the container, for other commands to change it.
+func (c *Container) Leave() error { return c.unlock() }
+
+// Remove deletes the container, whatever it does.
+func (c *Container) Remove(ctx context.Context, warn func(string)) error {
+	unlock, err := c.Place.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return remove(ctx, c.Place, c.State, warn)
+}
+
+// passed hands descriptors over.
+func passed(list []*os.File, files map[plan.Handle]*os.File) (handles []plan.Handle) {
+	for i, f := range list {
+		h := plan.Handle("fd" + strconv.Itoa(i+3))
+		files[h] = f
+		handles = append(handles, h)
+	}
+	return handles
+}
+
+// held is the capabilities that this process may hand on.
+func held() uint64 {
+	head := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(head, &data[0]) != nil {
+		return 0
+	}
+	return uint64(data[1].Permitted)<<32 | uint64(data[0].Permitted)
+}
+
+// destroyTime is how long processes may take to die.
+const destroyTime = 10 * time.Second
+
+func destroy(ctx context.Context, g cgroup.Group) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTime)
+	defer cancel()
+	return g.Destroy(ctx)
+}
+
+// groupName splits a cgroupsPath (config-linux.md, "Cgroups Path").
+func groupName(path, id string) (parent, name string) {
+	if path == "" {
+		return "", id
+	}
+	parent, name = filepath.Split(filepath.Clean(path))
+	if parent != "/" {
+		parent = filepath.Clean(parent)
+	}
+	if parent == "." {
+		parent = ""
+	}
+	return parent, name
+}

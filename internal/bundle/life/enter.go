@@ -1,0 +1,119 @@
+package life
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/bundle"
+	"github.com/cortenhq/corten/internal/bundle/record"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Further is one more process for a container.
+type Further struct {
+	Root, ID string
+	Process  *specs.Process
+	Console  string
+	PIDFile  string
+	Passed   []*os.File
+	Stays    bool
+	Warn     func(string)
+}
+
+// Exec starts one more process. It is a child of this process.
+func Exec(ctx context.Context, x Further) (*launch.Process, error) {
+	_, s, status, err := Find(x.Root, x.ID)
+	if err != nil {
+		return nil, err
+	}
+	if status != record.Running && status != record.Created {
+		return nil, not("enter", x.ID, status, "only one that runs can be entered")
+	}
+	c := *s.Container
+	proc, sec, warnings, err := bundle.Process(&c, x.Process, held())
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		x.Warn(w)
+	}
+	if err := checkConsole(proc.Terminal, x.Console, x.Stays); err != nil {
+		return nil, err
+	}
+	c.Security = sec
+	in := plan.ExecInput{Container: &c, Process: proc}
+	if in.Filter, err = filter(x.Root, sec); err != nil {
+		return nil, err
+	}
+	if in.Host, err = modules(sec); err != nil {
+		return nil, err
+	}
+	in.V2, in.Enter = s.Groups.Enter()
+	files := map[plan.Handle]*os.File{}
+	in.FDs = passed(x.Passed, files)
+	p, err := plan.MakeExec(in)
+	if err != nil {
+		return nil, err
+	}
+	if files[plan.Target], err = s.Open(); err != nil {
+		return nil, errs.Wrap("enter container", x.ID, err)
+	}
+	defer files[plan.Target].Close()
+	root, err := unix.Open("/proc/"+strconv.Itoa(s.PID)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, errs.Wrap("enter container", x.ID, err)
+	}
+	files[plan.TargetRoot] = os.NewFile(uintptr(root), "root")
+	defer files[plan.TargetRoot].Close()
+	out, err := launch.Join(ctx, p, launch.Env{Files: files})
+	if err != nil {
+		return nil, err
+	}
+	if x.Console != "" {
+		err = sendTerminal(x.Console, out.Terminal)
+		_ = out.Terminal.Close()
+		out.Terminal = nil
+	}
+	if err == nil {
+		err = WritePID(x.PIDFile, out.PID)
+	}
+	if err != nil {
+		_ = out.Signal(unix.SIGKILL)
+		_, _ = out.Wait()
+		return nil, err
+	}
+	return out, nil
+}
+
+// ProcessOf describes the first process of a container, for others to be like it.
+func ProcessOf(c *spec.Container) *specs.Process {
+	p, sec := c.Process, c.Security
+	out := &specs.Process{Env: slices.Clone(p.Env), Cwd: p.Cwd, NoNewPrivileges: !sec.AllowNewPrivs, ApparmorProfile: sec.AppArmor,
+		SelinuxLabel: sec.SELinux, OOMScoreAdj: p.OOMScore, Capabilities: &specs.LinuxCapabilities{Bounding: slices.Clone(sec.Capabilities)}}
+	if s := sec.Sets; s != nil {
+		out.Capabilities.Effective, out.Capabilities.Permitted = slices.Clone(s.Effective), slices.Clone(s.Permitted)
+		out.Capabilities.Inheritable, out.Capabilities.Ambient = slices.Clone(s.Inheritable), slices.Clone(s.Ambient)
+	}
+	number := func(text string) uint32 {
+		n, _ := strconv.ParseUint(text, 10, 32)
+		return uint32(n)
+	}
+	uid, gid, _ := strings.Cut(p.User, ":")
+	out.User = specs.User{UID: number(uid), GID: number(gid), Umask: p.Umask}
+	for _, g := range p.Groups {
+		out.User.AdditionalGids = append(out.User.AdditionalGids, number(g))
+	}
+	for _, r := range p.Rlimits {
+		out.Rlimits = append(out.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(r.Name), Soft: r.Soft, Hard: r.Hard})
+	}
+	return out
+}

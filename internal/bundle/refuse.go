@@ -1,0 +1,89 @@
+package bundle
+
+import (
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cortenhq/corten/internal/errs"
+)
+
+// refuse names what config.json says and Corten cannot honour.
+func refuse(c *config) error {
+	if !strings.HasPrefix(c.Version, "1.") {
+		return errs.Newf(errs.Unsupported, "", "", "ociVersion "+c.Version+" is none that is known").WithHint("versions 1.0 to 1.3 are")
+	}
+	for _, x := range []struct {
+		there bool
+		name  string
+	}{
+		{c.Windows != nil || c.Solaris != nil || c.ZOS != nil || c.FreeBSD != nil, "another platform than linux"},
+		{c.VM != nil, "vm"},
+		{c.Hooks != nil && len(c.Hooks.CreateContainer) > 0, "hooks.createContainer"},
+		{c.Hooks != nil && len(c.Hooks.StartContainer) > 0, "hooks.startContainer"},
+		{c.Linux.IntelRdt != nil, "linux.intelRdt"},
+		{c.Linux.MemoryPolicy != nil, "linux.memoryPolicy"},
+		{len(c.Linux.NetDevices) > 0, "linux.netDevices"},
+		{c.Linux.Personality != nil, "linux.personality"},
+		{c.Linux.Seccomp != nil && c.Linux.Seccomp.ListenerPath != "", "linux.seccomp.listenerPath"},
+	} {
+		if x.there {
+			return notYet(x.name)
+		}
+	}
+	for _, m := range c.Mounts {
+		if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+			return notYet("mounts: uidMappings of " + m.Destination)
+		}
+	}
+	if err := refuseNamespaces(c.Linux.Namespaces); err != nil {
+		return err
+	}
+	if c.Process == nil {
+		return errs.Newf(errs.Invalid, "", "", "it has no process").WithHint("fill in process")
+	}
+	return refuseProcess(c.Process)
+}
+
+func refuseProcess(p *specs.Process) error {
+	switch {
+	case p.Scheduler != nil:
+		return notYet("process.scheduler")
+	case p.IOPriority != nil:
+		return notYet("process.ioPriority")
+	case p.ExecCPUAffinity != nil:
+		return notYet("process.execCPUAffinity")
+	}
+	return nil
+}
+
+func refuseNamespaces(list []specs.LinuxNamespace) error {
+	mount := false
+	seen := map[specs.LinuxNamespaceType]bool{}
+	for _, n := range list {
+		if seen[n.Type] {
+			return errs.Newf(errs.Invalid, "", "", "linux.namespaces has "+string(n.Type)+" twice").WithHint("leave one out")
+		}
+		seen[n.Type] = true
+		switch n.Type {
+		case specs.MountNamespace:
+			mount = n.Path == ""
+		case specs.UserNamespace, specs.TimeNamespace:
+			if n.Path != "" {
+				return notYet("linux.namespaces: " + string(n.Type) + " by path")
+			}
+		case specs.PIDNamespace, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace:
+		default:
+			return errs.Newf(errs.Invalid, "", "", "linux.namespaces: there is no "+string(n.Type)).WithHint("the specification lists them")
+		}
+	}
+	if !mount {
+		return errs.Newf(errs.Unsupported, "", "", "the container would have no mount namespace of its own").
+			WithHint(`add {"type": "mount"} to linux.namespaces`)
+	}
+	return nil
+}
+
+func notYet(what string) error {
+	return errs.Newf(errs.Unsupported, "", "", what+" is not there yet").WithHint("leave it out of config.json, or use another runtime for this container")
+}

@@ -1,0 +1,213 @@
+// Package oci is the command line of corten-oci: that of runc and crun, which container engines know
+// how to use.
+//
+// A verb is a function of a request: its flags are declared, read, and handed to package life. What
+// other runtimes have and Corten has not is refused by name.
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/pflag"
+
+	"github.com/cortenhq/corten/internal/errs"
+)
+
+// Version is that of Corten.
+const Version = "0.1.0-dev"
+
+// Specification is the newest version of the OCI runtime specification that is understood.
+const Specification = "1.3.0"
+
+// Exit codes.
+const (
+	exitError  = 1
+	exitExec   = 255 // exec did not come to its command
+	exitSignal = 128
+)
+
+// command is one call of the program.
+type command struct {
+	root   string
+	log    string
+	format string
+	debug  bool
+	stdout io.Writer
+	stderr io.Writer
+	ctx    context.Context
+	code   int
+}
+
+// verb is an entry of the table. Its flags are its own.
+type verb struct {
+	name  string
+	args  string // as usage shows them
+	about string
+	run   func(c *command, f *pflag.FlagSet, args []string) error
+	flags func(f *pflag.FlagSet)
+	least int  // of its arguments
+	most  int  // -1: any number
+	plain bool // what follows the first argument is no flag of ours
+}
+
+// Main runs one command and returns its exit code.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	c := &command{ctx: ctx, stdout: stdout, stderr: stderr}
+	f := c.globals()
+	err := f.Parse(args)
+	if show, _ := f.GetBool("version"); err == nil && show {
+		fmt.Fprintf(stdout, "corten-oci version %s\nspec: %s\n", Version, Specification)
+		return 0
+	}
+	if err == nil {
+		err = c.refuseGlobals(f)
+	}
+	if errors.Is(err, pflag.ErrHelp) || err == nil && f.NArg() == 0 {
+		c.usage(f)
+		return 0
+	}
+	if err == nil {
+		err = c.verb(f.Arg(0), f.Args()[1:])
+	}
+	if err != nil && c.code == 0 {
+		c.code = exitError
+	}
+	if err != nil {
+		c.say("error", err)
+	}
+	return c.code
+}
+
+func (c *command) globals() *pflag.FlagSet {
+	f := pflag.NewFlagSet("corten-oci", pflag.ContinueOnError)
+	f.SetInterspersed(false)
+	f.Usage = func() {}
+	f.StringVar(&c.root, "root", defaultRoot(), "the folder of the states of containers")
+	f.StringVar(&c.log, "log", "", "a file that errors and warnings are added to")
+	f.StringVar(&c.format, "log-format", "text", "how it is written: text or json")
+	f.BoolVar(&c.debug, "debug", false, "say more")
+	f.Bool("systemd-cgroup", false, "have systemd make control groups; not there yet")
+	f.String("rootless", "auto", "whether cgroups that may not be made are let be; only auto is there")
+	f.BoolP("version", "v", false, "print the version")
+	return f
+}
+
+// defaultRoot is where states are: in memory, since a restart of the machine ends all containers.
+func defaultRoot() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {
+		return dir + "/corten-oci"
+	}
+	return "/run/corten-oci"
+}
+
+func (c *command) refuseGlobals(f *pflag.FlagSet) error {
+	if on, _ := f.GetBool("systemd-cgroup"); on {
+		return errs.Newf(errs.Unsupported, "use --systemd-cgroup", "", "groups made by systemd are not there yet").
+			WithHint("have your engine use the driver cgroupfs for control groups")
+	}
+	if how, _ := f.GetString("rootless"); how != "auto" && how != "false" {
+		return errs.Newf(errs.Unsupported, "use --rootless", how, "it is not there yet").WithHint("leave it out")
+	}
+	if c.format != "text" && c.format != "json" {
+		return errs.Newf(errs.Invalid, "use --log-format", c.format, "there is none of this name").WithHint("text or json")
+	}
+	return nil
+}
+
+// verb runs a verb.
+func (c *command) verb(name string, args []string) error {
+	for _, v := range verbs() {
+		if v.name != name {
+			continue
+		}
+		f := pflag.NewFlagSet(name, pflag.ContinueOnError)
+		f.Usage = func() {}
+		f.SetInterspersed(!v.plain)
+		if v.flags != nil {
+			v.flags(f)
+		}
+		err := f.Parse(args)
+		if errors.Is(err, pflag.ErrHelp) {
+			fmt.Fprintf(c.stdout, "Usage: corten-oci [GLOBAL FLAGS] %s [FLAGS] %s\n\n%s\n\n%s", v.name, v.args, v.about, f.FlagUsages())
+			return nil
+		}
+		if err != nil {
+			return errs.New(errs.Invalid, "read the command line of", name, err).WithHint("corten-oci " + name + " --help shows its flags")
+		}
+		if n := f.NArg(); n < v.least || v.most >= 0 && n > v.most {
+			return errs.Newf(errs.Invalid, "read the command line of", name, fmt.Sprintf("%d arguments", n)).
+				WithHint("write corten-oci " + name + " " + v.args)
+		}
+		return v.run(c, f, f.Args())
+	}
+	switch name {
+	case "events", "checkpoint", "restore":
+		return errs.Newf(errs.Unsupported, "do", name, "it is not there yet").WithHint("corten-oci --help lists what is")
+	}
+	return errs.Newf(errs.Invalid, "do", name, "there is no such verb").WithHint("corten-oci --help lists them")
+}
+
+func (c *command) usage(f *pflag.FlagSet) {
+	fmt.Fprintf(c.stdout, "Usage: corten-oci [GLOBAL FLAGS] VERB [FLAGS] ARGS...\n\nRuns the containers of OCI bundles.\n\n")
+	for _, v := range verbs() {
+		fmt.Fprintf(c.stdout, "  %-8s %s\n", v.name, v.about)
+	}
+	fmt.Fprintf(c.stdout, "\nGlobal flags:\n%s", f.FlagUsages())
+}
+
+// warn says what does not keep a verb from going on.
+func (c *command) warn(text string) { c.say("warning", errors.New(text)) }
+
+// say writes to stderr and to the log. Container engines look for the last error there.
+func (c *command) say(level string, err error) {
+	text := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, err.Error())
+	fmt.Fprintf(c.stderr, "corten-oci: %s: %s\n", level, text)
+	hint := errs.HintOf(err)
+	if hint != "" {
+		fmt.Fprintln(c.stderr, "corten-oci: hint: "+hint)
+	}
+	if c.log == "" {
+		return
+	}
+	f, e := os.OpenFile(c.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if e != nil {
+		fmt.Fprintln(c.stderr, "corten-oci: warning: "+e.Error())
+		return
+	}
+	defer f.Close()
+	now := time.Now().UTC().Format(time.RFC3339)
+	if c.format == "json" {
+		line, _ := json.Marshal(struct {
+			Level string `json:"level"`
+			Msg   string `json:"msg"`
+			Hint  string `json:"hint,omitempty"`
+			Time  string `json:"time"`
+		}{level, text, hint, now})
+		_, _ = f.Write(append(line, '\n'))
+		return
+	}
+	fmt.Fprintf(f, "time=%q level=%s msg=%q\n", now, level, text)
+}
+
+// printJSON prints a value as runc does.
+func (c *command) printJSON(v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return errs.New(errs.Internal, "print", "", err)
+	}
+	_, err = c.stdout.Write(append(text, '\n'))
+	return err
+}

@@ -1,0 +1,149 @@
+package oci
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/bundle/life"
+	"github.com/cortenhq/corten/internal/errs"
+)
+
+// verbs is the table.
+func verbs() []verb {
+	id := func(name, about string, run func(*command, *pflag.FlagSet, []string) error, flags func(*pflag.FlagSet)) verb {
+		return verb{name: name, args: "ID", about: about, run: run, flags: flags, least: 1, most: 1}
+	}
+	return []verb{
+		{name: "spec", about: "write a config.json to begin with", run: specify, flags: specFlags},
+		id("create", "create a container, which then waits to be started", create, createFlags),
+		id("start", "start a created container", start, nil),
+		id("run", "create a container, start it, and wait for its end", run, runFlags),
+		id("state", "print what a container is doing", state, nil),
+		{name: "kill", args: "ID [SIGNAL]", about: "send a signal to a container, SIGTERM if none is named", run: kill, least: 1, most: 2,
+			flags: func(f *pflag.FlagSet) { f.BoolP("all", "a", false, "to all of its processes") }},
+		id("delete", "remove a container that has ended", remove, func(f *pflag.FlagSet) {
+			f.BoolP("force", "f", false, "one that has not is killed; one that is not there is no error")
+		}),
+		{name: "list", about: "list containers", run: list, flags: listFlags},
+		{name: "ps", args: "ID [PS FLAGS]", about: "list the processes of a container", run: ps, least: 1, most: -1, plain: false,
+			flags: func(f *pflag.FlagSet) { f.StringP("format", "f", "table", "table or json") }},
+		{name: "exec", args: "ID COMMAND [ARGS]", about: "run one more process in a container", run: execute, flags: execFlags, least: 1, most: -1, plain: true},
+		id("pause", "freeze a container", pause, nil),
+		id("resume", "let a frozen container go on", resume, nil),
+		id("update", "change the limits of a container", update, updateFlags),
+		{name: "features", about: "print what this runtime understands", run: printFeatures},
+	}
+}
+
+func createFlags(f *pflag.FlagSet) {
+	f.StringP("bundle", "b", ".", "the folder of the bundle")
+	f.String("console-socket", "", "a Unix socket that takes the container's terminal")
+	f.String("pid-file", "", "a file for the number of the container's first process")
+	f.Int("preserve-fds", 0, "how many descriptors from 3 on the command gets")
+	f.Bool("no-pivot", false, "not there: the root is always changed by pivot_root")
+	f.Bool("no-new-keyring", false, "not there: a container always has a session keyring of its own")
+}
+
+func runFlags(f *pflag.FlagSet) {
+	createFlags(f)
+	f.BoolP("detach", "d", false, "do not wait for its end")
+	f.Bool("keep", false, "do not delete it then")
+}
+
+// requestOf reads the flags of create and run.
+func (c *command) requestOf(f *pflag.FlagSet, id string) (life.Request, error) {
+	req := life.Request{Root: c.root, ID: id, Warn: c.warn}
+	for _, name := range []string{"no-pivot", "no-new-keyring"} {
+		if on, _ := f.GetBool(name); on {
+			return req, errs.Newf(errs.Unsupported, "use --"+name, "", "it is not there").WithHint("leave it out")
+		}
+	}
+	req.Bundle, _ = f.GetString("bundle")
+	req.Console, _ = f.GetString("console-socket")
+	req.PIDFile, _ = f.GetString("pid-file")
+	var err error
+	req.Passed, err = preserved(f)
+	return req, err
+}
+
+// preserved is the descriptors that the command gets.
+func preserved(f *pflag.FlagSet) (list []*os.File, err error) {
+	n, _ := f.GetInt("preserve-fds")
+	for fd := 3; fd < 3+n; fd++ {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			return nil, errs.New(errs.Invalid, "hand over descriptor", strconv.Itoa(fd), err).WithHint("--preserve-fds counts from 3 on; all have to be open")
+		}
+		unix.CloseOnExec(fd)
+		list = append(list, os.NewFile(uintptr(fd), "fd"+strconv.Itoa(fd)))
+	}
+	return list, nil
+}
+
+func create(c *command, f *pflag.FlagSet, args []string) error {
+	req, err := c.requestOf(f, args[0])
+	if err != nil {
+		return err
+	}
+	_, err = life.Create(c.ctx, req)
+	return err
+}
+
+func start(c *command, _ *pflag.FlagSet, args []string) error {
+	return life.Start(c.ctx, c.root, args[0], c.warn)
+}
+
+func kill(c *command, f *pflag.FlagSet, args []string) error {
+	sig := unix.SIGTERM
+	if len(args) > 1 {
+		if sig = signalOf(args[1]); sig < 0 {
+			return errs.Newf(errs.Invalid, "send signal", args[1], "there is none of this name").WithHint("kill -l lists them")
+		}
+	}
+	all, _ := f.GetBool("all")
+	return life.Kill(c.ctx, c.root, args[0], sig, all)
+}
+
+// signalOf reads a signal: a number, or a name such as TERM, SIGTERM and SIGRTMIN+3; -1 if it is none.
+func signalOf(text string) unix.Signal {
+	if n, err := strconv.Atoi(text); err == nil {
+		if n < 0 || n > 64 {
+			return -1
+		}
+		return unix.Signal(n)
+	}
+	name := strings.ToUpper(text)
+	if !strings.HasPrefix(name, "SIG") {
+		name = "SIG" + name
+	}
+	if sig := unix.SignalNum(name); sig != 0 {
+		return sig
+	}
+	for _, x := range []struct {
+		prefix     string
+		base, sign int
+	}{{"SIGRTMIN", 34, 1}, {"SIGRTMAX", 64, -1}} { // as the C library counts them
+		rest, ok := strings.CutPrefix(name, x.prefix)
+		n, err := strconv.Atoi("0" + strings.TrimLeft(rest, "+-"))
+		if s := x.base + x.sign*n; ok && err == nil && s >= 34 && s <= 64 {
+			return unix.Signal(s)
+		}
+	}
+	return -1
+}
+
+func remove(c *command, f *pflag.FlagSet, args []string) error {
+	force, _ := f.GetBool("force")
+	return life.Delete(c.ctx, c.root, args[0], force, c.warn)
+}
+
+func pause(c *command, _ *pflag.FlagSet, args []string) error {
+	return life.Pause(c.ctx, c.root, args[0], true)
+}
+
+func resume(c *command, _ *pflag.FlagSet, args []string) error {
+	return life.Pause(c.ctx, c.root, args[0], false)
+}

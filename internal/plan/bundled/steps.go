@@ -1,0 +1,81 @@
+package bundled
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/cortenhq/corten/internal/spec"
+)
+
+// Steps of the host side.
+type (
+	// Hooks runs programs of the host for the new process, before it sees its root. The
+	// launcher's caller does it.
+	Hooks struct {
+		Words []string `json:"words"`
+	}
+
+	// Held waits until the process waits at plan.Hold.
+	Held struct{}
+)
+
+// Steps of the new process.
+type (
+	// MakeNode makes a device node, if there is none of this name.
+	MakeNode struct {
+		spec.Device
+	}
+
+	// Link makes a symbolic link, if nothing has its name.
+	Link struct {
+		Path    string `json:"path"`
+		To      string `json:"to"`
+		Replace bool   `json:"replace,omitempty"` // of a file of this name
+	}
+
+	// BindConsole shows the terminal at /dev/console.
+	BindConsole struct{}
+
+	// OwnTerminal gives the terminal to the user who will have it.
+	OwnTerminal struct {
+		UID uint32 `json:"uid"`
+	}
+
+	// SealMount makes the mount at a path read-only, when all that is mounted in it is.
+	SealMount struct {
+		Path string `json:"path"`
+	}
+
+	// RootPropagation sets how mounts in the root file system show elsewhere.
+	RootPropagation struct {
+		Mode string `json:"mode"` // "shared" or "unbindable"
+	}
+
+	// Find looks whether one of the paths of a command can be executed.
+	Find struct {
+		Paths []string `json:"paths"`
+		Name  string   `json:"name"`
+	}
+)
+
+func (Hooks) Kind() string           { return "hooks" }
+func (Held) Kind() string            { return "held" }
+func (MakeNode) Kind() string        { return "make-node" }
+func (Link) Kind() string            { return "link" }
+func (BindConsole) Kind() string     { return "bind-console" }
+func (OwnTerminal) Kind() string     { return "own-terminal" }
+func (SealMount) Kind() string       { return "seal-mount" }
+func (RootPropagation) Kind() string { return "root-propagation" }
+func (Find) Kind() string            { return "find" }
+
+func (s Hooks) String() string { return "run the hooks " + strings.Join(s.Words, ", ") }
+func (Held) String() string    { return "wait until all is done but the exec" }
+func (s MakeNode) String() string {
+	return fmt.Sprintf("make the device %s (%s %d:%d, mode %04o)", s.Path, s.Type, s.Major, s.Minor, s.Mode)
+}
+func (s Link) String() string            { return "link " + s.Path + " to " + s.To }
+func (BindConsole) String() string       { return "show the terminal at /dev/console" }
+func (s OwnTerminal) String() string     { return fmt.Sprintf("give the terminal to user %d", s.UID) }
+func (s SealMount) String() string       { return "make the mount at " + s.Path + " read-only" }
+func (s RootPropagation) String() string { return "make the root file system " + s.Mode }
+func (s Find) String() string            { return "look for " + s.Name }

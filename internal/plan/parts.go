@@ -1,0 +1,75 @@
+package plan
+
+import "github.com/cortenhq/corten/internal/spec"
+
+// Parts is what Make has in common with package bundled, which makes plans whose view of files is
+// described mount by mount.
+type Parts struct{ m *maker }
+
+// PartsOf begins with a container's description.
+func PartsOf(c *spec.Container, f *Filter, host Facts) Parts {
+	return Parts{&maker{in: Input{Container: c, Filter: f, Host: host}, c: c}}
+}
+
+// Private reports whether the container has a user namespace.
+func (p Parts) Private() bool { return p.m.private() }
+
+// New is the namespaces that the process is created in, by name.
+func (p Parts) New() []string {
+	names := []string{"mount"}
+	if p.m.private() {
+		names = []string{"user", "mount"}
+	}
+	for _, n := range p.m.namespaces() {
+		if fresh(n.ns) && n.name != "cgroup" { // made once the group is entered: it shows what is below
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+// Fresh reports whether a namespace is made for the container.
+func (p Parts) Fresh(n spec.Namespace) bool { return fresh(n) }
+
+// Joined is the namespaces that are there already, each with the handle that it is opened as.
+func (p Parts) Joined() []Join { return p.m.joined() }
+
+// Group is the handle of the i-th file by which the process enters a cgroup.
+func (p Parts) Group(i int) Handle { return groupHandle(i) }
+
+// Limits sets resource limits: by the host, and what is left for the process at last.
+func (p Parts) Limits() (host, last []Step, err error) {
+	m := *p.m
+	err = m.limits()
+	return m.host, m.lower, err
+}
+
+// Label is the labels of the exec.
+func (p Parts) Label() []Step {
+	m := *p.m
+	m.label()
+	return m.child
+}
+
+// Clocks makes the time namespace, if there is one.
+func (p Parts) Clocks() (host, child []Step) {
+	m := *p.m
+	if len(m.c.Namespaces.TimeOffset) == 0 {
+		return nil, nil
+	}
+	m.shiftClocks(timeOffsets)
+	return []Step{OpenProc{Name: "timens_offsets", As: timeOffsets}}, m.child
+}
+
+// Filter installs the seccomp filter, if there is one.
+func (p Parts) Filter() []Step {
+	m := *p.m
+	m.filter()
+	return m.child
+}
+
+// Bounding keeps these capabilities in the bounding set.
+func Bounding(names []string) DropBounding { return DropBounding{sortCaps(names)} }
+
+// StandardDevices is the devices that every container has.
+func StandardDevices() []spec.Device { return standardDevices() }
