@@ -120,6 +120,7 @@ func TestOthersRules(t *testing.T) {
 	t.Parallel()
 	for _, o := range others() {
 		t.Run(o.name, func(t *testing.T) {
+			t.Parallel()
 			if o.tool != "" {
 				if _, err := exec.LookPath(o.tool); err != nil {
 					t.Skip("needs ", o.tool)
