@@ -6,8 +6,8 @@
 //
 // It needs root. A run lives in a process, mount and cgroup namespace of its own (isolate.go);
 // when it ends, however it ends, its processes, mounts, cgroups and files are gone. Inside,
-// each benchmark (start.go, pull.go) fills a table (table.go) from the commands of the peers
-// (peer.go); the tables go to the terminal, to a JSON file and, with -md, to SPECIFICATION.md.
+// each benchmark (start.go, pull.go, net.go, flow.go) fills a table (table.go) from the commands of the peers
+// (peer.go), those of networks on a machine for each peer (machine.go); the tables go to the terminal, to a JSON file and, with -md, to SPECIFICATION.md.
 package main
 
 import (
