@@ -213,7 +213,7 @@ func (b *builder) cpuset(c spec.CPU) error {
 	if err != nil {
 		return err
 	}
-	if !s.v2 && !b.update {
+	if inherited := func(w Write) bool { return w.Inherit }; !s.v2 && !b.update && !slices.ContainsFunc(b.plan.Writes, inherited) {
 		b.inheritCPUs(s)
 	}
 	if c.Cpus != "" {

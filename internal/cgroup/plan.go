@@ -19,6 +19,7 @@ type Request struct {
 	ID        string // the group's own name
 	Account   bool   // count memory even where it is not limited, for stats and to name an OOM kill
 	Ready     bool   // be able to limit memory, CPU time and processes later (Update)
+	Every     bool   // join every hierarchy of v1, for others who look for the container there
 }
 
 // Plan is what will be done, in this order: make the groups, hand controllers down to the v2
@@ -59,6 +60,9 @@ func New(host Host, r Request) (Plan, error) {
 	if r.Ready {
 		_, _ = b.use("", "cpu", "cpu")
 		_, _ = b.use("", "pids", "pids")
+	}
+	if r.Every {
+		b.every()
 	}
 	if err := b.resources(r.Resources); err != nil {
 		return Plan{}, err
@@ -187,6 +191,18 @@ func (b *builder) account() {
 	_, _ = b.use("", "memory", "memory") // without the controller there are no numbers
 	if b.host.V2.Mount == "" {
 		_, _ = b.use("", "", "cpuacct")
+	}
+}
+
+// every joins what v1 has. Where the container gets no group it stays out.
+func (b *builder) every() {
+	for _, t := range b.host.V1 {
+		for _, name := range t.Controllers {
+			s, err := b.use("", name, name)
+			if err == nil && name == "cpuset" && !s.v2 {
+				b.inheritCPUs(s) // a group without cpus takes no process in
+			}
+		}
 	}
 }
 

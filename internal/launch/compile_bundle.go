@@ -105,7 +105,8 @@ func (c *compiler) holdCaps(s plan.HoldCaps) error {
 }
 
 // find asks for each path whether it may be executed, until one may. The close of no descriptor
-// always fails and so is a jump.
+// always fails and so is a jump. That a directory may be "executed" means another thing: the exec of
+// one fails as it would later.
 func (c *compiler) find(s bundled.Find) {
 	last := len(s.Paths) - 1
 	for i, p := range s.Paths {
@@ -114,6 +115,10 @@ func (c *compiler) find(s bundled.Find) {
 			r.Tolerate(1, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENAMETOOLONG)
 			c.Call(unix.SYS_CLOSE, c.Num(^uintptr(0))).Tolerate(2*(last-i)-1, unix.EBADF)
 		}
+	}
+	if last == 0 {
+		c.Call(unix.SYS_OPENAT, c.cwd(), c.Text(s.Paths[0]), c.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)).Tolerate(1, unix.ENOTDIR)
+		c.Call(unix.SYS_EXECVE, c.Text(s.Paths[0]), c.Texts(nil), c.Texts(nil))
 	}
 }
 
@@ -188,4 +193,18 @@ func (h *host) attributes(s plan.Attributes) error {
 		flags |= unix.AT_RECURSIVE
 	}
 	return unix.MountSetattr(h.fd(s.Mount), "", flags, &attr)
+}
+
+// giveStdio gives what is a pipe, with or without a name; anything else others may use, too.
+func (h *host) giveStdio(uid uint32) error {
+	for _, fd := range h.stdio {
+		var st unix.Stat_t
+		if fd < 0 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO || st.Uid == uid {
+			continue
+		}
+		if err := unix.Fchown(fd, int(uid), -1); err != nil && err != unix.EPERM && err != unix.EROFS {
+			return err
+		}
+	}
+	return nil
 }

@@ -68,6 +68,8 @@ func (h *host) run(s plan.Step) error {
 		return h.ownStdio(s.GID)
 	case plan.Attributes:
 		return h.attributes(s)
+	case bundled.GiveStdio:
+		return h.giveStdio(s.UID)
 	case bundled.Hooks:
 		return h.env.Hooks(h.proc.PID)
 	case plan.Release:

@@ -14,6 +14,14 @@ func PartsOf(c *spec.Container, f *Filter, host Facts) Parts {
 // Private reports whether the container has a user namespace.
 func (p Parts) Private() bool { return p.m.private() }
 
+// HostUser is a user of the container as the host numbers it.
+func (p Parts) HostUser(uid uint32) (uint32, bool) {
+	if !p.m.private() {
+		return uid, true
+	}
+	return shift(p.m.c.Namespaces.User.UIDMap, uid)
+}
+
 // New is the namespaces that the process is created in, by name.
 func (p Parts) New() []string {
 	names := []string{"mount"}

@@ -23,7 +23,7 @@ func planGroups(path, id string, c *spec.Container, in *bundled.Input) (cgroup.P
 	}
 	host := cgroup.Detect()
 	parent, name := groupName(path, id)
-	p, err := cgroup.New(host, cgroup.Request{Resources: c.Resources, Parent: parent, ID: name, Account: true, Ready: true})
+	p, err := cgroup.New(host, cgroup.Request{Resources: c.Resources, Parent: parent, ID: name, Account: true, Ready: true, Every: true})
 	if err != nil {
 		return p, err
 	}

@@ -61,7 +61,11 @@ func Make(in Input) (plan.Plan, error) {
 	if err := b.view(); err != nil {
 		return plan.Plan{}, err
 	}
-	b.attend(append(clocks, limits...))
+	more := append(clocks, limits...)
+	if uid, ok := b.HostUser(id.UID); ok && !c.Process.Terminal {
+		more = append(more, GiveStdio{uid})
+	}
+	b.attend(more)
 	b.identity(id, last)
 	return plan.Plan{Host: b.host, Child: b.child}, nil
 }

@@ -15,6 +15,12 @@ type (
 		Words []string `json:"words"`
 	}
 
+	// GiveStdio gives the pipes at stdin, stdout and stderr to the command's user, so that it can
+	// open them again (/dev/stdout).
+	GiveStdio struct {
+		UID uint32 `json:"uid"` // as the host numbers it
+	}
+
 	// Held waits until the process waits at plan.Hold.
 	Held struct{}
 )
@@ -59,6 +65,7 @@ type (
 )
 
 func (Hooks) Kind() string           { return "hooks" }
+func (GiveStdio) Kind() string       { return "give-stdio" }
 func (Held) Kind() string            { return "held" }
 func (MakeNode) Kind() string        { return "make-node" }
 func (Link) Kind() string            { return "link" }
@@ -69,7 +76,10 @@ func (RootPropagation) Kind() string { return "root-propagation" }
 func (Find) Kind() string            { return "find" }
 
 func (s Hooks) String() string { return "run the hooks " + strings.Join(s.Words, ", ") }
-func (Held) String() string    { return "wait until all is done but the exec" }
+func (s GiveStdio) String() string {
+	return fmt.Sprintf("give the pipes at stdin, stdout and stderr to user %d of the host", s.UID)
+}
+func (Held) String() string { return "wait until all is done but the exec" }
 func (s MakeNode) String() string {
 	return fmt.Sprintf("make the device %s (%s %d:%d, mode %04o)", s.Path, s.Type, s.Major, s.Minor, s.Mode)
 }
