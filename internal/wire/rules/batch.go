@@ -123,7 +123,10 @@ func (b *batch) set(t Table, s Set, id uint32) {
 		list = append(list, big(unix.NFTA_SET_FLAGS, unix.NFT_SET_MAP),
 			big(unix.NFTA_SET_DATA_TYPE, to.GetNFTMagic()), big(unix.NFTA_SET_DATA_LEN, to.Bytes))
 	}
-	if len(s.Of) == 1 { // how nft(8) prints names
+	switch { // how nft(8) prints it
+	case s.Like != nil:
+		list = append(list, bytesOf(unix.NFTA_SET_USERDATA, userdata.Append(nil, userdata.NFTNL_UDATA_SET_KEY_TYPEOF, likeness(s.Like))))
+	case len(s.Of) == 1:
 		list = append(list, bytesOf(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, 1)))
 	}
 	b.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, t.family(), list...)

@@ -94,7 +94,7 @@ func respect(f family, facts Facts) Table {
 func beginning() term { return connection("ct state new", expr.CtKeySTATE, expr.CtStateBitNEW) }
 
 func markWith(n uint32) term {
-	return term{"meta mark set " + hexadecimal(n), []expr.Any{
+	return term{"meta mark set " + hexadecimal(uint64(n)), []expr.Any{
 		&expr.Immediate{Register: firstRegister, Data: binary.NativeEndian.AppendUint32(nil, n)},
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: firstRegister},
 	}}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,9 +84,39 @@ func ip6Src() field    { return payload("ip6 saddr", expr.PayloadBaseNetworkHead
 func ip6Dst() field    { return payload("ip6 daddr", expr.PayloadBaseNetworkHeader, 24, 16) }
 func icmp6Type() field { return payload("icmpv6 type", expr.PayloadBaseTransportHeader, 0, 1) }
 
-// icmp6Target is the address that a neighbour solicitation or advertisement is about (RFC 4861, 4.3).
-func icmp6Target() field {
-	return payload("icmpv6 taddr", expr.PayloadBaseTransportHeader, 8, 16)
+// icmp6Target is the address that a neighbour solicitation or advertisement is about (RFC 4861, 4.3), in
+// halves. Later than 1.0.6, nft(8) has a name for the whole, and with the name a type: a set of that
+// is one that the older cannot read, and a set without is one that the newer cannot. Halves have no name.
+func icmp6Target() []field {
+	return []field{payload("@th,64,64", expr.PayloadBaseTransportHeader, 8, 8), payload("@th,128,64", expr.PayloadBaseTransportHeader, 16, 8)}
+}
+
+// likeness is how nft(8) remembers in a set which fields its keys are like, where that is more than their
+// types say: expressions of its own, by the numbers that it has for their kinds (its
+// netlink_udata.h, and enum expr_types in expression.h).
+func likeness(fields []field) []byte {
+	const concatenation, aMeta, aPayload = 13, 9, 7
+	expression := func(kind uint32, of []byte) []byte {
+		return userdata.Append(userdata.AppendUint32(nil, 0, kind), 1, of)
+	}
+	numbers := func(list ...uint32) (b []byte) {
+		for i, n := range list {
+			b = userdata.AppendUint32(b, userdata.Type(i), n)
+		}
+		return b
+	}
+	var all []byte
+	for i, f := range fields {
+		var e []byte
+		switch x := f.load(firstRegister).(type) {
+		case *expr.Meta:
+			e = expression(aMeta, numbers(uint32(x.Key)))
+		case *expr.Payload: // of no protocol and field that has a name; its bases count from 1, and it counts bits
+			e = expression(aPayload, numbers(0, 0, uint32(x.Base)+1, 8*x.Offset, 8*x.Len))
+		}
+		all = userdata.Append(all, userdata.Type(i), e)
+	}
+	return expression(concatenation, all)
 }
 
 // load puts fields next to each other in registers, as they are in a key.

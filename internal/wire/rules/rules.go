@@ -65,6 +65,7 @@ type Element struct {
 type Set struct {
 	Name     string
 	Of, To   []kind
+	Like     []field // what Of is of, if its names do not say how long they are
 	Elements []Element
 }
 
@@ -173,6 +174,14 @@ func (c Content) link(l *wiring.Link) {
 			words: quoted(l.HostSide) + " . " + hw.String() + " . " + a.String(),
 		})
 	}
+	own := func(a netip.Addr) {
+		if a.Is6() {
+			b := a.AsSlice()
+			first, rest := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+			c.put("targets", Element{Key: slices.Concat(name, b), words: quoted(l.HostSide) + " . " + hexadecimal(first) + " . " + hexadecimal(rest)})
+		}
+		bind(a)
+	}
 	for _, a := range l.Addresses {
 		set := "home4"
 		if a.Addr().Is6() {
@@ -183,9 +192,9 @@ func (c Content) link(l *wiring.Link) {
 	// The unspecified addresses are those of who asks whether an address is taken.
 	bind(netip.IPv4Unspecified())
 	bind(netip.IPv6Unspecified())
-	bind(linkLocal(hw))
+	own(linkLocal(hw))
 	for _, a := range l.Addresses {
-		bind(a.Addr())
+		own(a.Addr())
 	}
 }
 
@@ -240,7 +249,7 @@ func name16(s string) []byte { return append([]byte(s), make([]byte, max(0, 16-l
 
 func quoted(s string) string { return `"` + s + `"` }
 
-func hexadecimal(n uint32) string { return "0x" + strconv.FormatUint(uint64(n), 16) }
+func hexadecimal(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
 
 func decimal(n uint16) string { return strconv.Itoa(int(n)) }
 
@@ -272,7 +281,13 @@ func (s Set) print(b *strings.Builder) {
 	if s.To != nil {
 		what = "map"
 	}
-	b.WriteString("\t" + what + " " + s.Name + " {\n\t\ttype " + kinds(s.Of))
+	b.WriteString("\t" + what + " " + s.Name + " {\n\t\t")
+	if s.Like != nil {
+		words, _ := load(s.Like)
+		b.WriteString("typeof " + words)
+	} else {
+		b.WriteString("type " + kinds(s.Of))
+	}
 	if s.To != nil {
 		b.WriteString(" : " + kinds(s.To))
 	}

@@ -21,6 +21,13 @@ func ip6() kind       { return kind{nftables.TypeIP6Addr} }
 func protocols() kind { return kind{nftables.TypeInetProto} }
 func service() kind   { return kind{nftables.TypeInetService} }
 
+// half is half of an IPv6 address.
+func half() kind {
+	k := nftables.TypeInteger
+	k.Bytes = 8
+	return kind{k}
+}
+
 // inet is the table that decides what is led where, without elements.
 func inet(facts Facts) Table {
 	t := Table{Family: "inet", Name: facts.Name, Sets: []Set{
@@ -126,7 +133,8 @@ func bridge(facts Facts) Table {
 		{Name: "from4", Of: []kind{ifname(), ether(), ip4()}},
 	}}
 	if facts.IPv6 {
-		t.Sets = append(t.Sets, Set{Name: "from6", Of: []kind{ifname(), ether(), ip6()}})
+		t.Sets = append(t.Sets, Set{Name: "from6", Of: []kind{ifname(), ether(), ip6()}},
+			Set{Name: "targets", Of: []kind{ifname(), half(), half()}, Like: target()})
 	}
 	guard := Chain{Name: "guard", Rules: []Rule{
 		{is(etherType(), "ip", 0x08, 0x00), is(ipSrc(), "0.0.0.0", 0, 0, 0, 0), drop()},
@@ -153,17 +161,19 @@ func bridge(facts Facts) Table {
 	return t
 }
 
-// sixRules are of packets of IPv6 whose sender is one of the container's: nobody advertises what is not
+// target is what a message about a neighbour is about, and from where it came.
+func target() []field { return append([]field{iifname()}, icmp6Target()...) }
+
+// sixRules are of packets of IPv6 whose sender, with its hardware address, is one of the container's: nobody advertises what is not
 // his, and who has no address yet asks only whether it is taken, and for groups.
 func sixRules() []Rule {
 	icmp := is(l4proto(), "ipv6-icmp", unix.IPPROTO_ICMPV6)
 	six, nobody := is(etherType(), "ip6", 0x86, 0xdd), is(ip6Src(), "::", make([]byte, 16)...)
-	own := []field{iifname(), etherSrc(), icmp6Target()}
 	return []Rule{
 		{icmp, is(icmp6Type(), "nd-router-advert", routerAdvertisement), drop()},
 		{icmp, is(icmp6Type(), "nd-redirect", redirect), drop()},
-		{icmp, is(icmp6Type(), "nd-neighbor-advert", neighbourAdvertisement), notIn("from6", own...), drop()},
-		{six, nobody, icmp, is(icmp6Type(), "nd-neighbor-solicit", neighbourSolicitation), in("from6", own...), accept()},
+		{icmp, is(icmp6Type(), "nd-neighbor-advert", neighbourAdvertisement), notIn("targets", target()...), drop()},
+		{six, nobody, icmp, is(icmp6Type(), "nd-neighbor-solicit", neighbourSolicitation), in("targets", target()...), accept()},
 		{six, nobody, icmp, is(icmp6Type(), "mld2-listener-report", listenerReport), accept()},
 		{six, nobody, drop()},
 		{accept()},
