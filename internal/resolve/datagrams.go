@@ -21,6 +21,7 @@ type asked struct {
 	port   int
 	id     uint16 // the asker's
 	number uint16 // ours
+	once   bool   // it may be sent once more as it is: a datagram may be lost
 	length int
 	server int
 	tries  int
@@ -96,6 +97,9 @@ func (s *Server) ask(i int) bool {
 			continue
 		}
 		a.fd, a.due = fd, s.now+patience
+		if a.once = a.tries == 1 && len(s.servers.list) == 1; a.once {
+			a.due = s.now + loss
+		}
 		b := s.mem.slot(i)[:a.length]
 		a.number = s.random()
 		binary.BigEndian.PutUint16(b, a.number)
@@ -105,6 +109,20 @@ func (s *Server) ask(i int) bool {
 	}
 	s.forget(i)
 	return false
+}
+
+// overdue is for a question whose answer has not come in time. The second datagram is the first once more:
+// the answer to either is one.
+func (s *Server) overdue(i int) {
+	a := &s.asked[i]
+	if rest := patience - loss; a.once && s.now < a.due+rest {
+		a.once, a.due = false, a.due+rest
+		if _, err := unix.Write(a.fd, s.mem.slot(i)[:a.length]); err == nil || err == unix.EAGAIN {
+			return
+		}
+	}
+	s.servers.blame(s.now, a.server)
+	s.again(i)
 }
 
 // dial makes a socket to a server, which is watched.

@@ -184,8 +184,7 @@ func (s *Server) expire() (next int64) {
 	for i := range s.asked[:s.high] {
 		a := &s.asked[i]
 		if a.fd != 0 && a.due <= s.now {
-			s.servers.blame(s.now, a.server)
-			s.again(i)
+			s.overdue(i)
 		}
 		if a.fd != 0 {
 			next, high = min(next, a.due), i+1

@@ -12,10 +12,11 @@ import (
 const (
 	maxServers = 4
 	maxTries   = 3
-	second     = int64(1e9)  // ns
-	patience   = 2 * second  // with one server
-	grudge     = 30 * second // for which one that did not answer is not asked first
-	lookEvery  = second      // at the files, while there are questions
+	second     = int64(1e9)      // ns
+	patience   = 2 * second      // with one server
+	loss       = 7 * second / 10 // after which the only server is asked again, once: who asks us may wait no longer than patience
+	grudge     = 30 * second     // for which one that did not answer is not asked first
+	lookEvery  = second          // at the files, while there are questions
 	dnsPort    = 53
 )
 

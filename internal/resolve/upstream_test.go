@@ -142,6 +142,65 @@ func TestGivesUp(t *testing.T) {
 	}
 }
 
+// TestLoss: the only server is asked again before who asks loses patience, and only once; several are not.
+func TestLoss(t *testing.T) {
+	w := newWorld(t, Config{Upstream: []string{"127.0.0.2"}})
+	up, other := w.fake("127.0.0.2"), w.fake("127.0.0.3")
+	before := descriptors(t)
+	q := query(t, "www.example.", dnsmessage.TypeA)
+
+	w.put(w.client, q)
+	first := up.asked()
+	w.later(600 * time.Millisecond)
+	up.quiet()
+	w.later(100 * time.Millisecond)
+	if second := up.asked(); string(second) != string(first) {
+		t.Fatalf("%x is asked again as %x", first, second)
+	}
+	given := answerTo(t, first, "192.0.2.1")
+	up.says(given)
+	w.until(w.client)
+	same(t, w.get(w.client), given)
+	up.says(given) // of the other datagram
+	w.settle()
+	if n, _, err := unix.Recvfrom(w.client, make([]byte, 512), unix.MSG_DONTWAIT); err == nil {
+		t.Fatalf("a second answer, of %d bytes", n)
+	}
+	w.later(10 * time.Second)
+	up.quiet()
+
+	// A server that is silent is asked three times, and once more.
+	w.put(w.client, q)
+	for _, d := range []time.Duration{700, 1300, 2000} {
+		up.asked()
+		w.later((d - 1) * time.Millisecond)
+		up.quiet()
+		w.later(time.Millisecond)
+	}
+	up.asked()
+	w.later(1999 * time.Millisecond)
+	up.quiet()
+	w.later(time.Millisecond)
+	if m := w.answer(); m.RCode != dnsmessage.RCodeServerFailure {
+		t.Fatalf("%+v", m.Header)
+	}
+	if n := descriptors(t) - before; n != 0 {
+		t.Errorf("%d descriptors more than before", n)
+	}
+
+	w.s.Order(Config{Upstream: []string{"127.0.0.2", "127.0.0.3"}})
+	w.put(w.client, q)
+	up.asked()
+	w.later(1999 * time.Millisecond)
+	up.quiet()
+	other.quiet()
+	w.later(time.Millisecond)
+	given = answerTo(t, other.asked(), "192.0.2.1")
+	other.says(given)
+	w.until(w.client)
+	same(t, w.get(w.client), given)
+}
+
 func TestNobodyToAsk(t *testing.T) {
 	w := newWorld(t, Config{Upstream: []string{"127.0.0.11", "nonsense", "127.0.0.300"}})
 	if m := w.ask(query(t, "www.example.", dnsmessage.TypeA)); m.RCode != dnsmessage.RCodeServerFailure {
