@@ -229,7 +229,8 @@ func (b *builder) use(what, v2, v1 string) (site, error) {
 	switch {
 	case i < 0 && b.host.V2.Mount == "" && len(b.host.V1) == 0:
 		return site{}, errs.Newf(errs.Unsupported, what, "", "no control groups are mounted").
-			WithHint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+			WithHint("mount -t cgroup2 cgroup2 /sys/fs/cgroup; ip netns exec NAME mounts a /sys without them, and " +
+				"nsenter --net=/run/netns/NAME leaves the host's where it is")
 	case i < 0 && b.host.V2.Mount == "":
 		return site{}, missing(what, v1)
 	case i < 0 && b.host.V2.Base != "":

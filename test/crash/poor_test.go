@@ -30,7 +30,7 @@ func poors() []poor {
 	const nested = "this is root of a user namespace, not of the machine: run it outside, or allow the outer container more"
 	const elsewhere = "choose another place with --root or --run"
 	const readOnly = "it is mounted read-only: " + elsewhere
-	const mount = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+	const mount = "mount -t cgroup2 cgroup2 /sys/fs/cgroup; ip netns exec NAME mounts a /sys without them, and nsenter --net=/run/netns/NAME leaves the host's where it is"
 	const descriptors = "allow more open files: ulimit -n 1024"
 	return []poor{
 		{"no init", "mkdir $root/bin; cp $bin/corten $root/bin; bin=$root/bin", "", "",
@@ -43,6 +43,7 @@ func poors() []poor {
 		{"no control groups for a limit", "mount -t tmpfs none /sys/fs/cgroup", "", "--memory 64m", "limit memory: no control groups are mounted", mount},
 		{"no proc", "mount -t tmpfs none /proc", "", "", "make mask of the host: ", "there is no /proc: mount -t proc proc /proc"},
 		{"no sys", "mount -t tmpfs none /sys", "", "", "filter devices: no control groups are mounted", mount},
+		{"the sys of ip netns exec", "mount -t sysfs name /sys", "", "", "filter devices: no control groups are mounted", mount},
 		{"no dev", "mount -t tmpfs none /dev", "", "", "", ""},
 		{"20 descriptors", "", "prlimit --nofile=20:20", "", "", descriptors},
 		{"12 descriptors", "", "prlimit --nofile=12:12", "", "", descriptors},
