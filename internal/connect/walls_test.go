@@ -20,8 +20,8 @@ func TestWarning(t *testing.T) {
 	if w := network.Warning(l.dirs); w != "" {
 		t.Errorf("without a way out: %q", w)
 	}
-	for _, say := range []bool{true, false} {
-		b := l.newBox(link(bridge("ct-w", 1), 2)).up()
+	for i, say := range []bool{true, false} { // each with a name of its own: a pair goes a little after its container
+		b := l.newBox(link(bridge("ct-w", 1), 2+i)).up()
 		w := network.Warning(l.dirs)
 		if !say && w != "" || say && (!strings.Contains(w, "the chain f of the table inet host") || !strings.Contains(w, `nft insert rule inet host f iifname "ct-w" accept`)) {
 			t.Errorf("the warning is %q", w)
@@ -33,7 +33,7 @@ func TestWarning(t *testing.T) {
 	}
 	_ = os.Remove(filepath.Join(l.dirs.Run, "net/told"))
 	l.host.sh(`nft insert rule inet host f iifname "ct-w" accept; nft insert rule inet host f oifname "ct-w" accept`)
-	b := l.newBox(link(bridge("ct-w", 1), 2))
+	b := l.newBox(link(bridge("ct-w", 1), 4))
 	b.up()
 	if w := network.Warning(l.dirs); w != "" {
 		t.Errorf("after what it says was done: %q", w)
