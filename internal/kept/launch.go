@@ -93,7 +93,7 @@ func Begin(ctx context.Context, site draft.Site, id spec.ContainerID, by Origin)
 func notStarted(box *container.Container, by Origin, cause error) error {
 	dirs := box.Dirs()
 	if by == ByRun {
-		return errors.Join(box.Discard(), image.Release(dirs.Root, box.Spec), volume.RemoveAll(dirs.Root, box.Spec.AnonymousVolumes()))
+		return unmake(box)
 	}
 	st, err := container.ReadState(dirs, box.Spec.ID)
 	if err != nil {
@@ -109,6 +109,12 @@ func notStarted(box *container.Container, by Origin, cause error) error {
 		return err
 	}
 	return box.Unlock()
+}
+
+// unmake removes a container that never ran.
+func unmake(box *container.Container) error {
+	root := box.Dirs().Root
+	return errors.Join(box.Discard(), image.Release(root, box.Spec), volume.RemoveAll(root, box.Spec.AnonymousVolumes()))
 }
 
 // codeOf is the exit status of a container that could not be started, in Docker's terms.

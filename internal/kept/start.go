@@ -58,19 +58,19 @@ const (
 func StartLocked(ctx context.Context, site draft.Site, box *container.Container, by Origin) error {
 	dir := container.KeepDir(site.Dirs, box.Spec.ID)
 	if err := freshDir(dir); err != nil {
-		box.Abandon()
+		forsake(box, by)
 		return errs.Wrap("make folder of keeper", dir, err)
 	}
 	rd, wr, err := os.Pipe()
 	if err != nil {
-		box.Abandon()
+		forsake(box, by)
 		return errs.Wrap("make pipe", "", err)
 	}
 	defer rd.Close()
 	err = spawn(site.Dirs, dir, passed{lock: box.Lock(), ready: wr}, notifyOrders(site.Notify, box.Spec).Socket, programs.Corten(), "keep", "begin", string(box.Spec.ID), string(by))
 	wr.Close()
 	if err != nil {
-		box.Abandon()
+		forsake(box, by)
 		return err
 	}
 	box.Disown()
@@ -88,6 +88,17 @@ func StartLocked(ctx context.Context, site draft.Site, box *container.Container,
 		return startLost(ctx, site.Dirs, box.Spec, by)
 	}
 	return readReply(b, box.Spec.Name)
+}
+
+// forsake lets go of a container that no process could be started for. One that was made for this start goes with it; what
+// cannot be removed now the next sweep removes.
+func forsake(box *container.Container, by Origin) {
+	if by != ByRun {
+		box.Abandon()
+		return
+	}
+	_ = container.ForgetRun(box.Dirs(), box.Spec.ID)
+	_ = unmake(box)
 }
 
 // startLost finds out about a start whose process was killed before it told anybody. If that had

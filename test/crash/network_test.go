@@ -380,6 +380,10 @@ func TestNetworkFullDisk(t *testing.T) {
 		}
 		shell(t, fmt.Sprintf("rm -f %s/filler; mount -o remount,nr_inodes=100000 %[1]s", dir))
 		w.disconnected(name)
+		for _, id := range names(filepath.Join(w.root, "containers")) {
+			b, _ := os.ReadFile(filepath.Join(w.root, "containers", id, "state.json"))
+			t.Errorf("%s: container %s is left: %s", name, id, b)
+		}
 	}
 	step := 3
 	if full() {
