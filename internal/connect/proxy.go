@@ -34,8 +34,8 @@ const (
 type proxy struct {
 	mu      sync.Mutex
 	ports   []io.Closer
-	serves  map[net.Conn]bool // connections, and those to the container for senders of UDP
-	quiet   time.Time         // since when there are none
+	serves  int       // connections, and senders of UDP
+	quiet   time.Time // since when there are none
 	forward func(p spec.Protocol, port uint16) (netip.AddrPort, bool)
 }
 
@@ -48,7 +48,7 @@ func (w *work) proxy() error {
 	for {
 		time.Sleep(proxyIdle / 10)
 		p.mu.Lock() // and nobody is accepted any more
-		if len(p.serves) == 0 && time.Since(p.quiet) > proxyIdle {
+		if p.serves == 0 && time.Since(p.quiet) > proxyIdle {
 			return nil
 		}
 		p.mu.Unlock()
@@ -57,7 +57,7 @@ func (w *work) proxy() error {
 
 // openProxy serves the sockets in the box; nil: there is no box, or nothing in it.
 func (w *work) openProxy() *proxy {
-	p := &proxy{serves: map[net.Conn]bool{}, quiet: time.Now(), forward: w.forward}
+	p := &proxy{quiet: time.Now(), forward: w.forward}
 	for _, fd := range callers.Sockets(w.box) {
 		_ = unix.SetNonblock(fd, true) // of all who have it: nobody else reads there
 		f := os.NewFile(uintptr(fd), "port")
@@ -79,7 +79,7 @@ func (w *work) openProxy() *proxy {
 	return p
 }
 
-// close lets go of the ports, and ends all that is there.
+// close lets go of the ports. What has come is copied to its end, as long as this process is there.
 func (p *proxy) close() {
 	if p == nil {
 		return
@@ -87,12 +87,6 @@ func (p *proxy) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.ports {
-		_ = c.Close()
-	}
-	for c := range p.serves {
-		if t, ok := c.(*net.TCPConn); ok {
-			_ = t.SetLinger(0) // or the port would be taken for a minute
-		}
 		_ = c.Close()
 	}
 }
@@ -132,7 +126,7 @@ func (p *proxy) end(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = c.Close()
-	delete(p.serves, c)
+	p.serves--
 	p.quiet = time.Now()
 }
 
@@ -158,13 +152,15 @@ func (p *proxy) accept(at int) error {
 	if err != nil {
 		return err
 	}
+	// What is left of it when it has ended (TIME_WAIT) keeps nobody from the port who shares it so.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	f := os.NewFile(uintptr(fd), "connection")
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
 		return err
 	}
-	p.serves[c] = true
+	p.serves++
 	go p.connection(c.(*net.TCPConn))
 	return nil
 }
@@ -248,7 +244,7 @@ func (p *proxy) sender(port uint16) *net.UDPConn {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.serves[c] = true
+	p.serves++
 	return c.(*net.UDPConn)
 }
 

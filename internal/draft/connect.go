@@ -3,6 +3,7 @@ package draft
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -46,8 +47,13 @@ func HoldAgain(dirs container.Dirs, id spec.ContainerID) *os.File {
 		return nil
 	}
 	var held network.Held
-	for _, f := range doc.Ports {
-		h, err := network.Hold([]spec.Port{{Service: f.Service, HostIP: f.HostIP, HostPort: f.HostPort}}, nil, false)
+	patience := time.Now().Add(200 * time.Millisecond) // who answered at [::1] is killed with the keeper, but may not be dead
+	for _, p := range published(dirs, doc) {
+		h, err := network.Hold([]spec.Port{p}, nil, false)
+		for errs.Is(err, errs.Busy) && time.Now().Before(patience) {
+			time.Sleep(5 * time.Millisecond)
+			h, err = network.Hold([]spec.Port{p}, nil, false)
+		}
 		if err == nil {
 			held.Files = append(held.Files, h.Files...)
 		}
@@ -64,6 +70,29 @@ func (c *Connection) Names() []*os.File {
 		return nil
 	}
 	return c.names
+}
+
+// published is the ports that Hold had for a document. One of every address is held in both families, though the
+// container may have no address of one.
+func published(dirs container.Dirs, doc *wiring.Document) []spec.Port {
+	var list []spec.Port
+	for _, f := range doc.Ports {
+		list = append(list, spec.Port{Service: f.Service, HostIP: f.HostIP, HostPort: f.HostPort})
+	}
+	c, err := container.ReadSpec(dirs, doc.ID)
+	if err != nil {
+		return list
+	}
+	for _, f := range doc.Ports {
+		six := spec.Port{Service: f.Service, HostIP: netip.IPv6Unspecified(), HostPort: f.HostPort}
+		everywhere := func(p spec.Port) bool {
+			return p.Service == f.Service && !p.HostIP.IsValid() && (p.HostPort == 0 || p.HostPort <= f.HostPort && f.HostPort <= max(p.HostPort, p.HostEnd))
+		}
+		if f.HostIP == netip.IPv4Unspecified() && !slices.Contains(list, six) && (c.Networking.PublishAll || slices.ContainsFunc(c.Networking.Ports, everywhere)) {
+			list = append(list, six)
+		}
+	}
+	return list
 }
 
 // connect claims addresses and ports and has corten-net begin.

@@ -310,7 +310,8 @@ func hear6(fd int) (bool, error) {
 	if err != nil || number != unix.IPPROTO_TCP {
 		return false, err
 	}
-	// Sharing is for what is left of connections, as in bindOnce.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0) // of bindOnce
+	// Sharing is for what is left of connections, as there.
 	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if err == nil {
 		err = unix.Listen(fd, waiting)
