@@ -115,7 +115,11 @@ func (c *compiler) beginning(s plan.Step) error {
 			c.writeTo(c.handle(s.FD), offsetLine(s))
 		}
 	case plan.Join:
-		c.Call(unix.SYS_SETNS, c.handle(s.FD), rows.Zero)
+		flag, err := namespaceFlag(s.Namespace)
+		if err != nil {
+			return err
+		}
+		c.Call(unix.SYS_SETNS, c.handle(s.FD), c.Num(flag))
 	case plan.BecomeRoot:
 		c.Call(unix.SYS_SETRESGID, rows.Zero, rows.Zero, rows.Zero)
 		c.Call(unix.SYS_SETRESUID, rows.Zero, rows.Zero, rows.Zero)

@@ -27,9 +27,9 @@ func (c *compiler) listed(s plan.Step) error {
 	case bundled.OwnTerminal:
 		c.Call(unix.SYS_FCHOWN, c.pts, c.Num(uintptr(s.UID)), c.Num(^uintptr(0)))
 	case bundled.SealMount:
-		fd := c.Result(c.inRoot(strings.Trim(s.Path, "/"), unix.O_PATH))
-		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-		c.Call(unix.SYS_MOUNT_SETATTR, fd, c.Text(""), c.Num(unix.AT_EMPTY_PATH), rows.Point(c.Table, attr), c.Num(unix.MOUNT_ATTR_SIZE_VER0))
+		c.setAttr(s.Path, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	case bundled.Propagate:
+		c.setAttr(s.Path, unix.MountAttr{Propagation: propagation(s.Mode)})
 	case bundled.RootPropagation:
 		c.Call(unix.SYS_MOUNT, rows.Zero, c.Text("/"), rows.Zero, c.Num(uintptr(propagation(s.Mode))))
 	case plan.KeepCaps:
@@ -44,6 +44,12 @@ func (c *compiler) listed(s plan.Step) error {
 		return errs.Newf(errs.Internal, "compile step", s.Kind(), "not a child step")
 	}
 	return nil
+}
+
+// setAttr changes the mount at a path of the container.
+func (c *compiler) setAttr(path string, attr unix.MountAttr) {
+	fd := c.Result(c.inRoot(strings.Trim(path, "/"), unix.O_PATH))
+	c.Call(unix.SYS_MOUNT_SETATTR, fd, c.Text(""), c.Num(unix.AT_EMPTY_PATH), rows.Point(c.Table, &attr), c.Num(unix.MOUNT_ATTR_SIZE_VER0))
 }
 
 // makeNode makes a node where none is. The mode is set afterwards, whatever the umask.

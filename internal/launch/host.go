@@ -244,7 +244,11 @@ func (h *host) within(list []plan.Join, f func() error) error {
 			return errs.Wrap("open own namespace", j.Namespace, err)
 		}
 		defer unix.Close(own)
-		if err := unix.Setns(h.fd(j.FD), 0); err != nil {
+		flag, err := namespaceFlag(j.Namespace) // a path to a namespace of another kind is an error
+		if err != nil {
+			return err
+		}
+		if err := unix.Setns(h.fd(j.FD), int(flag)); err != nil {
 			return errs.Wrap(j.String(), "", err)
 		}
 		defer func() {

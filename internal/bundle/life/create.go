@@ -2,14 +2,15 @@
 // frozen, killed and deleted, each by a command of its own.
 //
 // Create has a process do all of a plan but its exec; it then waits for a byte from a FIFO in the
-// container's folder, and needs nobody. Before that it ends with the command that creates it. What has to
-// be undone is in state.json before it is done: a creation that was cut short leaves a folder without a
-// process, which the next create of that id or a delete clears away.
+// container's folder, and needs nobody. Before that it ends with the command that creates it. A
+// creation that was cut short leaves a folder without a process, and control groups that state.json tells
+// of, or that are empty: the next create of that id or a delete clears them away.
 package life
 
 import (
 	"context"
 	"errors"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -110,14 +111,20 @@ func (c *Container) make(ctx context.Context, b *bundle.Bundle) error {
 func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) error {
 	in := bundled.Input{Container: b.Spec}
 	env := launch.Env{Files: map[plan.Handle]*os.File{}}
-	groups, err := planGroups(b.Groups, req.ID, b.Spec, &in)
+	groups, err := planGroups(b.Groups, c.Place, b.Spec, &in)
 	if err != nil {
 		return err
 	}
 	for _, w := range groups.Warnings {
 		req.Warn(w)
 	}
-	c.State.Groups, env.MakeGroups = groups.Group, groups.Make
+	env.MakeGroups = func() error { // what is not made yet may be another's, and is not ours to destroy
+		if err := groups.Make(); err != nil {
+			return err
+		}
+		c.State.Groups = groups.Group
+		return c.Place.Save(c.State)
+	}
 	if in.Sources, err = bundle.Sources(b.Spec); err != nil {
 		return err
 	}
@@ -142,9 +149,6 @@ func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) e
 	}
 	env.Files[plan.StartFIFO] = os.NewFile(uintptr(fifo), "start")
 	defer env.Files[plan.StartFIFO].Close()
-	if err := c.Place.Save(c.State); err != nil {
-		return err
-	}
 	if c.waiting, err = launch.Hold(p, env); err != nil {
 		return err
 	}
@@ -249,10 +253,13 @@ func destroy(ctx context.Context, g cgroup.Group) error {
 	return g.Destroy(ctx)
 }
 
-// groupName splits a cgroupsPath (config-linux.md, "Cgroups Path").
-func groupName(path, id string) (parent, name string) {
+// groupName splits a cgroupsPath (config-linux.md, "Cgroups Path"). Without one the name tells
+// containers of one id apart that are of different folders.
+func groupName(path string, place record.Place) (parent, name string) {
 	if path == "" {
-		return "", id
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(place.Dir()))
+		return "", place.ID + "-" + strconv.FormatUint(uint64(h.Sum32()), 16)
 	}
 	parent, name = filepath.Split(filepath.Clean(path))
 	if parent != "/" {

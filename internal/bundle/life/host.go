@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cortenhq/corten/internal/bundle/record"
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/plan"
@@ -16,13 +17,13 @@ import (
 
 // planGroups plans the control groups. The container joins all that count or limit something: whoever
 // drives this command reads them, and may limit later.
-func planGroups(path, id string, c *spec.Container, in *bundled.Input) (cgroup.Plan, error) {
+func planGroups(path string, place record.Place, c *spec.Container, in *bundled.Input) (cgroup.Plan, error) {
 	if strings.Contains(path, ":") {
 		return cgroup.Plan{}, errs.Newf(errs.Unsupported, "use cgroupsPath", path, "groups made by systemd are not there yet").
 			WithHint("have your engine use the driver cgroupfs for control groups")
 	}
 	host := cgroup.Detect()
-	parent, name := groupName(path, id)
+	parent, name := groupName(path, place)
 	p, err := cgroup.New(host, cgroup.Request{Resources: c.Resources, Parent: parent, ID: name, Account: true, Ready: true, Every: true})
 	if err != nil {
 		return p, err

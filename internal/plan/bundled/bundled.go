@@ -198,10 +198,6 @@ func (b *bundler) mount(i int) error {
 	if err != nil {
 		return err
 	}
-	if !w.bind && (w.propagation == "shared" || w.propagation == "unbindable") {
-		return errs.Newf(errs.Unsupported, "", "", "a new file system cannot be "+w.propagation+" here").
-			WithHint("leave the option out; only bind mounts can be")
-	}
 	target := path.Clean("/" + mnt.Target)
 	if err := overProc(target, mnt, w.bind); err != nil {
 		return err
@@ -215,6 +211,9 @@ func (b *bundler) mount(i int) error {
 		b.inChild(plan.Attach{Mount: plan.Terminal, Target: target, What: "the devpts of the terminal"})
 	default:
 		b.fresh(mnt, target, w)
+	}
+	if mode := w.propagation; !w.bind && (mode == "shared" || mode == "unbindable") { // it is private else, and has no master
+		b.inChild(Propagate{target, mode})
 	}
 	return nil
 }

@@ -52,6 +52,12 @@ type (
 		Path string `json:"path"`
 	}
 
+	// Propagate sets how mounts below a path show elsewhere.
+	Propagate struct {
+		Path string `json:"path"`
+		Mode string `json:"mode"` // "shared" or "unbindable"
+	}
+
 	// RootPropagation sets how mounts in the root file system show elsewhere.
 	RootPropagation struct {
 		Mode string `json:"mode"` // "shared" or "unbindable"
@@ -72,6 +78,7 @@ func (Link) Kind() string            { return "link" }
 func (BindConsole) Kind() string     { return "bind-console" }
 func (OwnTerminal) Kind() string     { return "own-terminal" }
 func (SealMount) Kind() string       { return "seal-mount" }
+func (Propagate) Kind() string       { return "propagate" }
 func (RootPropagation) Kind() string { return "root-propagation" }
 func (Find) Kind() string            { return "find" }
 
@@ -87,5 +94,6 @@ func (s Link) String() string            { return "link " + s.Path + " to " + s.
 func (BindConsole) String() string       { return "show the terminal at /dev/console" }
 func (s OwnTerminal) String() string     { return fmt.Sprintf("give the terminal to user %d", s.UID) }
 func (s SealMount) String() string       { return "make the mount at " + s.Path + " read-only" }
+func (s Propagate) String() string       { return "make the mount at " + s.Path + " " + s.Mode }
 func (s RootPropagation) String() string { return "make the root file system " + s.Mode }
 func (s Find) String() string            { return "look for " + s.Name }

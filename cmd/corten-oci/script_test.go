@@ -1,0 +1,236 @@
+// The scripts in testdata/script are the behaviour of corten-oci, one file for each thing that its users
+// do. They run the real program, which TestMain builds, on a bundle in $WORK/bundle: a root file system
+// of busybox and the config.json of corten-oci spec, without a terminal. Besides the commands of
+// github.com/rogpeppe/go-internal/testscript there are
+//
+//	oci ARGS...          run corten-oci with a --root of the script's own
+//	exits N oci ARGS...  run it, which has to end with exit code N
+//	config EXPRESSION    change config.json: PATH = JSON, as in process.args = ["true"]
+//	until ID STATUS      wait until a container is as it should be
+//	console FILE         take a terminal at $WORK/console.sock, and write what it shows to a file
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/cortenhq/corten/internal/testnet"
+)
+
+const programs = "CORTEN_TEST_PROGRAMS"
+
+func TestMain(m *testing.M) {
+	if testnet.Inside() {
+		if err := testnet.Up(); err != nil {
+			fmt.Fprintln(os.Stderr, "set up the loopback interface:", err)
+			os.Exit(2)
+		}
+		os.Exit(m.Run())
+	}
+	dir, err := os.MkdirTemp("", "corten-test-")
+	if err == nil {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/", "github.com/cortenhq/corten/cmd/corten-oci")
+		cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+		err = errors.Join(cmd.Run(), os.Setenv(programs, dir))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	code := testnet.Again()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func TestScripts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("containers are made by root")
+	}
+	if _, err := os.Stat("/bin/busybox"); err != nil {
+		t.Skip("needs /bin/busybox: apt-get install busybox-static")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata/script",
+		Setup: setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"oci":     perform,
+			"exits":   exits,
+			"config":  configure,
+			"until":   until,
+			"console": console,
+		},
+	})
+}
+
+func root(getenv func(string) string) string { return filepath.Join(getenv("WORK"), "state") }
+
+func setup(env *testscript.Env) error {
+	bundle := filepath.Join(env.WorkDir, "bundle")
+	rootfs := filepath.Join(bundle, "rootfs")
+	for _, d := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "mnt"} {
+		if err := os.MkdirAll(filepath.Join(rootfs, d), 0o755); err != nil {
+			return err
+		}
+	}
+	b, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(rootfs, "bin/busybox"), b, 0o755); err != nil {
+		return err
+	}
+	for _, name := range strings.Fields("sh cat id mount ps sleep true false echo touch ls grep kill tty hostname readlink stat env") {
+		if err := os.Symlink("busybox", filepath.Join(rootfs, "bin", name)); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(rootfs, "etc/passwd"), []byte("root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n"), 0o644); err != nil {
+		return err
+	}
+	program := filepath.Join(os.Getenv(programs), "corten-oci")
+	if out, err := exec.Command(program, "spec", "-b", bundle).CombinedOutput(); err != nil {
+		return fmt.Errorf("spec: %w: %s", err, out)
+	}
+	env.Setenv("PATH", os.Getenv(programs)+":"+env.Getenv("PATH"))
+	env.Defer(func() {
+		state := filepath.Join(env.WorkDir, "state")
+		ids, _ := exec.Command(program, "--root", state, "list", "-q").Output()
+		for _, id := range strings.Fields(string(ids)) {
+			_ = exec.Command(program, "--root", state, "delete", "-f", id).Run()
+		}
+	})
+	return change(filepath.Join(bundle, "config.json"), "process.terminal", false)
+}
+
+func perform(ts *testscript.TestScript, neg bool, args []string) {
+	if err := call(ts, args); neg == (err == nil) {
+		ts.Fatalf("corten-oci %q: %v", args, err)
+	}
+}
+
+// apart has a command write to files: a container that it leaves behind would keep a pipe open, of
+// which the script waits for the end.
+const apart = `d=$(mktemp -d) && "$@" > $d/out 2> $d/err < /dev/null; code=$?; cat $d/out; cat $d/err >&2; rm -r $d; exit $code`
+
+func call(ts *testscript.TestScript, args []string) error {
+	all := append([]string{"corten-oci", "--root", root(ts.Getenv)}, args...)
+	if slices.Contains(args, "create") {
+		all = append([]string{"sh", "-c", apart, "sh"}, all...)
+	}
+	return ts.Exec(all[0], all[1:]...)
+}
+
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 || args[1] != "oci" {
+		ts.Fatalf("usage: exits CODE oci ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	var e *exec.ExitError
+	if err := call(ts, args[2:]); errors.As(err, &e) {
+		got = e.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func configure(ts *testscript.TestScript, _ bool, args []string) {
+	path, value, ok := strings.Cut(strings.Join(args, " "), " = ")
+	if !ok {
+		ts.Fatalf("usage: config PATH = JSON")
+	}
+	var v any
+	ts.Check(json.Unmarshal([]byte(value), &v))
+	ts.Check(change(ts.MkAbs("bundle/config.json"), path, v))
+}
+
+// change sets a value of config.json; with a + at its end the path names a list that gets one more.
+func change(file, path string, v any) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	top := map[string]any{}
+	if err := json.Unmarshal(text, &top); err != nil {
+		return err
+	}
+	names := strings.Split(path, ".")
+	at := top
+	for _, n := range names[:len(names)-1] {
+		next, ok := at[n].(map[string]any)
+		if !ok {
+			next = map[string]any{}
+			at[n] = next
+		}
+		at = next
+	}
+	if name, more := strings.CutSuffix(names[len(names)-1], "+"); more {
+		list, _ := at[name].([]any)
+		at[name] = append(list, v)
+	} else {
+		at[name] = v
+	}
+	if text, err = json.Marshal(top); err != nil {
+		return err
+	}
+	return os.WriteFile(file, text, 0o644)
+}
+
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		out, _ := exec.Command(filepath.Join(os.Getenv(programs), "corten-oci"), "--root", root(ts.Getenv), "state", args[0]).Output()
+		if strings.Contains(string(out), `"status": "`+args[1]+`"`) {
+			return
+		}
+	}
+	ts.Fatalf("%s is not %s", args[0], args[1])
+}
+
+// console takes a terminal in the background; what it showed is in the file when it has hung up.
+func console(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: ts.MkAbs("console.sock"), Net: "unix"})
+	ts.Check(err)
+	file := ts.MkAbs(args[0])
+	go func() {
+		defer l.Close()
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		text, rights := make([]byte, 100), make([]byte, 100)
+		_, n, _, _, err := c.ReadMsgUnix(text, rights)
+		if err != nil {
+			return
+		}
+		msgs, err := unix.ParseSocketControlMessage(rights[:n])
+		if err != nil || len(msgs) != 1 {
+			return
+		}
+		fds, err := unix.ParseUnixRights(&msgs[0])
+		if err != nil || len(fds) != 1 {
+			return
+		}
+		master := os.NewFile(uintptr(fds[0]), "master")
+		defer master.Close()
+		seen, _ := io.ReadAll(master) // it ends with EIO
+		_ = os.WriteFile(file+".new", seen, 0o644)
+		_ = os.Rename(file+".new", file)
+	}()
+}
