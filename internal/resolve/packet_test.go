@@ -163,15 +163,15 @@ func TestPlace(t *testing.T) {
 		}
 		return out
 	}
-	free := func() int {
-		fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	free := func(from int) int {
+		fd, err := unix.FcntlInt(uintptr(ns), unix.F_DUPFD_CLOEXEC, from)
 		if err != nil {
 			t.Fatal(err)
 		}
 		unix.Close(fd)
 		return fd
 	}
-	for _, numbers := range [][2]int{{200, 201}, {free(), 201}, {200, free()}, {free() + 1, free()}} {
+	for _, numbers := range [][2]int{{200, 201}, {free(0), 201}, {200, free(0)}, {free(free(0) + 1), free(0)}} {
 		a, b := numbers[0], numbers[1]
 		before := descriptors(t)
 		if err := Place(ns, testPort, a, b); err != nil || !Listening(a, b, testPort) {
