@@ -5,7 +5,7 @@ GO        ?= go
 PREFIX    ?= /usr/local
 DESTDIR   ?=
 LDFLAGS   := -s -w
-PROGRAMS  := corten corten-image corten-format corten-keeper corten-net corten-cni
+PROGRAMS  := corten corten-image corten-format corten-keeper corten-net corten-cni corten-oci
 # These begin before the Go runtime, with what ordinary users need.
 NEST      := -E=github.com/cortenhq/corten/internal/kernel/nest.entry
 # What the tests use from Debian: oracles, peers, and makers of real images.
@@ -80,6 +80,7 @@ install: docs
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 0755 bin/corten $(DESTDIR)$(PREFIX)/bin/corten
+	install -m 0755 bin/corten-oci $(DESTDIR)$(PREFIX)/bin/corten-oci
 	install -m 0755 bin/corten-image bin/corten-format bin/corten-keeper bin/corten-net bin/corten-cni $(DESTDIR)$(PREFIX)/libexec/corten/
 	install -m 0711 bin/corten-init $(DESTDIR)$(PREFIX)/libexec/corten/corten-init
 	install -m 0755 bin/corten-init $(DESTDIR)$(PREFIX)/libexec/corten/corten-init-user
@@ -95,7 +96,7 @@ install: docs
 	chmod 0755 $(DESTDIR)$(PREFIX)/share/corten/corten-boot.init
 
 uninstall:
-	rm -rf $(DESTDIR)$(PREFIX)/bin/corten $(DESTDIR)$(PREFIX)/libexec/corten $(DESTDIR)$(PREFIX)/share/man/man1/corten*.1 \
+	rm -rf $(DESTDIR)$(PREFIX)/bin/corten $(DESTDIR)$(PREFIX)/bin/corten-oci $(DESTDIR)$(PREFIX)/libexec/corten $(DESTDIR)$(PREFIX)/share/man/man1/corten*.1 \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish \
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system/corten-boot.service $(DESTDIR)$(PREFIX)/lib/systemd/user/corten-boot.service $(DESTDIR)$(PREFIX)/share/corten
