@@ -123,7 +123,7 @@ var sideways = map[string]string{
 	"cli/attend -> cli/values":              "how values are written is the same for every flag",
 	"cli/declare -> cli/shell":              "a family of verbs",
 	"cli/keep -> cli/shell":                 "a family of verbs",
-	"cni/execute -> cni":              "what needs the library is apart from what corten links",
+	"cni/execute -> cni":                    "what needs the library is apart from what corten links",
 	"wire -> wire/rules":                    "rules are a language of their own",
 	"cli -> cli/networks":                   "the table of verbs",
 	"cli/networks -> cli/shell":             "a family of verbs",
