@@ -16,6 +16,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"crypto/sha256"
 
@@ -101,12 +102,15 @@ func Host(dir, list string, dry bool, state ...string) (Base, error) {
 	return b, nil
 }
 
-// forgetOthers removes masks of former states. A container that is just starting with one
-// has it open or will fail to, and its user starts it again.
+// forgetOthers removes masks of former states. A young one stays: who has just made it, or found it,
+// may not have it open yet.
 func forgetOthers(dir, keep string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "mask-") && e.Name() != keep {
+		if !strings.HasPrefix(e.Name(), "mask-") || e.Name() == keep {
+			continue
+		}
+		if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > time.Minute {
 			_ = os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
