@@ -121,6 +121,7 @@ func benchmarks() []benchmark {
 		{"starts-100", func(s *scope) []*table { return benchMany(s, 100) }},
 		{"starts-1000", func(s *scope) []*table { return benchMany(s, 1000) }},
 		{"exec", benchExec},
+		{"oci", benchOCI},
 		{"detach", benchDetach},
 		{"idle-1000", func(s *scope) []*table { return benchIdle(s, 1000) }},
 		{"logs", benchLogs},

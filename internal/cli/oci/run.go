@@ -63,19 +63,20 @@ type guest interface {
 
 // attend passes signals on to a process, copies from and to its terminal if it has one, and waits for it.
 func (c *command) attend(g guest, terminal *os.File) (launch.Status, error) {
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals)
-	signal.Reset(unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
+	signals := make(chan os.Signal, 16)
+	// Those that people and supervisors send: each costs the Go runtime some microseconds.
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
+	if terminal != nil {
+		signal.Notify(signals, unix.SIGWINCH)
+	}
 	defer signal.Stop(signals)
 	t := newTerminal(terminal)
 	go func() {
 		for s := range signals {
-			switch sig := s.(unix.Signal); sig {
-			case unix.SIGWINCH:
+			if s == unix.SIGWINCH {
 				t.resize()
-			case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
-			default:
-				_ = g.Signal(sig) // it may have ended
+			} else {
+				_ = g.Signal(s.(unix.Signal)) // it may have ended
 			}
 		}
 	}()
