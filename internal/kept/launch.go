@@ -92,6 +92,14 @@ func Begin(ctx context.Context, site draft.Site, id spec.ContainerID, by Origin)
 // notStarted settles the state of a container that could not be started.
 func notStarted(box *container.Container, by Origin, cause error) error {
 	dirs := box.Dirs()
+	if box.Spec.Connected() { // again, if that did not succeed: without the record nobody would
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := draft.Disconnect(ctx, draft.NetDirs(dirs), box.Spec.ID); err != nil {
+			box.Abandon()
+			return err
+		}
+	}
 	if by == ByRun {
 		return unmake(box)
 	}

@@ -57,7 +57,7 @@ func TestCallsFail(t *testing.T) {
 			for k, p := range w.points(s) {
 				tries := errnos()
 				if !full() { // each start takes its turn, and each error
-					turns := 3 * len(starts()) // not the same ones each time
+					turns := 5 * len(starts()) // not the same ones each time
 					if (k+os.Getpid())%turns != i {
 						continue
 					}

@@ -29,11 +29,11 @@ func keptStarts() []keptStart {
 		{"begin no init", []string{"--no-init"}, "keep begin", 1, 31},
 		{"keeper", nil, "keeper", 1, 17},
 		{"keeper small log", []string{"--log-opt", "max-size=10k", "--log-opt", "max-file=1000"}, "keeper", 1, 37},
-		{"end", nil, "keep end", 1, 5},
-		{"end rm", []string{"--rm", "-v", "/media/anonymous"}, "keep end", 1, 5},
-		{"restart", restart, "keep start", 3, 47},
-		{"restart end", restart, "keep end", 3, 23},
-		{"restart rest", restart, "rest", 3, 7},
+		{"end", nil, "keep end", 1, 11},
+		{"end rm", []string{"--rm", "-v", "/media/anonymous"}, "keep end", 1, 11},
+		{"restart", restart, "keep start", 3, 97},
+		{"restart end", restart, "keep end", 3, 47},
+		{"restart rest", restart, "rest", 3, 17},
 	}
 }
 

@@ -97,7 +97,7 @@ func everyStart(t *testing.T, try func(w *world, s start, n int) (done bool)) {
 			if s.image {
 				w.load()
 			}
-			n, step := 1+(i+os.Getpid())%(2*len(starts())), 2*len(starts())
+			n, step := 1+(i+os.Getpid())%(3*len(starts())), 3*len(starts())
 			if full() {
 				n, step = 1, 1
 			}

@@ -46,7 +46,7 @@ func poors() []poor {
 		{"the sys of ip netns exec", "mount -t sysfs name /sys", "", "", "filter devices: no control groups are mounted", mount},
 		{"no dev", "mount -t tmpfs none /dev", "", "", "", ""},
 		{"20 descriptors", "", "prlimit --nofile=20:20", "", "", descriptors},
-		{"12 descriptors", "", "prlimit --nofile=12:12", "", "", descriptors},
+		{"14 descriptors", "", "prlimit --nofile=14:14", "", "", descriptors},
 		{"no processes", "", "prlimit --nproc=1:1 " + bounded + "-sys_admin,-sys_resource", "", mask + "operation not permitted", lacks + "CAP_SYS_ADMIN" + all},
 		{"no CAP_SYS_ADMIN", "", bounded + "-sys_admin", "", mask + "operation not permitted", lacks + "CAP_SYS_ADMIN" + all},
 		{"no CAP_SETUID", "", bounded + "-setuid", "", "map users 0-65535 to host NUMBER-NUMBER and groups 0-65535 to host NUMBER-NUMBER: operation not permitted", lacks + "CAP_SETUID" + all},
