@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"strconv"
@@ -33,7 +34,7 @@ type host struct {
 // run executes one step.
 func (h *host) run(s plan.Step) error {
 	switch s := s.(type) {
-	case plan.CloneMount, plan.MountImage, plan.OpenFile, plan.OpenProc, plan.MakeDev, plan.MakeFile, plan.Overlay:
+	case plan.CloneMount, plan.MountImage, plan.OpenFile, plan.OpenProc, plan.MakeDev, plan.MakeFile, plan.MakeTmpfs, plan.Overlay:
 		return h.open(s)
 	case plan.MakeGroups:
 		return h.env.MakeGroups()
@@ -125,6 +126,9 @@ func (h *host) open(s plan.Step) error {
 			fd, err = detached.File(h.fd(s.In), s)
 			return err
 		})
+	case plan.MakeTmpfs:
+		as = s.As
+		fd, err = detached.New("tmpfs", 0, append([]string{"source=" + cmp.Or(s.Source, "tmpfs")}, s.Options...)...)
 	case plan.Overlay:
 		as = s.As
 		fd, err = h.overlay(s)

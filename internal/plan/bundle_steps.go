@@ -19,6 +19,14 @@ type (
 		What        string   `json:"what"`
 	}
 
+	// MakeTmpfs makes a tmpfs, detached, for Seed to fill. It has no attributes yet.
+	MakeTmpfs struct {
+		Source  string   `json:"source"`
+		Options []string `json:"options,omitempty"`
+		What    string   `json:"what"`
+		As      Handle   `json:"as"`
+	}
+
 	// OpenDev opens the /dev of the host's tree, from which Mask takes the null device.
 	OpenDev struct {
 		As Handle `json:"as"`
@@ -47,6 +55,7 @@ const (
 )
 
 func (Attributes) Kind() string { return "attributes" }
+func (MakeTmpfs) Kind() string  { return "make-tmpfs" }
 func (OpenDev) Kind() string    { return "open-dev" }
 func (KeepCaps) Kind() string   { return "keep-caps" }
 func (HoldCaps) Kind() string   { return "hold-caps" }
@@ -68,6 +77,13 @@ func (s Attributes) String() string {
 	return words
 }
 
+func (s MakeTmpfs) String() string {
+	words := "make a tmpfs: " + s.What
+	if len(s.Options) > 0 {
+		words += " (" + strings.Join(s.Options, ", ") + ")"
+	}
+	return words
+}
 func (OpenDev) String() string  { return "open the host's /dev" }
 func (KeepCaps) String() string { return "keep capabilities over the change of user" }
 func (Hold) String() string     { return "wait to be started" }
@@ -89,5 +105,6 @@ func (s HoldCaps) String() string {
 }
 
 func (s Attributes) uses() []Handle { return []Handle{s.Mount} }
+func (s MakeTmpfs) opens() []Handle { return []Handle{s.As} }
 func (s OpenDev) opens() []Handle   { return []Handle{s.As} }
 func (s Hold) uses() []Handle       { return []Handle{HeldReady, HeldKnown, s.Start} }

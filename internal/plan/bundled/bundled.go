@@ -209,6 +209,11 @@ func (b *bundler) mount(i int) error {
 		b.groups(target, w)
 	case b.c.Process.Terminal && isTerminals(mnt):
 		b.inChild(plan.Attach{Mount: plan.Terminal, Target: target, What: "the devpts of the terminal"})
+	case w.copyUp:
+		if mnt.Type != spec.Tmpfs {
+			return errs.Newf(errs.Invalid, "", "", "tmpcopyup is an option of tmpfs").WithHint("leave it out")
+		}
+		b.copied(i, target, w)
 	default:
 		b.fresh(mnt, target, w)
 	}
@@ -277,6 +282,21 @@ func (b *bundler) fresh(mnt spec.Mount, target string, w mountWords) {
 		b.seal = append(b.seal, SealMount{target})
 	}
 	b.inChild(f)
+}
+
+// copied is a tmpfs that begins with what the root has at its place.
+func (b *bundler) copied(i int, target string, w mountWords) {
+	h, what := plan.Handle("mount"+strconv.Itoa(i)), "for "+target
+	b.onHost(plan.MakeTmpfs{Source: b.c.Mounts[i].Source, Options: w.data, What: what, As: h},
+		plan.Seed{From: plan.RootMount, Target: target, To: h, Volume: what})
+	set := slices.DeleteFunc(append(slices.Clone(w.set), w.setAll...), func(a string) bool { return a == "ro" })
+	if len(set) > 0 {
+		b.onHost(plan.Attributes{Mount: h, Set: set, What: "the tmpfs " + what})
+	}
+	if slices.Contains(w.set, "ro") {
+		b.seal = append(b.seal, SealMount{target})
+	}
+	b.inChild(plan.Attach{Mount: h, Target: target, What: "the tmpfs " + what})
 }
 
 // groups shows the container's control groups: of cgroup v2 one mount, of v1 a folder of them.

@@ -15,6 +15,7 @@ type mountWords struct {
 	setAll, clearAll []string // and of those below it (mount_setattr(2), Linux 5.12)
 	propagation      string   // "slave"; empty: not said
 	propagationAll   bool
+	copyUp           bool     // a tmpfs begins with what the root has there
 	data             []string // what is the file system's own
 }
 
@@ -36,8 +37,10 @@ func (w *mountWords) read(o string) bool {
 		w.bind, w.below = true, w.below || o == "rbind"
 	case "private", "slave", "shared", "unbindable", "rprivate", "rslave", "rshared", "runbindable":
 		w.propagation, w.propagationAll = strings.CutPrefix(o, "r")
-	case "remount", "idmap", "ridmap", "tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow", "mand", "iversion", "acl", "noacl":
+	case "remount", "idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow", "mand", "iversion", "acl", "noacl":
 		return false
+	case "tmpcopyup":
+		w.copyUp = true
 	case "nomand", "noiversion":
 	case "sync", "dirsync", "lazytime":
 		w.data = append(w.data, o)

@@ -40,7 +40,7 @@ func TestReadOptions(t *testing.T) {
 			t.Errorf("%s: %+v, %v", c.options, got, err)
 		}
 	}
-	for _, o := range []string{"remount", "tmpcopyup", "idmap", "mand"} {
+	for _, o := range []string{"remount", "idmap", "mand"} {
 		if _, err := readOptions([]string{o}); !errs.Is(err, errs.Unsupported) || errs.HintOf(err) == "" {
 			t.Errorf("%s: %v", o, err)
 		}
