@@ -104,7 +104,7 @@ func (h *Host) alias() string { return "corten " + h.run }
 // that no document names; old are documents that are no more. It takes some 50 ms for each. The
 // caller has the lock of RUN/net. bridges are the names of those that it deleted.
 func (h *Host) Unused(documents, old []*wiring.Document) (bridges []string, err error) {
-	links, err := h.links.LinkList()
+	links, err := whole(h.links.LinkList)
 	if err != nil {
 		return nil, errs.Wrap("list", "interfaces", err)
 	}

@@ -93,7 +93,7 @@ func (h *Host) setDown(l wiring.Link) error {
 
 // hasAny reports whether an interface has one of the addresses.
 func (in *Inside) hasAny(link netlink.Link, addresses []netip.Prefix) bool {
-	list, err := in.links.AddrList(link, netlink.FAMILY_ALL)
+	list, err := whole(func() ([]netlink.Addr, error) { return in.links.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return false
 	}

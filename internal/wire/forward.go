@@ -122,7 +122,7 @@ func (h *Host) Restore(file string, documents []*wiring.Document) error {
 
 // others are the interfaces of the host that are not ours, but for lo.
 func (h *Host) others(documents []*wiring.Document) ([]string, error) {
-	links, err := h.links.LinkList()
+	links, err := whole(h.links.LinkList)
 	if err != nil {
 		return nil, errs.Wrap("list", "interfaces", err)
 	}

@@ -349,7 +349,7 @@ func (in *Inside) Has(name string) (bool, error) {
 // Surplus removes what connects the container and is not among the links: interfaces whose other end,
 // or parent, is in another namespace. What the container has made itself has it here.
 func (in *Inside) Surplus(links []wiring.Link) error {
-	all, err := in.links.LinkList()
+	all, err := whole(in.links.LinkList)
 	if err != nil {
 		return errs.Wrap("list", "interfaces of container", err)
 	}

@@ -66,6 +66,16 @@ func (h *Host) Close() {
 	}
 }
 
+// whole lists again what changed while the kernel listed it (NLM_F_DUMP_INTR, netlink(7)).
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 100 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // HasIPv6 reports whether the kernel has IPv6 and it is not switched off for all interfaces.
 func HasIPv6() bool {
 	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")

@@ -207,9 +207,13 @@ func (w *world) corten(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run is corten run --rm with the attacker and the world's facts at hand.
+// run is corten run --rm with the attacker and the world's facts at hand, and no network but its own
+// loopback: what a network opens is for test/hosts and the tests of connect.
 func (w *world) run(flags []string, base string, command ...string) *exec.Cmd {
 	args := []string{"run", "--rm", "-v", w.attack + ":/attack"}
+	if !slices.Contains(flags, "--network") {
+		args = append(args, "--network", "none")
+	}
 	for _, e := range w.env {
 		args = append(args, "-e", e)
 	}
