@@ -19,7 +19,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 export CGO_ENABLED = 0
 
-.PHONY: build run test check race vm cross fuzz bench install uninstall docs clean test-packages bench-packages
+.PHONY: build run test check race conformance vm cross fuzz bench install uninstall docs clean test-packages bench-packages
 
 # The linker writes a program page by page, and in the page cache it stays so; a copy, as install
 # makes one too, is in larger pieces and starts a tenth of a millisecond sooner.
@@ -53,6 +53,11 @@ check:
 # The race detector needs cgo; the tests it runs are the same.
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./internal/...
+
+# Suites of others, beside runc and crun; takes minutes, and the network the first time.
+conformance:
+	$(call install-packages,crun runc)
+	CORTEN_TEST_CONFORMANCE=1 $(GO) test -timeout 30m -count 1 -v ./test/conformance
 
 # On a virtual machine with systemd and cgroup v2; takes minutes, and the network the first time.
 vm:
