@@ -223,11 +223,15 @@ func (l *live) forwards() {
 	}()
 	l.expect("CONT")
 	heard <- true
-	_ = l.cmd.Process.Signal(unix.SIGUSR1)
-	for line := ""; strings.TrimSpace(line) != "USR1"; {
-		var err error
-		if line, err = l.out.ReadString('\n'); err != nil {
-			l.w.t.Fatal(err)
+	// A shell that finds two signals at once tells of the lower one first: only after the second
+	// USR1 is no CONT left.
+	for range 2 {
+		_ = l.cmd.Process.Signal(unix.SIGUSR1)
+		for line := ""; strings.TrimSpace(line) != "USR1"; {
+			var err error
+			if line, err = l.out.ReadString('\n'); err != nil {
+				l.w.t.Fatal(err)
+			}
 		}
 	}
 }
