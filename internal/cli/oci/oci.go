@@ -75,7 +75,10 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if err == nil {
+		began := time.Now()
+		c.trace(fmt.Sprintf("%q in %s", f.Args(), c.root))
 		err = c.verb(f.Arg(0), f.Args()[1:])
+		c.trace(fmt.Sprintf("%s took %s", f.Arg(0), time.Since(began).Round(time.Microsecond)))
 	}
 	if err != nil && c.code == 0 {
 		c.code = exitError
@@ -93,7 +96,7 @@ func (c *command) globals() *pflag.FlagSet {
 	f.StringVar(&c.root, "root", defaultRoot(), "the folder of the states of containers")
 	f.StringVar(&c.log, "log", "", "a file that errors and warnings are added to")
 	f.StringVar(&c.format, "log-format", "text", "how it is written: text or json")
-	f.BoolVar(&c.debug, "debug", false, "say more")
+	f.BoolVar(&c.debug, "debug", false, "say which verb was called, and how long it took, in the log or to stderr")
 	f.Bool("systemd-cgroup", false, "have systemd make control groups; not there yet")
 	f.String("rootless", "auto", "whether cgroups that may not be made are let be; only auto is there")
 	f.BoolP("version", "v", false, "print the version")
@@ -179,9 +182,24 @@ func (c *command) say(level string, err error) {
 	if hint != "" {
 		fmt.Fprintln(c.stderr, "corten-oci: hint: "+hint)
 	}
-	if c.log == "" {
-		return
+	if c.log != "" {
+		c.note(level, text, hint)
 	}
+}
+
+// trace says what is done, if --debug asks for it: in the log, without one to stderr.
+func (c *command) trace(text string) {
+	switch {
+	case !c.debug:
+	case c.log != "":
+		c.note("debug", text, "")
+	default:
+		fmt.Fprintf(c.stderr, "corten-oci: debug: %s\n", text)
+	}
+}
+
+// note adds a line to the log.
+func (c *command) note(level, text, hint string) {
 	f, e := os.OpenFile(c.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if e != nil {
 		fmt.Fprintln(c.stderr, "corten-oci: warning: "+e.Error())
