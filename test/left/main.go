@@ -2,8 +2,8 @@
 //
 //	left COMMAND ARGS...
 //
-// Control groups of containers, mounts, loop devices, network interfaces and processes that were
-// not there before are a failure, and are listed. The groups that all containers share (corten, its keepers, the
+// Control groups of containers, mounts, loop devices, network interfaces and namespaces with names, tables of
+// nftables and processes that were not there before are a failure, and are listed. The groups that all containers share (corten, its keepers, the
 // kept device filter) Corten itself leaves for the next container; left takes them away again
 // if they were not there before.
 package main
@@ -18,6 +18,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/nftables"
 )
 
 func main() {
@@ -65,10 +67,16 @@ func look() world {
 	for line := range strings.Lines(string(mounts)) {
 		w["mount at "+strings.Fields(line)[4]] = true // proc_pid_mountinfo(5)
 	}
-	for pattern, word := range map[string]string{"/sys/block/loop*/loop/backing_file": "loop device ", "/sys/class/net/*": "network interface "} {
+	for pattern, word := range map[string]string{"/sys/block/loop*/loop/backing_file": "loop device ", "/sys/class/net/*": "network interface ", "/run/netns/*": "network namespace "} {
 		found, _ := filepath.Glob(pattern)
 		for _, path := range found {
 			w[word+path] = true
+		}
+	}
+	if c, err := nftables.New(); err == nil {
+		tables, _ := c.ListTables() // a kernel without nftables has none
+		for _, t := range tables {
+			w[fmt.Sprintf("nftables table %s of family %d", t.Name, t.Family)] = true
 		}
 	}
 	procs, _ := filepath.Glob("/proc/[0-9]*/stat")
