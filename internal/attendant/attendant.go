@@ -157,15 +157,6 @@ func received(oob []byte) []*os.File {
 	return files
 }
 
-// answer is what corten-net says about what did not work.
-type answer struct {
-	Kind   errs.Kind `json:"kind"`
-	Op     string    `json:"op,omitempty"`
-	Object string    `json:"object,omitempty"`
-	Text   string    `json:"text"`
-	Hint   string    `json:"hint,omitempty"`
-}
-
 const done = "ok"
 
 func readAnswer(b []byte) error {
@@ -175,11 +166,11 @@ func readAnswer(b []byte) error {
 	if len(b) == 0 {
 		return errs.Newf(errs.Unavailable, "wait for", "corten-net", "it ended without an answer").WithHint("try again; the next command undoes what it left")
 	}
-	var a answer
-	if err := json.Unmarshal(b, &a); err != nil {
+	var p errs.Parts
+	if err := json.Unmarshal(b, &p); err != nil {
 		return errs.New(errs.Internal, "wait for", "corten-net", err)
 	}
-	return errs.Newf(a.Kind, a.Op, a.Object, a.Text).WithHint(a.Hint)
+	return p.Whole()
 }
 
 // Finish asks corten-net to disconnect the container, and does not wait for it.

@@ -43,16 +43,7 @@ type Done struct {
 	Gateways  []netip.Addr   `json:"gateways,omitempty"`
 	MAC       string         `json:"mac,omitempty"`
 	DNS       []netip.Addr   `json:"dns,omitempty"`
-	Failure   *Failure       `json:"failure,omitempty"` // then nothing else
-}
-
-// Failure is an error, by its parts.
-type Failure struct {
-	Kind   errs.Kind `json:"kind"`
-	Op     string    `json:"op,omitempty"`
-	Object string    `json:"object,omitempty"`
-	Text   string    `json:"text"`
-	Hint   string    `json:"hint,omitempty"`
+	Failure   *errs.Parts    `json:"failure,omitempty"` // then nothing else
 }
 
 // grace is what corten-cni has beside its plugins' time to say that that is over.
@@ -82,7 +73,7 @@ func Run(t Task, held *os.File) (Done, error) {
 		return d, errs.Wrap("execute", program, err)
 	}
 	if f := d.Failure; f != nil {
-		return Done{}, errs.Newf(f.Kind, f.Op, f.Object, f.Text).WithHint(f.Hint)
+		return Done{}, f.Whole()
 	}
 	return d, nil
 }

@@ -83,22 +83,9 @@ func (p *peer) receive() ([]byte, error) {
 // ok tells that all is done, with descriptors for who is to have them.
 func (p *peer) ok(fds ...int) error { return p.send([]byte("ok"), fds) }
 
-// reply is what is told of an error.
-type reply struct {
-	Kind   errs.Kind `json:"kind"`
-	Op     string    `json:"op,omitempty"`
-	Object string    `json:"object,omitempty"`
-	Text   string    `json:"text"`
-	Hint   string    `json:"hint,omitempty"`
-}
-
-// fail tells of an error: the outermost operation and object apart from the rest.
+// fail tells of an error.
 func (p *peer) fail(err error) {
-	r := reply{Kind: errs.KindOf(err), Text: err.Error(), Hint: errs.HintOf(err)}
-	if x, ok := err.(*errs.Error); ok && x.Err != nil {
-		r.Op, r.Object, r.Text = x.Op, x.Object, x.Err.Error()
-	}
-	b, _ := json.Marshal(r)
+	b, _ := json.Marshal(errs.PartsOf(err))
 	_ = p.send(b, nil)
 }
 

@@ -135,26 +135,17 @@ func freshDir(dir string) error {
 	return os.MkdirAll(dir, 0o700)
 }
 
-// reply is what keep start says about a start that did not succeed.
-type reply struct {
-	Kind   errs.Kind `json:"kind"`
-	Op     string    `json:"op,omitempty"`
-	Object string    `json:"object,omitempty"`
-	Text   string    `json:"text"`
-	Hint   string    `json:"hint,omitempty"`
-}
-
 const started = "ok"
 
 func readReply(b []byte, name string) error {
 	if string(b) == started {
 		return nil
 	}
-	var r reply
-	if err := json.Unmarshal(b, &r); err != nil {
+	var p errs.Parts
+	if err := json.Unmarshal(b, &p); err != nil {
 		return errs.Wrap("start container", name, err)
 	}
-	return errs.Newf(r.Kind, r.Op, r.Object, r.Text).WithHint(r.Hint)
+	return p.Whole()
 }
 
 // sayReply tells how the start went. That a command could not be executed is told as such: a
@@ -164,13 +155,14 @@ func sayReply(w io.Writer, err error) {
 		_, _ = io.WriteString(w, started)
 		return
 	}
-	r := reply{Kind: errs.KindOf(err), Text: err.Error(), Hint: errs.HintOf(err)}
+	// Whoever reads this says that the container was not started; only an "execute" is kept apart.
+	p := errs.Parts{Kind: errs.KindOf(err), Text: err.Error(), Hint: errs.HintOf(err)}
 	for e := err; e != nil; e = errors.Unwrap(e) {
 		if x, ok := e.(*errs.Error); ok && x.Op == "execute" && x.Err != nil {
-			r.Op, r.Object, r.Text = x.Op, x.Object, x.Err.Error()
+			p.Op, p.Object, p.Text = x.Op, x.Object, x.Err.Error()
 		}
 	}
-	b, _ := json.Marshal(r)
+	b, _ := json.Marshal(p)
 	_, _ = w.Write(b)
 }
 

@@ -37,11 +37,8 @@ func Do(t cni.Task) cni.Done {
 	if err == nil {
 		return d
 	}
-	f := &cni.Failure{Kind: errs.KindOf(err), Text: err.Error(), Hint: errs.HintOf(err)}
-	if x, ok := err.(*errs.Error); ok && x.Err != nil {
-		f.Op, f.Object, f.Text = x.Op, x.Object, x.Err.Error()
-	}
-	return cni.Done{Failure: f}
+	p := errs.PartsOf(err)
+	return cni.Done{Failure: &p}
 }
 
 func do(ctx context.Context, t cni.Task) (cni.Done, error) {
