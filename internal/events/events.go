@@ -141,7 +141,7 @@ func fileName(n uint64) string { return strconv.FormatUint(n, 10) + ".jsonl" }
 
 // list is the numbers of the files, in order.
 func list(dir string) ([]uint64, error) {
-	names, err := readNames(dir)
+	names, err := disk.Names(dir)
 	var all []uint64
 	for _, name := range names {
 		if n, ok := number(name); ok {
@@ -154,7 +154,7 @@ func list(dir string) ([]uint64, error) {
 
 // newest is the number of the newest file, 0 if there is none.
 func newest(dir string) (n uint64, err error) {
-	names, err := readNames(dir)
+	names, err := disk.Names(dir)
 	for _, name := range names {
 		if m, ok := number(name); ok {
 			n = max(n, m)
@@ -163,17 +163,6 @@ func newest(dir string) (n uint64, err error) {
 	return n, err
 }
 
-func readNames(dir string) ([]string, error) {
-	d, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return d.Readdirnames(-1)
-}
 
 func number(name string) (uint64, bool) {
 	digits, ok := strings.CutSuffix(name, ".jsonl")

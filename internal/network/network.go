@@ -244,14 +244,6 @@ func lockDir(dir string, how disk.How) (unlock func(), err error) {
 
 // fileNames is what is in a folder, without what is only in the making; nothing if there is none.
 func fileNames(dir string) ([]string, error) {
-	f, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
+	names, err := disk.Names(dir)
 	return slices.DeleteFunc(names, func(n string) bool { return strings.HasPrefix(n, ".") }), err
 }
