@@ -163,7 +163,6 @@ func newest(dir string) (n uint64, err error) {
 	return n, err
 }
 
-
 func number(name string) (uint64, bool) {
 	digits, ok := strings.CutSuffix(name, ".jsonl")
 	if !ok {
