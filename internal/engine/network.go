@@ -121,7 +121,10 @@ func (e *Engine) defaultAhead() (Network, bool) {
 func (e *Engine) Network(ref string) (Network, error) {
 	if !cni.Is(ref) {
 		n, err := network.Find(e.netDirs(), ref)
-		if ahead, ok := e.defaultAhead(); ok && errs.Is(err, errs.NotFound) && (ref == DefaultNetwork || len(ref) >= 12 && strings.HasPrefix(ahead.ID, ref)) {
+		if !errs.Is(err, errs.NotFound) {
+			return n, err
+		}
+		if ahead, ok := e.defaultAhead(); ok && (ref == DefaultNetwork || len(ref) >= 12 && strings.HasPrefix(ahead.ID, ref)) {
 			return ahead, nil
 		}
 		return n, err
