@@ -236,23 +236,14 @@ func Prune(sh *shell.Shell) *cobra.Command {
 			return err
 		}
 		list, used, err := eng.Networks()
-		problems, removed := []error{err}, []string{}
+		r := sh.Reclaiming("Deleted Networks:", err)
 		for _, n := range list {
 			if n.Name == engine.DefaultNetwork || n.Driver == engine.CNI || len(used[n.Name]) > 0 || !pass(n, false) {
 				continue
 			}
-			switch err := eng.RemoveNetwork(n.Name); {
-			case errs.Is(err, errs.Busy) || errs.Is(err, errs.NotFound): // meanwhile
-			case err != nil:
-				problems = append(problems, err)
-			default:
-				removed = append(removed, n.Name)
-			}
+			r.Removed(n.Name, 0, eng.RemoveNetwork(n.Name))
 		}
-		if len(removed) > 0 {
-			fmt.Fprintln(sh.Stdout, "Deleted Networks:\n"+strings.Join(removed, "\n")+"\n")
-		}
-		return sh.SayButLast(errors.Join(append(problems, eng.PruneBridges(cmd.Context()))...))
+		return r.EndUnsized(eng.PruneBridges(cmd.Context()))
 	}
 	return cmd
 }

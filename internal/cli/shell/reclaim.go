@@ -36,9 +36,20 @@ func (r *Reclaim) Removed(name string, size int64, err error) {
 
 // End prints the sum. It returns what could not be removed.
 func (r *Reclaim) End() error {
+	r.gap()
+	fmt.Fprintln(r.sh.Stdout, "Total reclaimed space: "+show.Size(r.freed))
+	return r.sh.SayButLast(errors.Join(r.problems...))
+}
+
+// EndUnsized is End for what takes no space. The problem is one that came after the removals.
+func (r *Reclaim) EndUnsized(problem error) error {
+	r.gap()
+	return r.sh.SayButLast(errors.Join(append(r.problems, problem)...))
+}
+
+// gap sets off what follows names.
+func (r *Reclaim) gap() {
 	if r.title == "" {
 		fmt.Fprintln(r.sh.Stdout)
 	}
-	fmt.Fprintln(r.sh.Stdout, "Total reclaimed space: "+show.Size(r.freed))
-	return r.sh.SayButLast(errors.Join(r.problems...))
 }
