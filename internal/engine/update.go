@@ -8,6 +8,7 @@ import (
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -24,6 +25,10 @@ func (e *Engine) UpdateContainer(ctx context.Context, ref string, change func(*s
 		if err := change(c); err != nil {
 			return err
 		}
+		limited := !slices.Equal(before, ratesOf(c))
+		if limited && nest.Inside() { // it could not be started again
+			return errs.Newf(errs.Unsupported, "", "", "only root of the host may shape traffic").WithHint("leave --network-opt out")
+		}
 		if s.State.Status != container.Running {
 			return nil
 		}
@@ -37,7 +42,7 @@ func (e *Engine) UpdateContainer(ctx context.Context, ref string, change func(*s
 		if err = p.Apply(); err != nil && groupsGone(s.State.Groups) { // it has just ended: this is for its next start
 			return nil
 		}
-		if err == nil && !slices.Equal(before, ratesOf(c)) {
+		if err == nil && limited {
 			err = e.limitTraffic(ctx, c, s.State.PID)
 		}
 		return err
