@@ -19,11 +19,16 @@ func LoopOf(run string) Loop {
 	if run == "/run/corten" {
 		return Loop{"corten-out", "corten-in", 0x10c7}
 	}
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(run))
-	n := h.Sum32()
+	n := sum(run)
 	name := "ct-" + strconv.FormatUint(uint64(n), 16)
 	return Loop{name + "-out", name + "-in", 0x1000 | n&0xfff}
+}
+
+// sum is different for different run folders, as a rule.
+func sum(run string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(run))
+	return h.Sum32()
 }
 
 // LoopGateway4 and LoopGateway6 are whom packets are sent to on the loop: there is nobody, and its

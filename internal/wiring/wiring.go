@@ -61,11 +61,8 @@ type Link struct {
 // 8 more are unlike any that somebody would choose. So a pair is known as ours, and whose it is no more when no document names it.
 func PairPrefix(run string) string {
 	const letters = "abcdefghijklmnopqrstuvwxyz234567"
-	sum := uint32(2166136261) // FNV-1a
-	for i := range len(run) {
-		sum = (sum ^ uint32(run[i])) * 16777619
-	}
-	return "ct" + string([]byte{letters[sum&31], letters[sum>>5&31], letters[sum>>10&31]})
+	n := sum(run)
+	return "ct" + string([]byte{letters[n&31], letters[n>>5&31], letters[n>>10&31]})
 }
 
 // Switch is the bridge of a network. All links of a network say the same of it.
