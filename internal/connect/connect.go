@@ -6,7 +6,7 @@
 // interfaces, when its first process is there, which waits for that. Who disconnects it
 // takes away the rules, then names, addresses and document. What the kernel is slow at nobody waits for:
 // pairs of interfaces go with the container's namespace, and bridges, and what conntrack knows, after
-// everybody has been told that all is done (linger.go).
+// everybody has been told that all is done (linger).
 //
 // Every mode may be killed anywhere and done again; what it finds done is no error. When tables are not as
 // documents say, they are made anew from all documents.
@@ -29,6 +29,7 @@ import (
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/wire"
 	"github.com/cortenhq/corten/internal/wire/rules"
+	"github.com/cortenhq/corten/internal/wire/standing"
 	"github.com/cortenhq/corten/internal/wiring"
 )
 
@@ -102,7 +103,7 @@ func (w *work) open() (err error) {
 		w.host.Close()
 		return err
 	}
-	w.facts = rules.Facts{Name: rules.TableName(w.dirs.Run), Pairs: wiring.PairPrefix(w.dirs.Run), IPv6: wire.HasIPv6(), Loop: wiring.LoopOf(w.dirs.Run)}
+	w.facts = rules.Facts{Name: standing.Table(w.dirs.Run), Pairs: wiring.PairPrefix(w.dirs.Run), IPv6: wire.HasIPv6(), Loop: wiring.LoopOf(w.dirs.Run)}
 	return nil
 }
 

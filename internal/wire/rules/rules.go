@@ -15,7 +15,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"hash/fnv"
 	"net"
 	"net/netip"
 	"slices"
@@ -28,7 +27,7 @@ import (
 
 // Facts are what the rules depend on besides the documents.
 type Facts struct {
-	Name  string // of the tables: TableName
+	Name  string // of the tables: standing.Table
 	Pairs string // how the names of our pairs begin: wiring.PairPrefix
 	IPv6  bool   // the kernel has it
 
@@ -41,18 +40,6 @@ type Facts struct {
 	Index int         // of its interface Out
 	// Respect has the tables for that though no document asks for them.
 	Respect bool
-}
-
-// TableName is the name of the tables of those containers whose run folder is run.
-// Each has its own: the last container of one does not take away the rules of another.
-// Package standing says the same for who must not link this one.
-func TableName(run string) string {
-	if run == "/run/corten" {
-		return "corten"
-	}
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(run))
-	return "corten-" + strconv.FormatUint(uint64(h.Sum32()), 16)
 }
 
 // Element is a key of a set, or a key and what it is mapped to.

@@ -225,9 +225,3 @@ func TestManyDocuments(t *testing.T) {
 		t.Errorf("%d of %d elements", n, len(all))
 	}
 }
-
-func TestTableName(t *testing.T) {
-	if TableName("/run/corten") != "corten" || TableName("/run/a") == TableName("/run/b") || len(TableName("/run/a")) > 31 {
-		t.Error(TableName("/run/a"), TableName("/run/b"))
-	}
-}

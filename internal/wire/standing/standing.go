@@ -12,8 +12,8 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 )
 
-// Table is the name of the tables of those containers whose run folder is run, as package rules has
-// it: each folder has its own, so that the last container of one does not take another's away.
+// Table is the name of the tables of those containers whose run folder is run: each folder has its own, so that the
+// last container of one does not take another's away.
 func Table(run string) string {
 	if run == "/run/corten" {
 		return "corten"
