@@ -83,13 +83,7 @@ func (a *attendant) attachTo(ctx context.Context, eng *engine.Engine, ref string
 		return err
 	}
 	t.restore()
-	if end.Message != "" {
-		a.shell.Say(end.Message)
-	}
-	if end.Code == 0 {
-		return nil
-	}
-	return &shell.Exit{Code: end.Code}
+	return a.endAs(end)
 }
 
 // copyInput copies until the input ends, or the keys to leave have come, which it reports.

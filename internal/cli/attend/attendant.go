@@ -4,7 +4,10 @@
 // their flags.
 package attend
 
-import "github.com/cortenhq/corten/internal/cli/shell"
+import (
+	"github.com/cortenhq/corten/internal/cli/shell"
+	"github.com/cortenhq/corten/internal/engine"
+)
 
 // attendant is a command line while it attends to a container.
 type attendant struct {
@@ -13,3 +16,14 @@ type attendant struct {
 }
 
 func newAttendant(s *shell.Shell) *attendant { return &attendant{s.Env, s} }
+
+// endAs ends as the container did, or the command in it.
+func (a *attendant) endAs(end engine.Exit) error {
+	if end.Message != "" {
+		a.shell.Say(end.Message)
+	}
+	if end.Code == 0 {
+		return nil
+	}
+	return &shell.Exit{Code: end.Code}
+}

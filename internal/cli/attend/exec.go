@@ -58,11 +58,5 @@ func (a *attendant) execute(ctx context.Context, ref string, req engine.ExecRequ
 	if err != nil {
 		return err
 	}
-	if end.Message != "" {
-		a.shell.Say(end.Message)
-	}
-	if end.Code == 0 {
-		return nil
-	}
-	return &shell.Exit{Code: end.Code}
+	return a.endAs(end)
 }

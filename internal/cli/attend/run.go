@@ -135,13 +135,7 @@ func (a *attendant) runContainer(ctx context.Context, req engine.RunRequest, opt
 	if err != nil {
 		return err
 	}
-	if end.Message != "" {
-		a.shell.Say(end.Message)
-	}
-	if end.Code == 0 {
-		return nil
-	}
-	return &shell.Exit{Code: end.Code}
+	return a.endAs(end)
 }
 
 // start tries other names if the one that was made up is taken.
