@@ -23,7 +23,17 @@ type Record struct {
 	Connected bool     `json:"connected,omitempty"` // to networks, where it has claims
 	Remove    bool     `json:"remove,omitempty"`    // --rm
 	Kept      bool     `json:"kept,omitempty"`      // the container outlives its owner, who has only to be replaced
+	Fresh     bool     `json:"fresh,omitempty"`     // it was made for a start, and goes with it if nobody was told of that
 }
+
+// Care says what becomes of a container whose owner dies.
+type Care int
+
+const (
+	Tied  Care = iota // it dies, too
+	Kept              // it lives on, and somebody else looks after it
+	Fresh             // likewise; and if it was not started by then it is removed, for nobody knows of it
+)
 
 func recordOf(c *spec.Container, groups []string) Record {
 	return Record{Name: c.Name, Groups: groups, Volumes: c.AnonymousVolumes(), Connected: c.Connected(), Remove: c.Life.Remove}

@@ -82,8 +82,8 @@ func NewID() spec.ContainerID {
 
 // Create takes the lock of a new container, makes its directory and claims its name. Until
 // Save has written its spec it is not complete, and Sweep removes it if we die.
-func Create(dirs Dirs, c *spec.Container, groups []string, kept bool) (*Container, error) {
-	x, err := locked(dirs, c, groups, kept)
+func Create(dirs Dirs, c *spec.Container, groups []string, care Care) (*Container, error) {
+	x, err := locked(dirs, c, groups, care)
 	if err != nil {
 		return nil, err
 	}
@@ -99,9 +99,9 @@ func Create(dirs Dirs, c *spec.Container, groups []string, kept bool) (*Containe
 }
 
 // locked takes the lock of a container, with what has to be undone if we die.
-func locked(dirs Dirs, c *spec.Container, groups []string, kept bool) (*Container, error) {
+func locked(dirs Dirs, c *spec.Container, groups []string, care Care) (*Container, error) {
 	r := recordOf(c, groups)
-	r.Kept = kept
+	r.Kept, r.Fresh = care != Tied, care == Fresh
 	l, err := lock(dirs, c.ID, r)
 	if err != nil {
 		return nil, err

@@ -45,7 +45,7 @@ func described(name string, remove bool) *spec.Container {
 
 func create(t testing.TB, dirs container.Dirs, c *spec.Container) *container.Container {
 	t.Helper()
-	x, err := container.Create(dirs, c, nil, false)
+	x, err := container.Create(dirs, c, nil, container.Tied)
 	ok(t, err)
 	return x
 }
@@ -199,7 +199,7 @@ func TestLockIsOne(t *testing.T) {
 	dirs := folders(t)
 	c := described("web", true)
 	x := create(t, dirs, c)
-	if _, err := container.Create(dirs, c, nil, false); !errs.Is(err, errs.Busy) {
+	if _, err := container.Create(dirs, c, nil, container.Tied); !errs.Is(err, errs.Busy) {
 		t.Errorf("a second container of that id: %v", err)
 	}
 	if got := names(dirs.Root, "names"); !slices.Equal(got, []string{"web"}) {
@@ -227,7 +227,7 @@ func TestNames(t *testing.T) {
 	dirs := folders(t)
 	first := create(t, dirs, described("web", true))
 	second := described("web", true)
-	_, err := container.Create(dirs, second, nil, false)
+	_, err := container.Create(dirs, second, nil, container.Tied)
 	if !errs.Is(err, errs.Exists) || !strings.Contains(err.Error(), first.Spec.ID.Short()) || errs.HintOf(err) == "" {
 		t.Errorf("a taken name: %v", err)
 	}
@@ -255,7 +255,7 @@ func TestNameOfDead(t *testing.T) {
 		var all sync.WaitGroup
 		for range 8 {
 			all.Go(func() {
-				x, err := container.Create(dirs, described("web", true), nil, false)
+				x, err := container.Create(dirs, described("web", true), nil, container.Tied)
 				if err == nil {
 					won.Store(x)
 					n.Add(1)
@@ -395,7 +395,7 @@ func TestReadSpecOfAnother(t *testing.T) {
 func TestFullFolders(t *testing.T) {
 	dirs := folders(t)
 	ok(t, os.WriteFile(dirs.Root, nil, 0o600))
-	if _, err := container.Create(dirs, described("web", true), nil, false); err == nil || !strings.Contains(err.Error(), "not a directory") {
+	if _, err := container.Create(dirs, described("web", true), nil, container.Tied); err == nil || !strings.Contains(err.Error(), "not a directory") {
 		t.Errorf("root is a file: %v", err)
 	}
 	if got := names(dirs.Run, "active"); len(got) > 0 {
@@ -403,7 +403,7 @@ func TestFullFolders(t *testing.T) {
 	}
 	dirs = folders(t)
 	ok(t, os.WriteFile(dirs.Run, nil, 0o600))
-	if _, err := container.Create(dirs, described("web", true), nil, false); err == nil {
+	if _, err := container.Create(dirs, described("web", true), nil, container.Tied); err == nil {
 		t.Error("run is a file")
 	}
 	if _, err := container.ClaimIDs(dirs, container.NewID()); err == nil {

@@ -24,8 +24,8 @@ func KeepDir(dirs Dirs, id spec.ContainerID) string {
 }
 
 // Open takes the lock of a container that nobody looks after, with a new record.
-func Open(dirs Dirs, c *spec.Container, groups []string, kept bool) (*Container, error) {
-	x, err := locked(dirs, c, groups, kept)
+func Open(dirs Dirs, c *spec.Container, groups []string, care Care) (*Container, error) {
+	x, err := locked(dirs, c, groups, care)
 	if err != nil {
 		return nil, err
 	}

@@ -180,10 +180,16 @@ func (l *Lock) bury(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why str
 	return l.release()
 }
 
-// waiting reports whether a container has been created and never started.
-func waiting(dirs Dirs, id spec.ContainerID) bool {
+// goes reports whether a container is to be removed with its record.
+func (r Record) goes(dirs Dirs, id spec.ContainerID) bool {
 	st, err := ReadState(dirs, id)
-	return err == nil && st.Status == Created
+	switch {
+	case err == nil && st.Status == Created: // --rm is about the end, and it waits for its start
+		return r.Fresh
+	case errors.Is(err, fs.ErrNotExist):
+		return r.Fresh || r.Remove
+	}
+	return r.Remove
 }
 
 func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) error {
@@ -202,7 +208,7 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) er
 		return err
 	}
 	_, err := os.Stat(filepath.Join(Dir(dirs, id), "spec.json"))
-	if r.Remove && !waiting(dirs, id) || err != nil { // without a spec it died before it was complete
+	if r.goes(dirs, id) || err != nil { // without a spec it died before it was complete
 		if err := undo.RemoveVolumes(id, r.Volumes); err != nil {
 			return err
 		}

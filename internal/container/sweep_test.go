@@ -16,7 +16,7 @@ import (
 // dead makes what a container leaves whose owner is killed at some point.
 func dead(t testing.TB, dirs container.Dirs, c *spec.Container, then func(*container.Container)) {
 	t.Helper()
-	x, err := container.Create(dirs, c, []string{"/group/of/" + c.Name}, false)
+	x, err := container.Create(dirs, c, []string{"/group/of/" + c.Name}, container.Tied)
 	ok(t, err)
 	if then != nil {
 		then(x)
@@ -95,6 +95,43 @@ func TestSweep(t *testing.T) {
 			case test.name == "running" && (st.ExitCode != 137 || st.PID != 0 || !strings.Contains(st.Message, "killed")),
 				test.name == "ended" && st.ExitCode != 3, st.Status != test.stays:
 				t.Errorf("state %+v, %v", st, err)
+			}
+		})
+	}
+}
+
+// TestSweepUnstarted has the owner die of a container that is to live on, before it is started.
+func TestSweepUnstarted(t *testing.T) {
+	created := func(x *container.Container) {
+		ok(t, x.Save())
+		ok(t, x.SetState(container.State{Status: container.Created}))
+	}
+	for _, test := range []struct {
+		name   string
+		care   container.Care
+		remove bool
+		then   func(*container.Container)
+		stays  bool
+	}{
+		{"created", container.Kept, false, created, true},
+		{"created, to be removed at its end", container.Kept, true, created, true},
+		{"made by run", container.Fresh, false, created, false},
+		{"made by run, to be removed at its end", container.Fresh, true, created, false},
+		{"made by run, without a state", container.Fresh, false, func(x *container.Container) { ok(t, x.Save()) }, false},
+		{"made by run, ended", container.Fresh, false, func(x *container.Container) {
+			created(x)
+			ok(t, x.SetState(container.State{Status: container.Exited}))
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dirs := folders(t)
+			x, err := container.Create(dirs, described("web", test.remove), nil, test.care)
+			ok(t, err)
+			test.then(x)
+			x.Abandon()
+			sweep(t, dirs)
+			if stays := len(names(dirs.Root, "containers")) > 0; stays != test.stays {
+				t.Errorf("it stays: %v", stays)
 			}
 		})
 	}

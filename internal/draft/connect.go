@@ -119,7 +119,7 @@ func (d *Draft) connect() (err error) {
 		c.ports.Close()
 		c.ports = nil
 	}
-	return c.begin(d.kept)
+	return c.begin(d.kept())
 }
 
 // begin has corten-net begin. Of a container in the foreground it answers at the ports of [::1], too; else the keeper does.
@@ -176,7 +176,7 @@ func (d *Draft) namesNear() bool { return len(hostResolvConf().over(d.Spec.Netwo
 func (d *Draft) resolver() network.Names {
 	n := d.Spec.Networking
 	named := slices.ContainsFunc(n.Attachments, func(a spec.Attachment) bool { return a.Network != spec.DefaultNetwork })
-	if !d.kept && !named && len(hostResolvConf().over(n).remote()) > 0 {
+	if !d.kept() && !named && len(hostResolvConf().over(n).remote()) > 0 {
 		return network.Names{}
 	}
 	return network.Names{Wanted: true, Upstream: n.DNS}

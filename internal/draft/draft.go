@@ -30,7 +30,7 @@ type Draft struct {
 	host    cgroup.Host
 	groups  cgroup.Plan
 	grouped bool // the groups may be there
-	kept    bool // it will have a keeper
+	care    container.Care
 	volumes []*volume.Volume
 	sources []plan.Source
 	other   *other // nil: its network is its own, or the host's
@@ -39,7 +39,7 @@ type Draft struct {
 // Draft completes a request, makes the container's directory, claims what it needs and keeps its
 // image from being removed.
 func (s Site) Draft(ctx context.Context, req Request) (*Draft, error) {
-	d, err := s.outline(ctx, req, false, false)
+	d, err := s.outline(ctx, req, false, container.Tied)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (s Site) Draft(ctx context.Context, req Request) (*Draft, error) {
 // Dry is a draft that leaves no trace. It can be planned, and says in place of what it would claim
 // what that is likely to be. An image that is not here is an error of kind NotFound.
 func (s Site) Dry(ctx context.Context, req Request) (*Draft, error) {
-	d, err := s.outline(ctx, req, true, false)
+	d, err := s.outline(ctx, req, true, container.Tied)
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +68,8 @@ func (s Site) Dry(ctx context.Context, req Request) (*Draft, error) {
 
 // Create makes a container that is not started yet, after a look at what would keep it from
 // being started. Whoever calls it has its lock.
-func (s Site) Create(ctx context.Context, req Request) (*Draft, error) {
-	d, err := s.outline(ctx, req, false, true)
+func (s Site) Create(ctx context.Context, req Request, care container.Care) (*Draft, error) {
+	d, err := s.outline(ctx, req, false, care)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (s Site) Create(ctx context.Context, req Request) (*Draft, error) {
 
 // Again drafts a container that is on disk, to be started with a keeper.
 func (s Site) Again(ctx context.Context, box *container.Container) (*Draft, error) {
-	d := &Draft{Site: s, Spec: box.Spec, kept: true, Box: box}
+	d := &Draft{Site: s, Spec: box.Spec, care: container.Kept, Box: box}
 	var err error
 	if d.base, err = s.baseOf(ctx, box.Spec, false); err != nil {
 		return nil, err
@@ -100,9 +100,12 @@ func (s Site) Again(ctx context.Context, box *container.Container) (*Draft, erro
 	return d, d.claimAll(ctx)
 }
 
+// kept reports whether it will have a keeper.
+func (d *Draft) kept() bool { return d.care != container.Tied }
+
 // outline completes the request from its image.
-func (s Site) outline(ctx context.Context, req Request, dry, kept bool) (*Draft, error) {
-	d := &Draft{Site: s, Spec: req.Spec, kept: kept, Passed: req.Passed}
+func (s Site) outline(ctx context.Context, req Request, dry bool, care container.Care) (*Draft, error) {
+	d := &Draft{Site: s, Spec: req.Spec, care: care, Passed: req.Passed}
 	var err error
 	if d.base, err = s.base(ctx, req, dry); err != nil {
 		return nil, err
@@ -147,10 +150,10 @@ func deviceRules(c *spec.Container) []spec.DeviceRule {
 
 // makeBox makes the container's directory and takes its lock and name.
 func (d *Draft) makeBox() error {
-	box, err := container.Create(d.Site.Dirs, d.Spec, d.groups.Group, d.kept)
+	box, err := container.Create(d.Site.Dirs, d.Spec, d.groups.Group, d.care)
 	if errs.Is(err, errs.Exists) { // whoever has the name may be dead
 		_ = d.Site.Sweep()
-		box, err = container.Create(d.Site.Dirs, d.Spec, d.groups.Group, d.kept)
+		box, err = container.Create(d.Site.Dirs, d.Spec, d.groups.Group, d.care)
 	}
 	d.Box = box
 	return err
@@ -237,7 +240,7 @@ func (d *Draft) Discard() {
 	if d.Box == nil {
 		return
 	}
-	if d.notifies() && !d.kept {
+	if d.notifies() && d.care == container.Tied {
 		_ = os.RemoveAll(container.KeepDir(d.Site.Dirs, d.Spec.ID))
 	}
 	var err error

@@ -127,7 +127,7 @@ func hostFile(path string) plan.File {
 // facts asks the host only what this container depends on.
 func (d *Draft) facts() (plan.Facts, error) {
 	f, err := Modules(d.Spec.Security)
-	f.Tied = !d.kept
+	f.Tied = !d.kept()
 	if err == nil && !d.Spec.Life.NoInit {
 		name := "corten-init"
 		if f.Nested { // of one that he may not read, nobody but the host's root may see what it does
@@ -145,7 +145,7 @@ func (d *Draft) Group() cgroup.Group { return d.groups.Group }
 
 // GroupOf is the control groups that a container which is on disk is going to have, with a keeper.
 func GroupOf(c *spec.Container) (cgroup.Group, error) {
-	d := &Draft{Spec: c, kept: true}
+	d := &Draft{Spec: c, care: container.Kept}
 	err := d.planGroups()
 	return d.groups.Group, err
 }
@@ -154,7 +154,7 @@ func GroupOf(c *spec.Container) (cgroup.Group, error) {
 func (d *Draft) planGroups() (err error) {
 	d.host = cgroup.Detect()
 	d.groups, err = cgroup.New(d.host, cgroup.Request{Resources: d.Spec.Resources, ID: string(d.Spec.ID),
-		Account: d.host.V1 == nil, Ready: d.kept || d.Spec.IsSystemd()})
+		Account: d.host.V1 == nil, Ready: d.kept() || d.Spec.IsSystemd()})
 	if err == nil {
 		err = d.checkSystemd()
 	}

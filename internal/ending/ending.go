@@ -128,12 +128,12 @@ func Destroy(box *container.Container, volumes bool) error {
 // Remove removes a container that does not run, and waits a while for whoever is busy with it. One
 // that is gone is no error.
 func Remove(ctx context.Context, dirs container.Dirs, s container.Snapshot, volumes bool) error {
-	box, err := container.Open(dirs, s.Spec, nil, false)
+	box, err := container.Open(dirs, s.Spec, nil, container.Tied)
 	if errs.Is(err, errs.Busy) { // it is just ending, or starting
 		brief, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		if running, werr := container.AwaitIdle(brief, dirs, s.Spec.ID); werr == nil && !running {
-			box, err = container.Open(dirs, s.Spec, nil, false)
+			box, err = container.Open(dirs, s.Spec, nil, container.Tied)
 		}
 	}
 	if container.Gone(err) { // --rm, or somebody else

@@ -81,7 +81,7 @@ func (e *Engine) inContainer(ctx context.Context, ref string, write bool, do fun
 	case !errs.Is(err, errs.NotFound):
 		return err
 	case write: // nobody may start it meanwhile
-		box, err := container.Open(e.dirs(), s.Spec, nil, false)
+		box, err := container.Open(e.dirs(), s.Spec, nil, container.Tied)
 		if errs.Is(err, errs.Busy) {
 			return errs.New(errs.Busy, "write to container", s.Spec.Name, err).WithHint("it is being started or ended: try again")
 		}

@@ -13,7 +13,7 @@ import (
 // Create makes a container and does not start it.
 func (e *Engine) Create(ctx context.Context, req RunRequest) (spec.ContainerID, error) {
 	e.nameNetworks(req.Spec)
-	d, err := e.site().Create(ctx, req)
+	d, err := e.site().Create(ctx, req, container.Kept)
 	if err != nil {
 		return "", advice.Add(err)
 	}
@@ -24,7 +24,7 @@ func (e *Engine) Create(ctx context.Context, req RunRequest) (spec.ContainerID, 
 // not kept.
 func (e *Engine) RunDetached(ctx context.Context, req RunRequest) (spec.ContainerID, error) {
 	e.nameNetworks(req.Spec)
-	d, err := e.site().Create(ctx, req)
+	d, err := e.site().Create(ctx, req, container.Fresh)
 	if err != nil {
 		return "", advice.Add(err)
 	}

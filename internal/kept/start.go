@@ -240,7 +240,7 @@ func Start(ctx context.Context, site draft.Site, s container.Snapshot, by Origin
 	if err != nil {
 		return err
 	}
-	box, err := container.Open(dirs, s.Spec, group, true)
+	box, err := container.Open(dirs, s.Spec, group, container.Kept)
 	if errs.Is(err, errs.Busy) { // it is ending, or somebody else starts it
 		brief, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
@@ -251,7 +251,7 @@ func Start(ctx context.Context, site draft.Site, s container.Snapshot, by Origin
 		if running {
 			return nil
 		}
-		box, err = container.Open(dirs, s.Spec, group, true)
+		box, err = container.Open(dirs, s.Spec, group, container.Kept)
 	}
 	if container.Gone(err) {
 		if _, ferr := container.Find(dirs, string(s.Spec.ID)); ferr != nil {

@@ -66,7 +66,7 @@ func (d desk) box(name string, kept bool, change func(*spec.Container)) *contain
 	d.t.Helper()
 	c := &spec.Container{Version: spec.Version, ID: container.NewID(), Name: name}
 	change(c)
-	x, err := container.Create(container.Dirs{Root: d.Root, Run: d.Run}, c, nil, kept)
+	x, err := container.Create(container.Dirs{Root: d.Root, Run: d.Run}, c, nil, container.Kept)
 	ok(d.t, err)
 	ok(d.t, x.Save())
 	ok(d.t, x.SetState(container.State{Status: container.Exited, Kept: kept, Started: time.Unix(1, 0), Finished: time.Unix(9, 0)}))
