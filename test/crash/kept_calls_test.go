@@ -101,7 +101,7 @@ func (k *kept) survived(s keptStart, ws syscall.WaitStatus, said, where string) 
 	rm := len(s.flags) > 0 && s.flags[0] == "--rm"
 	started := ws.ExitStatus() == 0
 	switch {
-	case there && rm && st.Status == "exited":
+	case there && (rm && st.Status == "exited" || st.Status == "created"):
 		w.t.Errorf("%s: not removed: %+v", when, st)
 	case !there && started && !rm:
 		w.t.Errorf("%s: started, and lost", when)
