@@ -11,6 +11,7 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/keeper"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -44,7 +45,7 @@ func (d *Draft) Listen() (*os.File, error) {
 }
 
 // serve adds to a plan what the service manager gave, and what it is told.
-func (d *Draft) serve(in *plan.Input) {
+func (d *Draft) serve(in *decide.Input) {
 	if d.notifies() {
 		path := filepath.Join(container.KeepDir(d.Site.Dirs, d.Spec.ID), keeper.NotifyName)
 		in.Files = append(in.Files, plan.File{Source: plan.Source{Path: path, File: true}, Target: notifyTarget,

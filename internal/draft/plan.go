@@ -12,6 +12,7 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/programs"
 	"github.com/cortenhq/corten/internal/rootfs"
 	"github.com/cortenhq/corten/internal/spec"
@@ -26,7 +27,7 @@ func (d *Draft) Plan(guards ...plan.Handle) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	in := plan.Input{
+	in := decide.Input{
 		Container: d.inOther(),
 		Root:      d.base.root(layer),
 		Sources:   d.sources,
@@ -43,7 +44,7 @@ func (d *Draft) Plan(guards ...plan.Handle) (plan.Plan, error) {
 	if in.Filter, err = Filter(d.Site.Dirs.Run, d.Spec.Security); err != nil {
 		return plan.Plan{}, err
 	}
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	p.Warnings = append(p.Warnings, d.groups.Warnings...)
 	return p, err
 }

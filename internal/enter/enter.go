@@ -25,6 +25,7 @@ import (
 	"github.com/cortenhq/corten/internal/events"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/relay"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -85,7 +86,7 @@ func (x *Command) start(ctx context.Context, req Request) error {
 	defer t.close()
 	c := *x.box.Spec
 	c.Namespaces.User.UIDMap, c.Namespaces.User.GIDMap = t.maps("uid_map"), t.maps("gid_map")
-	in := plan.ExecInput{
+	in := decide.ExecInput{
 		Container: &c, Detached: req.Detached, Privileged: req.Privileged,
 		Process: spec.Process{Args: req.Args, Env: req.Env, User: req.User, Cwd: req.Cwd, Terminal: req.Terminal, Stdin: req.Stdin, Size: req.Size},
 	}
@@ -119,8 +120,8 @@ func (x *Command) start(ctx context.Context, req Request) error {
 }
 
 // join plans and executes.
-func (x *Command) join(ctx context.Context, in plan.ExecInput, t *target, req Request) error {
-	p, err := plan.MakeExec(in)
+func (x *Command) join(ctx context.Context, in decide.ExecInput, t *target, req Request) error {
+	p, err := decide.MakeExec(in)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/compile"
 	"github.com/cortenhq/corten/internal/launch/detached"
+	"github.com/cortenhq/corten/internal/launch/numbers"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/plan/bundled"
@@ -21,7 +23,7 @@ import (
 // into the child's slots; all are closed when the launch is over, good or bad, since by
 // then the child has copies of its own.
 type host struct {
-	c       *compiler
+	c       *compile.Program
 	fds     map[plan.Handle]int
 	release int          // eventfd that Await reads
 	self    int          // pidfd of this process, which Await watches
@@ -140,13 +142,10 @@ func (h *host) open(s plan.Step) error {
 	return nil
 }
 
-// put files a descriptor under its handle and hands its number to the child, if that uses
-// it. The table is complete by now and grows no more.
+// put files a descriptor under its handle and hands its number to the child.
 func (h *host) put(as plan.Handle, fd int) {
 	h.fds[as] = fd
-	if s, ok := h.c.handles[as]; ok {
-		h.c.Slots[s] = uintptr(fd)
-	}
+	h.c.Put(as, fd)
 }
 
 // fd is the descriptor of a handle that a former step opened.
@@ -201,7 +200,7 @@ func writeFile(path, value string) error {
 func (h *host) clone(s plan.Clone) error {
 	var flags uint64
 	for _, name := range s.Namespaces {
-		f, err := namespaceFlag(name)
+		f, err := numbers.Namespace(name)
 		if err != nil {
 			return err
 		}
@@ -248,7 +247,7 @@ func (h *host) within(list []plan.Join, f func() error) error {
 			return errs.Wrap("open own namespace", j.Namespace, err)
 		}
 		defer unix.Close(own)
-		flag, err := namespaceFlag(j.Namespace) // a path to a namespace of another kind is an error
+		flag, err := numbers.Namespace(j.Namespace) // a path to a namespace of another kind is an error
 		if err != nil {
 			return err
 		}
@@ -328,7 +327,7 @@ func (h *host) idmap(s plan.IDMap) error {
 }
 
 func (h *host) restrict(s plan.Restrict) error {
-	attr := unix.MountAttr{Attr_set: uint64(mountAttrs(s.ReadOnly, s.NoSuid, s.NoDev, s.NoExec))}
+	attr := unix.MountAttr{Attr_set: uint64(numbers.Attrs(s.ReadOnly, s.NoSuid, s.NoDev, s.NoExec))}
 	switch s.Propagation {
 	case "private":
 		attr.Propagation = unix.MS_PRIVATE
@@ -397,6 +396,43 @@ func (h *host) refuseFolders() error {
 		if fd := h.stdio[i]; fd >= 0 && unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			return errs.Newf(errs.Invalid, "hand over", name, "it is a directory, from which the container could walk through the host").
 				WithHint("mount the directory with -v")
+		}
+	}
+	return nil
+}
+
+// attributes changes a detached mount. When access times are kept is one value of three, which is
+// set by clearing all of it first.
+func (h *host) attributes(s plan.Attributes) error {
+	attr := unix.MountAttr{Propagation: numbers.Propagation(s.Propagation)}
+	for _, name := range s.Clear {
+		attr.Attr_clr |= uint64(numbers.Attr(name))
+	}
+	for _, name := range s.Set {
+		attr.Attr_set |= uint64(numbers.Attr(name))
+		if name == "relatime" {
+			attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
+		}
+	}
+	if (attr.Attr_set|attr.Attr_clr)&unix.MOUNT_ATTR__ATIME != 0 {
+		attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
+	}
+	flags := uint(unix.AT_EMPTY_PATH)
+	if s.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return unix.MountSetattr(h.fd(s.Mount), "", flags, &attr)
+}
+
+// giveStdio gives what is a pipe, with or without a name; anything else others may use, too.
+func (h *host) giveStdio(uid uint32) error {
+	for _, fd := range h.stdio {
+		var st unix.Stat_t
+		if fd < 0 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO || st.Uid == uid {
+			continue
+		}
+		if err := unix.Fchown(fd, int(uid), -1); err != nil && err != unix.EPERM && err != unix.EROFS {
+			return err
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel"
 	"github.com/cortenhq/corten/internal/launch/detached"
+	"github.com/cortenhq/corten/internal/launch/numbers"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -89,7 +90,7 @@ func (h *host) overlayOn(s plan.Overlay) (fd int, err error) {
 		options = append(options, "context="+s.Label)
 	}
 	err = asOwner(s.Root, func() error {
-		fd, err = detached.New("overlay", int(mountAttrs(false, false, s.NoDev, false)), options...)
+		fd, err = detached.New("overlay", int(numbers.Attrs(false, false, s.NoDev, false)), options...)
 		if err != nil {
 			return err
 		}

@@ -18,11 +18,12 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
 // attended is a plan's input for a container with corten-init, which is built for it.
-func attended(t *testing.T, args ...string) plan.Input {
+func attended(t *testing.T, args ...string) decide.Input {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
@@ -48,7 +49,7 @@ func hide(t *testing.T, path string) {
 }
 
 // gated has the command wait for corten-init.
-func gated(in plan.Input) plan.Input {
+func gated(in decide.Input) decide.Input {
 	in.Host.Hidden = false
 	return in
 }
@@ -69,9 +70,9 @@ func pipes(t *testing.T, env launch.Env, names ...plan.Handle) map[plan.Handle]*
 }
 
 // launched starts a plan whose stdout is the handle "out", and closes our write ends.
-func launched(t *testing.T, in plan.Input, env launch.Env) (*launch.Process, error) {
+func launched(t *testing.T, in decide.Input, env launch.Env) (*launch.Process, error) {
 	t.Helper()
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func launched(t *testing.T, in plan.Input, env launch.Env) (*launch.Process, err
 // TestInit shows PID 1 and the command what is theirs, with and without a gate.
 func TestInit(t *testing.T) {
 	in := attended(t, "sh", "-c", "ps -o pid,args; echo $(ls /proc/self/fd); cat <&4; (sleep 100 &); readlink /proc/1/fd/0 || exit 7")
-	for _, in := range []plan.Input{in, gated(in)} {
+	for _, in := range []decide.Input{in, gated(in)} {
 		one, err := os.Open("/dev/null")
 		if err != nil {
 			t.Fatal(err)
@@ -139,7 +140,7 @@ func TestInitHolds(t *testing.T) {
 	in := attended(t, "sh", "-c", "echo ready; read x; exit 3")
 	in.Container.Process.Stdin = true
 	in.Guards = []plan.Handle{"guard"}
-	for _, in := range []plan.Input{in, gated(in)} {
+	for _, in := range []decide.Input{in, gated(in)} {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
@@ -162,7 +163,7 @@ func TestInitHolds(t *testing.T) {
 		in.FDs = []plan.Handle{"passed"}
 		env := launch.Env{Files: map[plan.Handle]*os.File{"in": r, "guard": guard, "passed": passed, plan.Report: report}}
 		out := pipes(t, env, "out")["out"]
-		p, err := plan.Make(in)
+		p, err := decide.Make(in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +267,7 @@ func TestInitForwards(t *testing.T) {
 	c := *in.Container
 	c.Namespaces.PID.Mode = spec.Host
 	shared.Container = &c
-	for _, in := range []plan.Input{in, gated(in), shared} {
+	for _, in := range []decide.Input{in, gated(in), shared} {
 		env := launch.Env{Files: map[plan.Handle]*os.File{}}
 		read := pipes(t, env, "out", plan.Report)
 		proc, err := launched(t, in, env)
@@ -326,7 +327,7 @@ func TestInitExecErrors(t *testing.T) {
 	c.Namespaces.PID.Mode = spec.Host
 	shared.Container = &c
 	descriptors, children := openFiles(t), kids(t)
-	for _, in := range []plan.Input{in, gated(in), shared} {
+	for _, in := range []decide.Input{in, gated(in), shared} {
 		for command, want := range map[string]errs.Kind{
 			"none": errs.NotFound, "/bin/none": errs.NotFound, "/bin": errs.Denied, "/etc/hostname": errs.Denied,
 		} {
@@ -402,7 +403,7 @@ for f in mem environ maps auxv; do (head -c 1 < /proc/1/$f) && echo read $f; (ec
 	in.Container.Security.Capabilities = plan.AllCaps()
 	env := launch.Env{Files: map[plan.Handle]*os.File{}}
 	read := pipes(t, env, "out", plan.Report)
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,14 +8,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel"
-	"github.com/cortenhq/corten/internal/launch/rows"
+	"github.com/cortenhq/corten/internal/launch/compile"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -23,29 +22,17 @@ import (
 // in our own namespaces, each Fork makes another, and the last executes the program.
 type joining struct {
 	*host
-	ours []*forked // all of them, in order
+	ours []*compile.Forked // all of them, in order
 }
 
-// forked is a process as the kernel tells of it. The pidfd counts once there is a pid: that of a
-// clone3 that failed late is closed again, and its number may be another file's.
-type forked struct{ pidfd, pid int32 }
-
-// fd is the pidfd; -1 as long as there is no process.
-func (f *forked) fd() int {
-	if atomic.LoadInt32(&f.pid) == 0 {
-		return -1
-	}
-	return int(atomic.LoadInt32(&f.pidfd))
-}
-
-// Join executes a plan of plan.MakeExec. Nobody in the container must be able to trace or
+// Join executes a plan of decide.MakeExec. Nobody in the container must be able to trace or
 // read the new process while it shares our memory: we give up being dumpable, for good. When
 // ctx is done before the program has been executed, the process is killed.
 func Join(ctx context.Context, p plan.Plan, env Env) (*Process, error) {
 	if err := p.Check(slices.Collect(maps.Keys(env.Files))...); err != nil {
 		return nil, err
 	}
-	j := &joining{host: &host{c: &compiler{}, fds: map[plan.Handle]int{}, release: -1, self: -1, stdio: stdioOf(p, env), env: env}}
+	j := &joining{host: &host{c: &compile.Program{}, fds: map[plan.Handle]int{}, release: -1, self: -1, stdio: stdioOf(p, env), env: env}}
 	defer j.closeAll()
 	if err := j.refuseFolders(); err != nil {
 		return nil, err
@@ -105,7 +92,7 @@ func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
 	if err != nil {
 		return errs.Wrap(plan.Clone{}.String(), "", cloneHint(err))
 	}
-	j.ours = append([]*forked{{int32(b.PIDFD), int32(b.PID)}}, j.ours...)
+	j.ours = append([]*compile.Forked{compile.First(b)}, j.c.Forked()...)
 	over, killed := make(chan struct{}), make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { j.kill(over); close(killed) })
 	b.Apart()
@@ -136,36 +123,25 @@ func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
 	return nil
 }
 
-// compile makes the table, when all that it refers to is open.
-func (j *joining) compile(p plan.Plan) error {
-	for room := 16*len(p.Child) + 64; ; room *= 2 {
-		j.ours = nil
-		j.c = &compiler{Table: rows.New(room), handles: map[plan.Handle]rows.Slot{}, kept: map[plan.Handle]rows.Slot{}, joining: j}
-		for name, f := range j.env.Files {
-			j.c.Slots[j.c.handle(name)] = f.Fd()
-		}
-		for name, fd := range j.fds {
-			j.c.Slots[j.c.handle(name)] = uintptr(fd)
-		}
-		for _, s := range p.Host {
-			if s, ok := s.(plan.OpenPeer); ok {
-				j.c.pts = j.c.handle(s.As)
-			}
-		}
-		if err := j.c.compile(p.Child); err != nil || !j.c.Spent {
-			// Of a program that is not found the last failure is the one that counts: the process
-			// before would write over what a table that ran to its end leaves.
-			j.c.Rows[len(j.c.Rows)-1].Allow = 0
-			return err
+// compile compiles the child steps, when all that they refer to is open.
+func (j *joining) compile(p plan.Plan) (err error) {
+	open := j.given()
+	maps.Copy(open, j.fds)
+	var peer plan.Handle
+	for _, s := range p.Host {
+		if s, ok := s.(plan.OpenPeer); ok {
+			peer = s.As
 		}
 	}
+	j.c, err = compile.Join(p.Child, open, peer)
+	return err
 }
 
 // kill ends whatever is on its way, until it is over: one may just be making the next.
 func (j *joining) kill(over <-chan struct{}) {
 	for {
 		for _, f := range j.ours {
-			if fd := f.fd(); fd >= 0 {
+			if fd := f.PIDFD(); fd >= 0 {
 				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 			}
 		}
@@ -182,9 +158,9 @@ func (j *joining) kill(over <-chan struct{}) {
 func (j *joining) leave() int {
 	n := len(j.ours) - 1
 	for _, f := range j.ours[:n] {
-		end(f.fd())
+		end(f.PIDFD())
 	}
-	return j.ours[n].fd()
+	return j.ours[n].PIDFD()
 }
 
 // end kills and reaps a process, if there is one.
@@ -242,51 +218,6 @@ func pidOf(pidfd int) int {
 	line, _, _ := strings.Cut(rest, "\n")
 	pid, _ := strconv.Atoi(line)
 	return max(pid, 0)
-}
-
-// enter compiles the joining of namespaces.
-func (c *compiler) enter(s plan.Enter) error {
-	var flags uintptr
-	for _, name := range s.Namespaces {
-		f, err := namespaceFlag(name)
-		if err != nil {
-			return err
-		}
-		flags |= f
-	}
-	c.Call(unix.SYS_SETNS, c.handle(s.FD), c.Num(flags))
-	return nil
-}
-
-// fork goes on in a new process; with Orphan in the child of a new process.
-//
-// Both processes come out of clone3 and walk the same table. The old one is kept inside
-// (CLONE_VFORK) until the new one has executed its program or died: then there is nothing left
-// for it to do. As its result is a pid, tgkill finds that and it exits; for the new one it is
-// 0, tgkill refuses that, and the exit is left out. As long as the kernel takes it for a vfork the
-// new one is not chosen when memory runs out: with it we would be killed, who share its memory.
-func (c *compiler) fork(s plan.Fork) {
-	if s.Orphan {
-		c.forkOnce("", 0) // in the container, and our child
-		c.forkOnce(s.Group, uint64(unix.SIGCHLD))
-	} else {
-		c.forkOnce(s.Group, 0)
-	}
-	c.Call(unix.SYS_UNSHARE, c.Num(unix.CLONE_FILES))
-}
-
-// forkOnce makes a process; without a signal it is our own child (CLONE_PARENT) and not that
-// of the process that makes it.
-func (c *compiler) forkOnce(group plan.Handle, signal uint64) {
-	f := &forked{pidfd: -1}
-	cgroup := -1
-	if group != "" {
-		cgroup = int(c.Slots[c.handle(group)])
-	}
-	c.joining.ours = append(c.joining.ours, f)
-	pid := c.Result(c.Clone(&f.pidfd, &f.pid, signal, cgroup))
-	c.Call(unix.SYS_TGKILL, pid, pid, rows.Zero).Tolerate(1, unix.EINVAL)
-	c.Call(unix.SYS_EXIT_GROUP, rows.Zero)
 }
 
 // openPeer opens a terminal of the container. Its /dev/pts may be anything by now: what is

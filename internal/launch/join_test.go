@@ -15,6 +15,7 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -24,7 +25,7 @@ type guest struct {
 	files map[plan.Handle]*os.File
 }
 
-func newGuest(t *testing.T, change func(*plan.Input)) guest {
+func newGuest(t *testing.T, change func(*decide.Input)) guest {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
@@ -34,7 +35,7 @@ func newGuest(t *testing.T, change func(*plan.Input)) guest {
 	if change != nil {
 		change(&in)
 	}
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,13 +61,13 @@ func newGuest(t *testing.T, change func(*plan.Input)) guest {
 }
 
 // join executes a command with a pipe as its stdout.
-func (g guest) join(t *testing.T, ctx context.Context, change func(*plan.ExecInput), args ...string) (string, launch.Status, error) {
+func (g guest) join(t *testing.T, ctx context.Context, change func(*decide.ExecInput), args ...string) (string, launch.Status, error) {
 	t.Helper()
-	in := plan.ExecInput{Container: g.c, Process: spec.Process{Args: args}}
+	in := decide.ExecInput{Container: g.c, Process: spec.Process{Args: args}}
 	if change != nil {
 		change(&in)
 	}
-	p, err := plan.MakeExec(in)
+	p, err := decide.MakeExec(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,22 +113,22 @@ func TestJoin(t *testing.T) {
 	fds, children := openFiles(t), kids(t)
 	for _, test := range []struct {
 		name   string
-		change func(*plan.ExecInput)
+		change func(*decide.ExecInput)
 		line   string
 		want   string
 	}{
 		{"plain", nil, "id -u; hostname; cat /proc/1/comm", "0\nbox\nsleep\n"},
-		{"user", func(in *plan.ExecInput) { in.Process.User = "7:8" }, "id -u; id -g", "7\n8\n"},
-		{"terminal", func(in *plan.ExecInput) { in.Process.Terminal = true }, "readlink /proc/self/fd/1", "/dev/pts/0\r\n"},
-		{"detached", func(in *plan.ExecInput) { in.Detached = true }, "echo $PPID", ""},
-		{"limits", func(in *plan.ExecInput) {
+		{"user", func(in *decide.ExecInput) { in.Process.User = "7:8" }, "id -u; id -g", "7\n8\n"},
+		{"terminal", func(in *decide.ExecInput) { in.Process.Terminal = true }, "readlink /proc/self/fd/1", "/dev/pts/0\r\n"},
+		{"detached", func(in *decide.ExecInput) { in.Detached = true }, "echo $PPID", ""},
+		{"limits", func(in *decide.ExecInput) {
 			c := *in.Container
 			c.Process.Rlimits = []spec.Rlimit{{Name: "nofile", Soft: 20, Hard: 30}}
 			in.Container = &c
 		}, "ulimit -Sn; ulimit -Hn", "20\n30\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			out, st, err := g.join(t, t.Context(), func(in *plan.ExecInput) {
+			out, st, err := g.join(t, t.Context(), func(in *decide.ExecInput) {
 				if test.change != nil {
 					test.change(in)
 				}
@@ -154,21 +155,21 @@ func TestJoinFails(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		ctx    context.Context
-		change func(*plan.ExecInput)
+		change func(*decide.ExecInput)
 		args   []string
 		want   string
 		kind   errs.Kind
 	}{
 		{"no such command", nil, nil, []string{"none"}, "execute none: no such file", errs.NotFound},
 		{"no program", nil, nil, []string{"/etc"}, "execute /etc: permission denied", errs.Denied},
-		{"one is denied", nil, func(in *plan.ExecInput) { in.Process.Env = []string{"PATH=/:/none"} }, []string{"etc"}, "execute etc: permission denied", errs.Denied},
-		{"no folder", nil, func(in *plan.ExecInput) { in.Process.Cwd = "/none" }, []string{"true"}, "work in /none: no such file", errs.NotFound},
-		{"a folder that leads out", nil, func(in *plan.ExecInput) { in.Process.Cwd = "/proc/1/root" }, []string{"true"}, "work in /proc/1/root: too many levels", errs.Other},
-		{"no such user", nil, func(in *plan.ExecInput) { in.Process.User = "70000" }, []string{"true"}, "become user 70000, group 0: invalid argument", errs.Other},
-		{"no such group", nil, func(in *plan.ExecInput) { in.V2 = "/none" }, []string{"true"}, "open /none: the control group to be in: no such file", errs.NotFound},
-		{"no control group", nil, func(in *plan.ExecInput) { in.V2 = "/tmp" }, []string{"true"}, "go on as another process, in the control group /tmp: ", errs.Other},
-		{"the same for an orphan", nil, func(in *plan.ExecInput) { in.V2, in.Detached = "/tmp", true }, []string{"true"}, "go on as another process, whose parent", errs.Other},
-		{"an orphan's command", nil, func(in *plan.ExecInput) { in.Detached = true }, []string{"none"}, "execute none: no such file", errs.NotFound},
+		{"one is denied", nil, func(in *decide.ExecInput) { in.Process.Env = []string{"PATH=/:/none"} }, []string{"etc"}, "execute etc: permission denied", errs.Denied},
+		{"no folder", nil, func(in *decide.ExecInput) { in.Process.Cwd = "/none" }, []string{"true"}, "work in /none: no such file", errs.NotFound},
+		{"a folder that leads out", nil, func(in *decide.ExecInput) { in.Process.Cwd = "/proc/1/root" }, []string{"true"}, "work in /proc/1/root: too many levels", errs.Other},
+		{"no such user", nil, func(in *decide.ExecInput) { in.Process.User = "70000" }, []string{"true"}, "become user 70000, group 0: invalid argument", errs.Other},
+		{"no such group", nil, func(in *decide.ExecInput) { in.V2 = "/none" }, []string{"true"}, "open /none: the control group to be in: no such file", errs.NotFound},
+		{"no control group", nil, func(in *decide.ExecInput) { in.V2 = "/tmp" }, []string{"true"}, "go on as another process, in the control group /tmp: ", errs.Other},
+		{"the same for an orphan", nil, func(in *decide.ExecInput) { in.V2, in.Detached = "/tmp", true }, []string{"true"}, "go on as another process, whose parent", errs.Other},
+		{"an orphan's command", nil, func(in *decide.ExecInput) { in.Detached = true }, []string{"none"}, "execute none: no such file", errs.NotFound},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx := t.Context()
@@ -183,7 +184,7 @@ func TestJoinFails(t *testing.T) {
 	}
 	for range 20 {
 		for _, detached := range []bool{false, true} {
-			_, _, err := g.join(t, done, func(in *plan.ExecInput) { in.Detached = detached }, "sleep", "1000")
+			_, _, err := g.join(t, done, func(in *decide.ExecInput) { in.Detached = detached }, "sleep", "1000")
 			if !errs.Is(err, errs.Canceled) {
 				t.Fatalf("when there is no time: %v", err)
 			}
@@ -209,7 +210,7 @@ func TestJoinTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, detached := range []bool{false, true} {
-		_, _, err := g.join(t, t.Context(), func(in *plan.ExecInput) { in.Detached = detached }, "true")
+		_, _, err := g.join(t, t.Context(), func(in *decide.ExecInput) { in.Detached = detached }, "true")
 		if err == nil || !strings.HasPrefix(err.Error(), "join the container's namespaces: ") {
 			t.Error(err)
 		}

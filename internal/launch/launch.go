@@ -18,6 +18,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel/nest"
+	"github.com/cortenhq/corten/internal/launch/compile"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/plan/bundled"
@@ -127,7 +128,7 @@ func begin(p plan.Plan, env Env) (*host, error) {
 // process is the new process, for the caller to keep.
 func (h *host) process() *Process {
 	proc := &Process{PID: h.proc.PID, pidfd: os.NewFile(uintptr(h.proc.PIDFD), "pidfd")}
-	if ptm := int(h.c.Slots[h.c.ptm]); h.c.ptm != rows.Zero && ptm > 0 {
+	if ptm, ok := h.c.Terminal(); ok {
 		proc.Terminal = os.NewFile(uintptr(ptm), "terminal")
 	}
 	return proc
@@ -136,10 +137,8 @@ func (h *host) process() *Process {
 // closeShared closes our copies of what the child opened while descriptors were shared:
 // with its own end of the terminal still open here, the master would never see the end.
 func (h *host) closeShared() {
-	for _, s := range h.c.shared {
-		if fd := int(h.c.Slots[s]); fd > 0 {
-			_ = unix.Close(fd)
-		}
+	for _, fd := range h.c.Shared() {
+		_ = unix.Close(fd)
 	}
 }
 
@@ -156,25 +155,17 @@ func (h *host) prepare(p plan.Plan) error {
 	}
 	h.fds["launch:self"], h.self = self, self
 
-	// Rows may not move once others point at them, so a table that turns out too small is
-	// made anew.
-	for room := 16*len(p.Child) + 64; ; room *= 2 {
-		h.c = &compiler{Table: rows.New(room), handles: map[plan.Handle]rows.Slot{}, kept: map[plan.Handle]rows.Slot{}, await: [2]int{release, self}}
-		for name, f := range h.env.Files {
-			h.c.Slots[h.c.handle(name)] = f.Fd()
-		}
-		for _, s := range p.Child {
-			switch s.(type) {
-			case plan.OpenTerminal:
-				h.c.ptm, h.c.pts = h.c.Unset(^uintptr(0)), h.c.Unset(^uintptr(0))
-			case plan.DieWithParent:
-				h.c.tied = true
-			}
-		}
-		if err := h.c.compile(p.Child); err != nil || !h.c.Spent {
-			return err
-		}
+	h.c, err = compile.Start(p.Child, h.given(), release, self)
+	return err
+}
+
+// given is what the caller opened.
+func (h *host) given() map[plan.Handle]int {
+	fds := map[plan.Handle]int{}
+	for name, f := range h.env.Files {
+		fds[name] = int(f.Fd())
 	}
+	return fds
 }
 
 // abandon ends a child that still waits.

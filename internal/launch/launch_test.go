@@ -13,6 +13,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -41,7 +42,7 @@ func busyboxRoot(t testing.TB) string {
 }
 
 // input is a plan's input for a container on a plain directory as its lower layer.
-func input(t testing.TB, args ...string) plan.Input {
+func input(t testing.TB, args ...string) decide.Input {
 	t.Helper()
 	layer := t.TempDir()
 	for _, d := range []string{"upper", "work"} {
@@ -58,7 +59,7 @@ func input(t testing.TB, args ...string) plan.Input {
 		Security: spec.Security{Capabilities: plan.DefaultCaps(), Masked: plan.DefaultMasked(), ReadOnlyPaths: plan.DefaultReadOnly()},
 		Life:     spec.Life{NoInit: true},
 	}
-	return plan.Input{
+	return decide.Input{
 		Container: c,
 		Root: plan.Root{
 			Open: []plan.Step{
@@ -73,14 +74,14 @@ func input(t testing.TB, args ...string) plan.Input {
 
 // run launches a plan whose stdout is a pipe and returns what it wrote. Since the child
 // inherits the descriptors of this process, the test is run as a child of itself.
-func run(t *testing.T, in plan.Input) (string, launch.Status) {
+func run(t *testing.T, in decide.Input) (string, launch.Status) {
 	t.Helper()
 	return runBy(t, launch.Start, in)
 }
 
-func runBy(t *testing.T, start func(plan.Plan, launch.Env) (*launch.Process, error), in plan.Input) (string, launch.Status) {
+func runBy(t *testing.T, start func(plan.Plan, launch.Env) (*launch.Process, error), in decide.Input) (string, launch.Status) {
 	t.Helper()
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +173,7 @@ func TestPipesOpenOneWay(t *testing.T) {
 	}
 	defer fifo.Close()
 	in := input(t, "true")
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +247,7 @@ func TestHostTreeIsGone(t *testing.T) {
 
 func BenchmarkStart(b *testing.B) {
 	in := input(b, "true")
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/compile"
 	"github.com/cortenhq/corten/internal/launch/detached"
 	"github.com/cortenhq/corten/internal/plan"
 )
@@ -41,7 +42,7 @@ type Shift struct {
 // OpenRoot mounts a container's root without the container. The mount is detached and ends
 // with its last descriptor; programs and devices in it cannot be used.
 func OpenRoot(r plan.Root, v RootView, shift *Shift) (*os.File, error) {
-	h := &host{c: &compiler{}, fds: map[plan.Handle]int{}}
+	h := &host{c: &compile.Program{}, fds: map[plan.Handle]int{}}
 	defer h.closeAll()
 	for _, s := range r.Open {
 		if err := h.open(s); err != nil {

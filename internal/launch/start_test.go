@@ -18,6 +18,7 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -63,7 +64,7 @@ func TestExecErrors(t *testing.T) {
 	} {
 		in.Container.Process.Args = []string{test.command}
 		in.Container.Process.Env = []string{"PATH=" + test.path}
-		p, err := plan.Make(in)
+		p, err := decide.Make(in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,9 +81,9 @@ func TestExecErrors(t *testing.T) {
 }
 
 // with makes a plan and puts a step before the first of a kind.
-func with(t *testing.T, in plan.Input, kind string, extra plan.Step) plan.Plan {
+func with(t *testing.T, in decide.Input, kind string, extra plan.Step) plan.Plan {
 	t.Helper()
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +258,7 @@ func TestManyMounts(t *testing.T) {
 	}
 	in.Container.Mounts = []spec.Mount{{Type: spec.Tmpfs, Target: long + long}}
 	in.Sources = in.Sources[:1]
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +283,7 @@ func TestStatus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := plan.Make(in)
+		p, err := decide.Make(in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,7 +328,7 @@ func TestTerminal(t *testing.T) {
 	}
 	in := input(t, "sh", "-c", "stat -c %n $(readlink /proc/self/fd/0) $(readlink /proc/self/fd/2); stat -c %t:%T -L /dev/ptmx; ps -o tty,args; read x; echo heard $x; exit 3")
 	in.Container.Process.Terminal, in.Container.Process.Size = true, &spec.Size{Rows: 33, Columns: 111}
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +403,7 @@ func TestDescriptors(t *testing.T) {
 	}
 	defer r.Close()
 	env.Files["out"] = w
-	p, err := plan.Make(input(t, "sh", "-c", "echo -n $(ls /proc/self/fd) ''; cat <&3; cat <&7"))
+	p, err := decide.Make(input(t, "sh", "-c", "echo -n $(ls /proc/self/fd) ''; cat <&3; cat <&7"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -477,7 +478,7 @@ func TestSeed(t *testing.T) {
 	in.Container.Mounts = []spec.Mount{{Type: spec.Volume, Source: "vol", Target: "/srv/vol"}}
 	in.Sources = []plan.Source{{Path: vol, Seed: true}}
 	var told []string
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,12 @@ import (
 
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
 // asSystemd is a container that is made as systemd wants it, with a shell in its place.
-func asSystemd(t *testing.T, script string, more ...spec.Mount) plan.Input {
+func asSystemd(t *testing.T, script string, more ...spec.Mount) decide.Input {
 	t.Helper()
 	in := input(t, "sh", "-c", script)
 	in.Container.ID = "0123456789abcdef0123456789abcdef01234567"
@@ -55,7 +56,7 @@ func TestConsole(t *testing.T) {
 	}
 	in := input(t, "sh", "-c", "readlink -f /dev/console; tty")
 	in.Container.Process.Terminal = true
-	p, err := plan.Make(in)
+	p, err := decide.Make(in)
 	if err != nil {
 		t.Fatal(err)
 	}

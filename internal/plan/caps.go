@@ -1,7 +1,5 @@
 package plan
 
-import "sort"
-
 // capNames are the capabilities by number, <linux/capability.h>.
 var capNames = [...]string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
@@ -34,15 +32,4 @@ func DefaultCaps() []string {
 		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
 		"CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_SETFCAP",
 	}
-}
-
-// sortCaps orders names by number, for plans that read the same however flags were given.
-func sortCaps(names []string) []string {
-	out := append([]string(nil), names...)
-	sort.Slice(out, func(i, j int) bool {
-		a, _ := CapNumber(out[i])
-		b, _ := CapNumber(out[j])
-		return a < b
-	})
-	return out
 }

@@ -365,6 +365,9 @@ func (s MakeFile) uses() []Handle { return []Handle{s.In} }
 func (s IDMap) uses() []Handle    { return []Handle{s.Mount} }
 func (s Restrict) uses() []Handle { return []Handle{s.Mount} }
 func (s Seed) uses() []Handle     { return []Handle{s.From, s.To} }
-func (s Overlay) uses() []Handle {
+func (s Overlay) uses() []Handle  { return s.Parts() }
+
+// Parts is what the overlay is laid over, and what it writes to.
+func (s Overlay) Parts() []Handle {
 	return append(append([]Handle{s.Writable}, s.Lower...), s.Data...)
 }

@@ -1,9 +1,8 @@
-// Package plan decides what starting a container asks of the kernel, before anything is
-// asked.
+// Package plan is what starting a container asks of the kernel, before anything is asked.
 //
-// Make is a pure function from a container's description, the steps that make its root and
-// the facts of the host to two ordered lists of steps: what the host side does, and what
-// the new process does to itself up to its exec. A plan prints in words (corten run
+// A plan is two ordered lists of steps: what the host side does, and what the new process does
+// to itself up to its exec. Packages decide and bundled make one from a container's description,
+// the steps that make its root and the facts of the host. It prints in words (corten run
 // --plan); package launch executes it; an error at run time quotes the words of its step.
 package plan
 

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"bytes"
-	"sort"
 
 	"github.com/moby/sys/user"
 
@@ -62,13 +61,4 @@ func RlimitNumber(name string) (int, bool) {
 		}
 	}
 	return 0, false
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	return keys
 }

@@ -1,7 +1,7 @@
 // Package spec is the one description of a container.
 //
 // Flags fill it, the image's configuration completes it (Complete), the container's
-// directory stores it as spec.json, plan.Make turns it into steps, inspect prints it, and
+// directory stores it as spec.json, decide.Make turns it into steps, inspect prints it, and
 // every face translates to it at its own edge. What another format can say and spec cannot
 // is added here; a second struct with the same fields is a bug.
 package spec

@@ -15,6 +15,7 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -50,7 +51,7 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 		return nil, err
 	}
 	c.Security = sec
-	in := plan.ExecInput{Container: &c, Process: proc}
+	in := decide.ExecInput{Container: &c, Process: proc}
 	if in.Filter, err = filter(x.Root, sec); err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 	in.V2, in.Enter = s.Groups.Enter()
 	files := map[plan.Handle]*os.File{}
 	in.FDs = passed(x.Passed, files)
-	p, err := plan.MakeExec(in)
+	p, err := decide.MakeExec(in)
 	if err != nil {
 		return nil, err
 	}

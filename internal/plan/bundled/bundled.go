@@ -1,5 +1,5 @@
 // Package bundled plans containers that are described as OCI bundles are: every mount is said, in its
-// order, where plan.Make has a view of its own for what containers see. The process then waits
+// order, where decide.Make has a view of its own for what containers see. The process then waits
 // (plan.Hold) until it is told to execute its command.
 package bundled
 
@@ -12,6 +12,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -29,7 +30,7 @@ type Input struct {
 
 // bundler collects the two lists.
 type bundler struct {
-	plan.Parts
+	decide.Parts
 	c     *spec.Container
 	in    Input
 	host  []plan.Step
@@ -43,7 +44,7 @@ func (b *bundler) inChild(s ...plan.Step) { b.child = append(b.child, s...) }
 // Make decides what starting the container takes. It asks nothing of the host.
 func Make(in Input) (plan.Plan, error) {
 	c := in.Container
-	b := &bundler{Parts: plan.PartsOf(c, in.Filter, in.Host), c: c, in: in}
+	b := &bundler{Parts: decide.PartsOf(c, in.Filter, in.Host), c: c, in: in}
 	id, err := plan.Accounts{}.Resolve(c.Process.User, c.Process.Groups)
 	if err != nil {
 		return plan.Plan{}, err
@@ -362,7 +363,7 @@ func (b *bundler) identity(id plan.Identity, last []plan.Step) {
 	if proc.Umask != nil {
 		umask = *proc.Umask
 	}
-	b.inChild(plan.Umask{Mask: umask}, plan.Chdir{Dir: proc.Cwd}, plan.Bounding(sec.Capabilities))
+	b.inChild(plan.Umask{Mask: umask}, plan.Chdir{Dir: proc.Cwd}, decide.Bounding(sec.Capabilities))
 	if sec.AllowNewPrivs {
 		b.inChild(b.Filter()...)
 	}

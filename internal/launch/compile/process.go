@@ -1,4 +1,4 @@
-package launch
+package compile
 
 import (
 	"encoding/binary"
@@ -7,13 +7,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/numbers"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
 // becoming compiles the steps that set what the process is, up to its exec.
-func (c *compiler) becoming(s plan.Step) error {
+func (c *Program) becoming(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.NewKeyring:
 		c.Call(unix.SYS_KEYCTL, c.Num(unix.KEYCTL_JOIN_SESSION_KEYRING), rows.Zero).Tolerate(0, unix.ENOSYS)
@@ -53,7 +53,7 @@ func (c *compiler) becoming(s plan.Step) error {
 
 // label writes the label that exec will take: to the file of the module (Linux 5.1), or to
 // the one that all modules shared before.
-func (c *compiler) label(s plan.Label) {
+func (c *Program) label(s plan.Label) {
 	text, path := s.Label, "/proc/thread-self/attr/exec"
 	if s.Module == "apparmor" {
 		text, path = "exec "+s.Label, "/proc/thread-self/attr/apparmor/exec"
@@ -61,7 +61,7 @@ func (c *compiler) label(s plan.Label) {
 	c.writeFile(path, text)
 }
 
-func (c *compiler) stdio(s plan.Stdio) {
+func (c *Program) stdio(s plan.Stdio) {
 	// A session of its own in any case: the launcher's terminal, if it has one, must not be
 	// the container's to control.
 	c.Call(unix.SYS_SETSID)
@@ -86,7 +86,7 @@ func (c *compiler) stdio(s plan.Stdio) {
 // keepFDs first lifts the descriptors out of the way of one another, then puts them down
 // in order and closes the rest. Nothing else of the host is open from here on. What is not
 // the command's closes at the exec.
-func (c *compiler) keepFDs(s plan.KeepFDs) {
+func (c *Program) keepFDs(s plan.KeepFDs) {
 	var keep []rows.Slot // zero: nothing
 	add := func(h plan.Handle) rows.Slot {
 		fd := c.Num(uintptr(3 + len(keep)))
@@ -137,7 +137,7 @@ func (c *compiler) keepFDs(s plan.KeepFDs) {
 
 // dieWithParent asks for the signal and then looks whether the launcher has died before:
 // the second prctl takes no argument, so what ppoll found makes it fail.
-func (c *compiler) dieWithParent() {
+func (c *Program) dieWithParent() {
 	c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_PDEATHSIG), c.Num(uintptr(unix.SIGKILL)))
 	fds := &[1]unix.PollFd{{Fd: int32(c.watch), Events: unix.POLLIN}}
 	dead := c.Result(c.Call(unix.SYS_PPOLL, rows.Point(c.Table, fds), c.Num(1), rows.Point(c.Table, new(unix.Timespec)), rows.Zero, c.Num(8)))
@@ -146,7 +146,7 @@ func (c *compiler) dieWithParent() {
 
 // chdir makes the directory if need be. A magic link is refused, so that the directory
 // cannot be one of the host by way of /proc/self/fd.
-func (c *compiler) chdir(s plan.Chdir) {
+func (c *Program) chdir(s plan.Chdir) {
 	if s.Dir == "/" {
 		c.Call(unix.SYS_CHDIR, c.Text("/"))
 		return
@@ -165,8 +165,8 @@ func (c *compiler) chdir(s plan.Chdir) {
 // dropBounding drops also what this code has no name for: a capability of a newer kernel
 // that stayed in the bounding set would be root's again after the exec. The first number
 // that the kernel does not know is beyond its last, and so are all that follow.
-func (c *compiler) dropBounding(s plan.DropBounding) error {
-	keep, err := capMask(s.Keep)
+func (c *Program) dropBounding(s plan.DropBounding) error {
+	keep, err := numbers.Caps(s.Keep)
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (c *compiler) dropBounding(s plan.DropBounding) error {
 	return nil
 }
 
-func (c *compiler) setUser(s plan.SetUser) {
+func (c *Program) setUser(s plan.SetUser) {
 	switch {
 	case s.Keep:
 	case len(s.Groups) == 0:
@@ -199,8 +199,8 @@ func (c *compiler) setUser(s plan.SetUser) {
 
 // setCaps writes all three sets; inheritable stays empty, as containers have had it since
 // CVE-2022-24769. For a user that is not root, setresuid has emptied the other two before.
-func (c *compiler) setCaps(s plan.SetCaps) error {
-	mask, err := capMask(s.Caps)
+func (c *Program) setCaps(s plan.SetCaps) error {
+	mask, err := numbers.Caps(s.Caps)
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (c *compiler) setCaps(s plan.SetCaps) error {
 
 // seccomp installs the filter. Its flags are those of seccomp(2) and need no thread
 // synchronisation: the process has one thread.
-func (c *compiler) seccomp(s plan.Seccomp) {
+func (c *Program) seccomp(s plan.Seccomp) {
 	filters := make([]unix.SockFilter, len(s.Program))
 	for i, in := range s.Program {
 		filters[i] = unix.SockFilter{Code: in.Code, Jt: in.Jt, Jf: in.Jf, K: in.K}
@@ -230,7 +230,7 @@ func (c *compiler) seccomp(s plan.Seccomp) {
 //
 // Rows that the filter of the user's seccomp profile could refuse are the ones that any
 // program which starts another needs.
-func (c *compiler) init(s plan.Init) {
+func (c *Program) init(s plan.Init) {
 	c.defaultSignals()
 	c.Kin = &rows.Kin{Alive: 1}
 	alive := rows.Point(c.Table, &c.Kin.Alive)
@@ -269,7 +269,7 @@ func (c *compiler) init(s plan.Init) {
 
 // defaultSignals: what our own caller ignored, as nohup(1) does, is still ignored, since
 // CLONE_CLEAR_SIGHAND leaves that alone.
-func (c *compiler) defaultSignals() {
+func (c *Program) defaultSignals() {
 	byDefault := c.Bytes(make([]byte, 32)) // struct sigaction of the kernel, SIG_DFL
 	for sig := uintptr(1); sig <= 64; sig++ {
 		if s := unix.Signal(sig); s != unix.SIGKILL && s != unix.SIGSTOP {
@@ -280,7 +280,7 @@ func (c *compiler) defaultSignals() {
 
 // exec ends the table. Signals are unblocked last: all handlers are the default ones and
 // nothing of ours could run.
-func (c *compiler) exec(s plan.Exec) {
+func (c *Program) exec(s plan.Exec) {
 	argv, envp := c.Texts(s.Args), c.Texts(s.Env)
 	if c.Kin == nil {
 		c.defaultSignals()
@@ -290,19 +290,6 @@ func (c *compiler) exec(s plan.Exec) {
 		c.Call(unix.SYS_EXECVE, c.Text(p), argv, envp).
 			Tolerate(0, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENAMETOOLONG)
 	}
-}
-
-func capMask(names []string) (uint64, error) {
-	var m uint64
-	for _, n := range names {
-		v, ok := plan.CapNumber(n)
-		if !ok {
-			return 0, errs.Newf(errs.Invalid, "look up capability", n, "no such capability").
-				WithHint("capabilities(7) lists them")
-		}
-		m |= 1 << v
-	}
-	return m, nil
 }
 
 // offsetLine is one line of timens_offsets: clock, seconds, nanoseconds (not negative).

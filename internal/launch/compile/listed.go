@@ -1,4 +1,4 @@
-package launch
+package compile
 
 import (
 	"path"
@@ -7,13 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/numbers"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/plan/bundled"
 )
 
 // bundled compiles the steps that only containers of OCI bundles take.
-func (c *compiler) listed(s plan.Step) error {
+func (c *Program) listed(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.OpenDev:
 		c.ResultIn(c.Call(unix.SYS_OPENAT, c.cwd(), c.Text("/dev"), c.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)), c.handle(s.As))
@@ -29,9 +30,9 @@ func (c *compiler) listed(s plan.Step) error {
 	case bundled.SealMount:
 		c.setAttr(s.Path, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 	case bundled.Propagate:
-		c.setAttr(s.Path, unix.MountAttr{Propagation: propagation(s.Mode)})
+		c.setAttr(s.Path, unix.MountAttr{Propagation: numbers.Propagation(s.Mode)})
 	case bundled.RootPropagation:
-		c.Call(unix.SYS_MOUNT, rows.Zero, c.Text("/"), rows.Zero, c.Num(uintptr(propagation(s.Mode))))
+		c.Call(unix.SYS_MOUNT, rows.Zero, c.Text("/"), rows.Zero, c.Num(uintptr(numbers.Propagation(s.Mode))))
 	case plan.KeepCaps:
 		c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_KEEPCAPS), c.Num(1))
 	case plan.HoldCaps:
@@ -47,13 +48,13 @@ func (c *compiler) listed(s plan.Step) error {
 }
 
 // setAttr changes the mount at a path of the container.
-func (c *compiler) setAttr(path string, attr unix.MountAttr) {
+func (c *Program) setAttr(path string, attr unix.MountAttr) {
 	fd := c.Result(c.inRoot(strings.Trim(path, "/"), unix.O_PATH))
 	c.Call(unix.SYS_MOUNT_SETATTR, fd, c.Text(""), c.Num(unix.AT_EMPTY_PATH), rows.Point(c.Table, &attr), c.Num(unix.MOUNT_ATTR_SIZE_VER0))
 }
 
 // makeNode makes a node where none is. The mode is set afterwards, whatever the umask.
-func (c *compiler) makeNode(s bundled.MakeNode) error {
+func (c *Program) makeNode(s bundled.MakeNode) error {
 	var kind uintptr
 	switch s.Type {
 	case "c", "u":
@@ -74,11 +75,11 @@ func (c *compiler) makeNode(s bundled.MakeNode) error {
 }
 
 // placeOf opens the directory of a path of the container, and makes it if need be.
-func (c *compiler) placeOf(file string) (dir, name rows.Slot) {
+func (c *Program) placeOf(file string) (dir, name rows.Slot) {
 	return c.target(path.Dir(file), false), c.Text(path.Base(file))
 }
 
-func (c *compiler) link(s bundled.Link) {
+func (c *Program) link(s bundled.Link) {
 	dir, name := c.placeOf(s.Path)
 	if s.Replace {
 		c.Call(unix.SYS_UNLINKAT, dir, name).Tolerate(0, unix.ENOENT, unix.EISDIR, unix.EPERM, unix.EBUSY)
@@ -87,11 +88,11 @@ func (c *compiler) link(s bundled.Link) {
 }
 
 // holdCaps writes the three sets, and raises in the ambient one what is in it.
-func (c *compiler) holdCaps(s plan.HoldCaps) error {
+func (c *Program) holdCaps(s plan.HoldCaps) error {
 	var masks [4]uint64
 	for i, names := range [4][]string{s.Effective, s.Permitted, s.Inheritable, s.Ambient} {
 		var err error
-		if masks[i], err = capMask(names); err != nil {
+		if masks[i], err = numbers.Caps(names); err != nil {
 			return err
 		}
 	}
@@ -113,7 +114,7 @@ func (c *compiler) holdCaps(s plan.HoldCaps) error {
 // find asks for each path whether it may be executed, until one may. The close of no descriptor
 // always fails and so is a jump. That a directory may be "executed" means another thing: the exec of
 // one fails as it would later.
-func (c *compiler) find(s bundled.Find) {
+func (c *Program) find(s bundled.Find) {
 	last := len(s.Paths) - 1
 	for i, p := range s.Paths {
 		r := c.Call(unix.SYS_FACCESSAT, c.cwd(), c.Text(p), c.Num(unix.X_OK))
@@ -131,7 +132,7 @@ func (c *compiler) find(s bundled.Find) {
 // hold waits twice: for the launcher to say that the process is known, and then for a byte in the
 // FIFO, which is open both ways and so has no end. The first byte is a zero, and the prctl takes no
 // other argument: if the launcher has gone without a word, it fails.
-func (c *compiler) hold(s plan.Hold) {
+func (c *Program) hold(s plan.Hold) {
 	one := new(uint64)
 	*one = 1
 	word := c.Unset(1)
@@ -139,78 +140,4 @@ func (c *compiler) hold(s plan.Hold) {
 	c.Call(unix.SYS_READ, c.kept[plan.HeldKnown], c.Unset(c.Address(word)), c.Num(1))
 	c.Call(unix.SYS_PRCTL, c.Num(unix.PR_GET_NO_NEW_PRIVS), word)
 	c.Call(unix.SYS_READ, c.kept[s.Start], rows.Point(c.Table, new(uint64)), c.Num(1))
-}
-
-// attrBits is an attribute of a mount by the option that sets it.
-func attrBits(name string) uintptr {
-	switch name {
-	case "ro":
-		return unix.MOUNT_ATTR_RDONLY
-	case "nosuid":
-		return unix.MOUNT_ATTR_NOSUID
-	case "nodev":
-		return unix.MOUNT_ATTR_NODEV
-	case "noexec":
-		return unix.MOUNT_ATTR_NOEXEC
-	case "noatime":
-		return unix.MOUNT_ATTR_NOATIME
-	case "strictatime":
-		return unix.MOUNT_ATTR_STRICTATIME
-	case "nodiratime":
-		return unix.MOUNT_ATTR_NODIRATIME
-	case "nosymfollow":
-		return unix.MOUNT_ATTR_NOSYMFOLLOW
-	}
-	return 0 // relatime is what a mount does by itself
-}
-
-func propagation(mode string) uint64 {
-	switch mode {
-	case "private":
-		return unix.MS_PRIVATE
-	case "slave":
-		return unix.MS_SLAVE
-	case "shared":
-		return unix.MS_SHARED
-	case "unbindable":
-		return unix.MS_UNBINDABLE
-	}
-	return 0
-}
-
-// attributes changes a detached mount. When access times are kept is one value of three, which is
-// set by clearing all of it first.
-func (h *host) attributes(s plan.Attributes) error {
-	attr := unix.MountAttr{Propagation: propagation(s.Propagation)}
-	for _, name := range s.Clear {
-		attr.Attr_clr |= uint64(attrBits(name))
-	}
-	for _, name := range s.Set {
-		attr.Attr_set |= uint64(attrBits(name))
-		if name == "relatime" {
-			attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
-		}
-	}
-	if (attr.Attr_set|attr.Attr_clr)&unix.MOUNT_ATTR__ATIME != 0 {
-		attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
-	}
-	flags := uint(unix.AT_EMPTY_PATH)
-	if s.Recursive {
-		flags |= unix.AT_RECURSIVE
-	}
-	return unix.MountSetattr(h.fd(s.Mount), "", flags, &attr)
-}
-
-// giveStdio gives what is a pipe, with or without a name; anything else others may use, too.
-func (h *host) giveStdio(uid uint32) error {
-	for _, fd := range h.stdio {
-		var st unix.Stat_t
-		if fd < 0 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO || st.Uid == uid {
-			continue
-		}
-		if err := unix.Fchown(fd, int(uid), -1); err != nil && err != unix.EPERM && err != unix.EROFS {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package plan
+package decide
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -28,25 +29,25 @@ func imageInput() Input {
 				UIDMap: []spec.IDMap{{Container: 0, Host: 1 << 30, Size: 65536}},
 				GIDMap: []spec.IDMap{{Container: 0, Host: 1 << 30, Size: 65536}},
 			}},
-			Security: spec.Security{Capabilities: DefaultCaps(), Masked: DefaultMasked(), ReadOnlyPaths: DefaultReadOnly()},
+			Security: spec.Security{Capabilities: plan.DefaultCaps(), Masked: plan.DefaultMasked(), ReadOnlyPaths: plan.DefaultReadOnly()},
 		},
-		Root: Root{
-			Open: []Step{
-				MountImage{File: "/s/trees/t.erofs", What: "the image's tree", As: "tree"},
-				CloneMount{Path: "/s/objects", What: "the objects that the tree points into", As: "objects"},
-				CloneMount{Path: "/c/ID", What: "the writable layer", As: "layer"},
+		Root: plan.Root{
+			Open: []plan.Step{
+				plan.MountImage{File: "/s/trees/t.erofs", What: "the image's tree", As: "tree"},
+				plan.CloneMount{Path: "/s/objects", What: "the objects that the tree points into", As: "objects"},
+				plan.CloneMount{Path: "/c/ID", What: "the writable layer", As: "layer"},
 			},
-			Overlay: Overlay{Lower: []Handle{"tree"}, Data: []Handle{"objects"}, Writable: "layer", Volatile: true},
+			Overlay: plan.Overlay{Lower: []plan.Handle{"tree"}, Data: []plan.Handle{"objects"}, Writable: "layer", Volatile: true},
 		},
-		Made: []Made{{Target: "/etc/hosts", Content: "127.0.0.1 localhost\n"}},
-		Accounts: Accounts{
+		Made: []plan.Made{{Target: "/etc/hosts", Content: "127.0.0.1 localhost\n"}},
+		Accounts: plan.Accounts{
 			Passwd: []byte("root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv/www:/bin/sh\n"),
 			Group:  []byte("root:x:0:\nweb:x:33:\naudio:x:29:web\n"),
 		},
-		Groups: Groups{Make: MakeGroups{Dirs: []string{"/sys/fs/cgroup/corten/ID"}}, V2: "/sys/fs/cgroup/corten/ID",
-			Mount: []MountFS{{Type: "cgroup2", Target: "/sys/fs/cgroup", ReadOnly: true, NoSuid: true, NoDev: true, NoExec: true}}},
-		Filter: &Filter{Name: "default", Program: make([]Instruction, 3)},
-		Host:   Facts{Init: "/usr/libexec/corten/corten-init", Hidden: true, Tied: true},
+		Groups: plan.Groups{Make: plan.MakeGroups{Dirs: []string{"/sys/fs/cgroup/corten/ID"}}, V2: "/sys/fs/cgroup/corten/ID",
+			Mount: []plan.MountFS{{Type: "cgroup2", Target: "/sys/fs/cgroup", ReadOnly: true, NoSuid: true, NoDev: true, NoExec: true}}},
+		Filter: &plan.Filter{Name: "default", Program: make([]plan.Instruction, 3)},
+		Host:   plan.Facts{Init: "/usr/libexec/corten/corten-init", Hidden: true, Tied: true},
 	}
 }
 
@@ -58,15 +59,15 @@ func TestPlans(t *testing.T) {
 		"host-platform": func(in *Input) {
 			in.Container.Image = spec.Image{Name: "host", Platform: true}
 			in.Made = nil
-			in.Root = Root{
-				Open: []Step{
-					MountImage{File: "/p/mask.erofs", What: "the mask", As: "mask"},
-					CloneMount{Path: "/", What: "the host's root", As: "host"},
-					CloneMount{Path: "/c/ID", What: "the writable layer", As: "layer"},
+			in.Root = plan.Root{
+				Open: []plan.Step{
+					plan.MountImage{File: "/p/mask.erofs", What: "the mask", As: "mask"},
+					plan.CloneMount{Path: "/", What: "the host's root", As: "host"},
+					plan.CloneMount{Path: "/c/ID", What: "the writable layer", As: "layer"},
 				},
-				Overlay:   Overlay{Lower: []Handle{"mask", "host"}, Writable: "layer"},
-				Unshifted: []Handle{"host"},
-				Binds:     []File{{Source: Source{Path: "/usr"}, Target: "/usr", ReadOnly: true, Hide: []string{"/usr/home"}, What: "the host's /usr"}},
+				Overlay:   plan.Overlay{Lower: []plan.Handle{"mask", "host"}, Writable: "layer"},
+				Unshifted: []plan.Handle{"host"},
+				Binds:     []plan.File{{Source: plan.Source{Path: "/usr"}, Target: "/usr", ReadOnly: true, Hide: []string{"/usr/home"}, What: "the host's /usr"}},
 			}
 		},
 		"terminal": func(in *Input) { in.Container.Process.Terminal, in.Container.Process.Stdin = true, true },
@@ -75,25 +76,25 @@ func TestPlans(t *testing.T) {
 				"lead 0.0.0.0:8080/tcp of the host to 10.133.0.2:80"}
 		},
 		"guards": func(in *Input) {
-			in.FDs, in.Guards = []Handle{"one", "two"}, []Handle{"stdout", "stderr"}
-			in.Root.Open = append(in.Root.Open, OpenFile{Path: "/1", As: "one"}, OpenFile{Path: "/2", As: "two"},
-				OpenFile{Path: "/3", As: "stdout"}, OpenFile{Path: "/4", As: "stderr"})
+			in.FDs, in.Guards = []plan.Handle{"one", "two"}, []plan.Handle{"stdout", "stderr"}
+			in.Root.Open = append(in.Root.Open, plan.OpenFile{Path: "/1", As: "one"}, plan.OpenFile{Path: "/2", As: "two"},
+				plan.OpenFile{Path: "/3", As: "stdout"}, plan.OpenFile{Path: "/4", As: "stderr"})
 		},
 		"terminal-guard": func(in *Input) {
-			in.Container.Process.Terminal, in.Guards = true, []Handle{Master}
+			in.Container.Process.Terminal, in.Guards = true, []plan.Handle{plan.Master}
 		},
 		"systemd": func(in *Input) {
 			in.Container.ID, in.Container.Process.Args = "0123456789abcdef0123456789abcdef4567", []string{"/sbin/init"}
 			in.Container.Complete(oci.Config{})
-			in.Sources = make([]Source, len(in.Container.Mounts))
+			in.Sources = make([]plan.Source, len(in.Container.Mounts))
 			in.Groups.Mount[0].ReadOnly = false
 		},
 		"notify": func(in *Input) {
 			in.Container.Mounts = []spec.Mount{{Type: spec.Tmpfs, Target: "/run"}}
-			in.Sources = make([]Source, 1)
-			in.Files = []File{{Source: Source{Path: "/r/notify", File: true}, Target: "/run/corten/notify", ReadOnly: true, Over: true, What: "the socket"}}
-			in.Env, in.FDs = []string{"NOTIFY_SOCKET=/run/corten/notify", "LISTEN_FDS=1", "LISTEN_PID=2"}, []Handle{"passed0"}
-			in.Root.Open = append(in.Root.Open, OpenFile{Path: "/1", As: "passed0"})
+			in.Sources = make([]plan.Source, 1)
+			in.Files = []plan.File{{Source: plan.Source{Path: "/r/notify", File: true}, Target: "/run/corten/notify", ReadOnly: true, Over: true, What: "the socket"}}
+			in.Env, in.FDs = []string{"NOTIFY_SOCKET=/run/corten/notify", "LISTEN_FDS=1", "LISTEN_PID=2"}, []plan.Handle{"passed0"}
+			in.Root.Open = append(in.Root.Open, plan.OpenFile{Path: "/1", As: "passed0"})
 		},
 		"no-init":     func(in *Input) { in.Container.Life.NoInit = true },
 		"userns-host": func(in *Input) { in.Container.Namespaces.User = spec.UserNS{Mode: spec.UserHost} },
@@ -112,7 +113,7 @@ func TestPlans(t *testing.T) {
 		},
 		"labels": func(in *Input) { in.Host.AppArmor = true; in.Container.Security.AppArmor = "corten-default" },
 		"cgroup-v1": func(in *Input) {
-			in.Groups = Groups{Make: MakeGroups{Dirs: []string{"/sys/fs/cgroup/memory/corten/ID"},
+			in.Groups = plan.Groups{Make: plan.MakeGroups{Dirs: []string{"/sys/fs/cgroup/memory/corten/ID"},
 				Writes: []string{`limit memory to 64 MiB: write "67108864" to memory.limit_in_bytes`}},
 				Enter: []string{"/sys/fs/cgroup/memory/corten/ID/tasks"}}
 		},
@@ -129,15 +130,15 @@ func TestPlans(t *testing.T) {
 			maps := []spec.IDMap{{Container: 0, Host: 0, Size: 1}, {Container: 1, Host: 1, Size: 65536}}
 			in.Container.Namespaces.User = spec.UserNS{UIDMap: maps, GIDMap: maps}
 			in.Container.Devices = []spec.Device{{HostPath: "/dev/fuse", Path: "/dev/fuse", Type: "c", Access: "rw"}}
-			in.Root = Root{
-				Open: []Step{
-					CloneMount{Path: "/s/trees/t/root", What: "the image's tree", As: "tree"},
-					CloneMount{Path: "/c/ID", What: "the writable layer", As: "layer"},
+			in.Root = plan.Root{
+				Open: []plan.Step{
+					plan.CloneMount{Path: "/s/trees/t/root", What: "the image's tree", As: "tree"},
+					plan.CloneMount{Path: "/c/ID", What: "the writable layer", As: "layer"},
 				},
-				Overlay: Overlay{Lower: []Handle{"tree"}, Writable: "layer", User: true},
+				Overlay: plan.Overlay{Lower: []plan.Handle{"tree"}, Writable: "layer", User: true},
 			}
 			in.Container.Mounts = []spec.Mount{{Type: spec.Bind, Source: "/data", Target: "/data"}}
-			in.Sources, in.Groups = []Source{{Path: "/data"}}, Groups{}
+			in.Sources, in.Groups = []plan.Source{{Path: "/data"}}, plan.Groups{}
 		},
 		"limits": func(in *Input) {
 			in.Container.Process.OOMScore = &score
@@ -150,7 +151,7 @@ func TestPlans(t *testing.T) {
 				{Type: spec.Volume, Source: "db", Target: "/srv/data"},
 				{Type: spec.Bind, Source: "/etc/app.conf", Target: "/etc/hosts"},
 			}
-			in.Sources = []Source{{Path: "/data"}, {}, {Path: "/v/db/_data", Seed: true}, {Path: "/etc/app.conf", File: true}}
+			in.Sources = []plan.Source{{Path: "/data"}, {}, {Path: "/v/db/_data", Seed: true}, {Path: "/etc/app.conf", File: true}}
 		},
 	}
 	for name, change := range cases {
@@ -161,7 +162,7 @@ func TestPlans(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := p.Check(Report); err != nil {
+			if err := p.Check(plan.Report); err != nil {
 				t.Error(err)
 			}
 			var b bytes.Buffer
@@ -245,8 +246,8 @@ func TestGate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		made := slices.ContainsFunc(p.Host, func(s Step) bool { return s.Kind() == "make-gate" })
-		waits := slices.ContainsFunc(p.Child, func(s Step) bool { i, ok := s.(Init); return ok && i.Gated })
+		made := slices.ContainsFunc(p.Host, func(s plan.Step) bool { return s.Kind() == "make-gate" })
+		waits := slices.ContainsFunc(p.Child, func(s plan.Step) bool { i, ok := s.(plan.Init); return ok && i.Gated })
 		if made != c.want || waits != c.want {
 			t.Errorf("%s: a gate: %v, waits: %v", name, made, waits)
 		}
@@ -313,12 +314,12 @@ func TestRefusals(t *testing.T) {
 func mountAt(target string) func(*Input) {
 	return func(in *Input) {
 		in.Container.Mounts = []spec.Mount{{Type: spec.Volume, Source: "v", Target: target}}
-		in.Sources = []Source{{Path: "/v/_data"}}
+		in.Sources = []plan.Source{{Path: "/v/_data"}}
 	}
 }
 
 func TestMountsInProcThatAreAllowed(t *testing.T) {
-	for target, src := range map[string]Source{
+	for target, src := range map[string]plan.Source{
 		"/proc":          {Path: "/proc"},
 		"/proc/meminfo":  {Path: "/var/lib/lxcfs/proc/meminfo", File: true},
 		"/proc/net/dev":  {Path: "/srv/dev", File: true},
@@ -327,7 +328,7 @@ func TestMountsInProcThatAreAllowed(t *testing.T) {
 	} {
 		in := imageInput()
 		in.Container.Mounts = []spec.Mount{{Type: spec.Bind, Source: src.Path, Target: target}}
-		in.Sources = []Source{src}
+		in.Sources = []plan.Source{src}
 		if _, err := Make(in); err != nil {
 			t.Errorf("%s: %v", target, err)
 		}
@@ -335,7 +336,7 @@ func TestMountsInProcThatAreAllowed(t *testing.T) {
 }
 
 func TestCheckFindsUseBeforeOpen(t *testing.T) {
-	p := Plan{Host: []Step{IDMap{Mount: "tree"}, CloneMount{As: "tree"}}}
+	p := plan.Plan{Host: []plan.Step{plan.IDMap{Mount: "tree"}, plan.CloneMount{As: "tree"}}}
 	if err := p.Check(); !errs.Is(err, errs.Internal) {
 		t.Errorf("got %v", err)
 	}
@@ -343,8 +344,8 @@ func TestCheckFindsUseBeforeOpen(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	c := &spec.Container{Process: spec.Process{Env: []string{"HOME=/x", "A=1"}, Terminal: true}, Namespaces: spec.Namespaces{Hostname: "h"}}
-	got := environment(c, Identity{Home: "/root"})
-	want := []string{"PATH=" + DefaultPath, "HOSTNAME=h", "TERM=xterm", "HOME=/x", "A=1"}
+	got := environment(c, plan.Identity{Home: "/root"})
+	want := []string{"PATH=" + plan.DefaultPath, "HOSTNAME=h", "TERM=xterm", "HOME=/x", "A=1"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -361,7 +362,7 @@ func TestLookup(t *testing.T) {
 		{"x", []string{"PATH=/a:/b"}, []string{"/a/x", "/b/x"}},
 		{"x", []string{"PATH=:/b"}, []string{"x", "/b/x"}},
 	} {
-		if d := cmp.Diff(c.want, Lookup(c.name, c.env)); d != "" {
+		if d := cmp.Diff(c.want, plan.Lookup(c.name, c.env)); d != "" {
 			t.Errorf("%s: %s", c.name, d)
 		}
 	}

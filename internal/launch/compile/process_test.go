@@ -1,4 +1,4 @@
-package launch
+package compile
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ import (
 // Capabilities that newer kernels may have are dropped with the others, and the first one
 // that the kernel does not know leads past the rest.
 func TestBoundingSetIsDroppedWhole(t *testing.T) {
-	c := &compiler{Table: rows.New(100)}
+	c := &Program{Table: rows.New(100)}
 	if err := c.dropBounding(plan.DropBounding{Keep: []string{"CAP_CHOWN", "CAP_BPF"}}); err != nil {
 		t.Fatal(err)
 	}

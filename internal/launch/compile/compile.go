@@ -1,4 +1,9 @@
-package launch
+// Package compile turns the steps of a new process into the rows that it walks.
+//
+// A program is compiled before its process is made. What the launcher opens while the process
+// waits are slots that it fills meanwhile (Put); what the process opens before it stops sharing
+// descriptors, the launcher finds there (Terminal, Shared).
+package compile
 
 import (
 	"strconv"
@@ -7,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch/numbers"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
-// compiler turns the child steps of a plan into rows. Handles that the host side opens are
-// slots which it fills before Release.
-type compiler struct {
+// Program is the child steps of a plan as rows.
+type Program struct {
 	*rows.Table
 	handles map[plan.Handle]rows.Slot
 	kept    map[plan.Handle]rows.Slot // where KeepFDs put them
@@ -26,8 +31,79 @@ type compiler struct {
 	masks   masks
 	ptm     rows.Slot // the terminal's master
 	pts     rows.Slot
-	joining *joining    // of Join
-	shared  []rows.Slot // what the child opened while descriptors were shared, and we have to close
+	forked  []*Forked   // the processes that Fork makes, in order
+	shared  []rows.Slot // what the child opened while descriptors were shared, and the launcher has to close
+}
+
+// Start compiles the steps of a container's first process, which waits for release, an eventfd, and
+// for the end of launcher, a pidfd.
+func Start(steps []plan.Step, open map[plan.Handle]int, release, launcher int) (*Program, error) {
+	return build(steps, open, func(c *Program) {
+		c.await = [2]int{release, launcher}
+		for _, s := range steps {
+			switch s.(type) {
+			case plan.OpenTerminal:
+				c.ptm, c.pts = c.Unset(^uintptr(0)), c.Unset(^uintptr(0))
+			case plan.DieWithParent:
+				c.tied = true
+			}
+		}
+	})
+}
+
+// Join compiles those of one more process, when all that they refer to is open. Its terminal, if
+// it has one, is open as peer.
+func Join(steps []plan.Step, open map[plan.Handle]int, peer plan.Handle) (*Program, error) {
+	c, err := build(steps, open, func(c *Program) {
+		if peer != "" {
+			c.pts = c.handle(peer)
+		}
+	})
+	if err == nil {
+		// Of a program that is not found the last failure is the one that counts: the process
+		// before would write over what a table that ran to its end leaves.
+		c.Rows[len(c.Rows)-1].Allow = 0
+	}
+	return c, err
+}
+
+// build compiles into a table that is large enough. Rows may not move once others point at them,
+// so one that turns out too small is made anew.
+func build(steps []plan.Step, open map[plan.Handle]int, begin func(*Program)) (*Program, error) {
+	for room := 16*len(steps) + 64; ; room *= 2 {
+		c := &Program{Table: rows.New(room), handles: map[plan.Handle]rows.Slot{}, kept: map[plan.Handle]rows.Slot{}}
+		for name, fd := range open {
+			c.Slots[c.handle(name)] = uintptr(fd)
+		}
+		begin(c)
+		if err := c.compile(steps); err != nil || !c.Spent {
+			return c, err
+		}
+	}
+}
+
+// Put hands the number of a descriptor to the process, if that uses it. The table is complete by now
+// and grows no more.
+func (c *Program) Put(as plan.Handle, fd int) {
+	if s, ok := c.handles[as]; ok {
+		c.Slots[s] = uintptr(fd)
+	}
+}
+
+// Terminal is the master of the terminal that the process opened.
+func (c *Program) Terminal() (fd int, ok bool) {
+	fd = int(c.Slots[c.ptm])
+	return fd, c.ptm != rows.Zero && fd > 0
+}
+
+// Shared is what the process opened while descriptors were shared, and is for the launcher to close.
+func (c *Program) Shared() (fds []int) {
+	for _, s := range c.shared {
+		if fd := int(c.Slots[s]); fd > 0 {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
 }
 
 // masks is what paths are hidden with; all zero until the first Mask.
@@ -39,7 +115,7 @@ type masks struct {
 }
 
 // handle is the slot of h; a handle that nobody opened yet gets an empty slot.
-func (c *compiler) handle(h plan.Handle) rows.Slot {
+func (c *Program) handle(h plan.Handle) rows.Slot {
 	s, ok := c.handles[h]
 	if !ok && h == plan.Master {
 		return c.ptm
@@ -52,7 +128,7 @@ func (c *compiler) handle(h plan.Handle) rows.Slot {
 }
 
 // compile fills the table with the rows of all steps. If it was too small, spent is set.
-func (c *compiler) compile(steps []plan.Step) error {
+func (c *Program) compile(steps []plan.Step) error {
 	for i, s := range steps {
 		c.Step = i
 		if err := c.one(s); err != nil {
@@ -62,7 +138,7 @@ func (c *compiler) compile(steps []plan.Step) error {
 	return nil
 }
 
-func (c *compiler) one(s plan.Step) error {
+func (c *Program) one(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.Await, plan.EnterGroup, plan.OwnOOMScore, plan.Unshare, plan.TimeOffset, plan.Join, plan.BecomeRoot, plan.LoopbackUp, plan.OpenTerminal:
 		return c.beginning(s)
@@ -89,7 +165,7 @@ func (c *compiler) one(s plan.Step) error {
 }
 
 // beginning compiles the steps before the mounts.
-func (c *compiler) beginning(s plan.Step) error {
+func (c *Program) beginning(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.Await:
 		c.waitForRelease()
@@ -103,7 +179,7 @@ func (c *compiler) beginning(s plan.Step) error {
 	case plan.EnterGroup:
 		c.writeTo(c.handle(s.FD), "0")
 	case plan.Unshare:
-		flag, err := namespaceFlag(s.Namespace)
+		flag, err := numbers.Namespace(s.Namespace)
 		if err != nil {
 			return err
 		}
@@ -115,7 +191,7 @@ func (c *compiler) beginning(s plan.Step) error {
 			c.writeTo(c.handle(s.FD), offsetLine(s))
 		}
 	case plan.Join:
-		flag, err := namespaceFlag(s.Namespace)
+		flag, err := numbers.Namespace(s.Namespace)
 		if err != nil {
 			return err
 		}
@@ -133,7 +209,7 @@ func (c *compiler) beginning(s plan.Step) error {
 
 // waitForRelease waits for the eventfd, or for the death of the launcher: then the read
 // finds nothing (the eventfd does not block) and its error ends the child.
-func (c *compiler) waitForRelease() {
+func (c *Program) waitForRelease() {
 	fds := &[2]unix.PollFd{
 		{Fd: int32(c.await[0]), Events: unix.POLLIN},
 		{Fd: int32(c.await[1]), Events: unix.POLLIN},
@@ -147,7 +223,7 @@ func (c *compiler) waitForRelease() {
 
 // openTerminal makes the devpts while descriptors are still shared, so that the launcher
 // finds the master in slot ptm, and stops sharing them.
-func (c *compiler) openTerminal(s plan.OpenTerminal) {
+func (c *Program) openTerminal(s plan.OpenTerminal) {
 	mnt := c.handle(s.As)
 	options := []string{"newinstance", "mode=0620", "gid=5", "ptmxmode=0666"}
 	if s.Any {
@@ -169,12 +245,12 @@ func (c *compiler) openTerminal(s plan.OpenTerminal) {
 }
 
 // writeTo writes text to an open descriptor.
-func (c *compiler) writeTo(fd rows.Slot, text string) {
+func (c *Program) writeTo(fd rows.Slot, text string) {
 	c.Call(unix.SYS_WRITE, fd, c.Text(text), c.Num(uintptr(len(text))))
 }
 
 // write makes a file of the container, for all to read. Where it cannot be, it is left out.
-func (c *compiler) write(s plan.Write) {
+func (c *Program) write(s plan.Write) {
 	how := &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC | unix.O_CLOEXEC, Mode: 0o444,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	open := c.Call(unix.SYS_OPENAT2, c.root, c.Text(strings.Trim(s.Path, "/")), rows.Point(c.Table, how), c.Num(unix.SizeofOpenHow))
@@ -185,37 +261,14 @@ func (c *compiler) write(s plan.Write) {
 }
 
 // writeFile writes text to a file that exists.
-func (c *compiler) writeFile(path, text string) {
+func (c *Program) writeFile(path, text string) {
 	fd := c.Result(c.Call(unix.SYS_OPENAT, c.cwd(), c.Text(path), c.Num(unix.O_WRONLY|unix.O_CLOEXEC)))
 	c.writeTo(fd, text)
 	c.Call(unix.SYS_CLOSE, fd)
 }
 
 // cwd is AT_FDCWD.
-func (c *compiler) cwd() rows.Slot {
+func (c *Program) cwd() rows.Slot {
 	at := unix.AT_FDCWD
 	return c.Num(uintptr(at))
-}
-
-// namespaceFlag is the CLONE_NEW flag of a namespace's name.
-func namespaceFlag(name string) (uintptr, error) {
-	switch name {
-	case "user":
-		return unix.CLONE_NEWUSER, nil
-	case "mount":
-		return unix.CLONE_NEWNS, nil
-	case "pid":
-		return unix.CLONE_NEWPID, nil
-	case "net":
-		return unix.CLONE_NEWNET, nil
-	case "ipc":
-		return unix.CLONE_NEWIPC, nil
-	case "uts":
-		return unix.CLONE_NEWUTS, nil
-	case "cgroup":
-		return unix.CLONE_NEWCGROUP, nil
-	case "time":
-		return unix.CLONE_NEWTIME, nil
-	}
-	return 0, errs.Newf(errs.Internal, "look up namespace", name, "no such namespace")
 }

@@ -1,4 +1,6 @@
-package plan
+// Package decide decides what starting a container asks of the kernel: Make is a pure function from
+// a description, the steps that make the root and the facts of the host to a plan.
+package decide
 
 import (
 	"path"
@@ -8,152 +10,73 @@ import (
 	"strings"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
 // Input is all that a plan depends on.
 type Input struct {
 	Container *spec.Container // complete: what the image says is filled in
-	Root      Root
-	Sources   []Source // of Container.Mounts, in the same order
-	Files     []File   // more of the host, such as /etc/resolv.conf
-	Made      []Made   // files made for this container, such as /etc/hosts
-	Accounts  Accounts
-	Groups    Groups
-	Connect   []string // how it is connected to networks, in words; nil: it is not
-	Filter    *Filter  // the compiled seccomp profile; nil: none
-	Host      Facts
+	Root      plan.Root
+	Sources   []plan.Source // of Container.Mounts, in the same order
+	Files     []plan.File   // more of the host, such as /etc/resolv.conf
+	Made      []plan.Made   // files made for this container, such as /etc/hosts
+	Accounts  plan.Accounts
+	Groups    plan.Groups
+	Connect   []string     // how it is connected to networks, in words; nil: it is not
+	Filter    *plan.Filter // the compiled seccomp profile; nil: none
+	Host      plan.Facts
 
-	Env    []string // of this start, over the container's
-	FDs    []Handle // what the command gets as descriptors 3 and up; the launcher opens them
-	Guards []Handle // what corten-init holds open besides, up to MaxGuards; see cmd/corten-init
+	Env    []string      // of this start, over the container's
+	FDs    []plan.Handle // what the command gets as descriptors 3 and up; the launcher opens them
+	Guards []plan.Handle // what corten-init holds open besides, up to MaxGuards; see cmd/corten-init
 }
 
-// Root is how the root file system comes about: steps that open its parts, and the overlay
-// of them.
-type Root struct {
-	Open      []Step
-	Overlay   Overlay  // its Root, NoDev, Label and As are filled in by Make
-	Unshifted []Handle // parts whose owners are not the container's (the host's own root)
-	Binds     []File   // directories of the host platform that are file systems of their own
-}
-
-// Source is what a mount shows, after the host was asked.
-type Source struct {
-	Path string // absolute path on the host
-	File bool   // not a directory
-	Seed bool   // a volume's first use: it begins with what the image has at the target
-}
-
-// File is something of the host mounted into the container at start.
-type File struct {
-	Source
-	Target    string
-	ReadOnly  bool
-	Recursive bool     // with what is mounted below
-	Shift     bool     // show it with owners shifted
-	Over      bool     // over the user's mounts rather than below them
-	Hide      []string // paths below it
-	What      string
-}
-
-// Made is a small file made for the container at each start. It lives in the memory of its
-// /dev, and is gone with it.
-type Made struct {
-	Target  string `json:"target"`
-	Content string `json:"content"`
-}
-
-// handle and name call the file by the last part of its path: "/etc/hosts" is "hosts".
-func (f Made) handle() Handle { return Handle(f.name()) }
-func (f Made) name() string   { return path.Base(f.Target) }
-
-// Groups are the steps that package cgroup asks for.
-type Groups struct {
-	Make  MakeGroups // directories and limits, before the process exists
-	V2    string     // directory to be created in, on cgroup v2
-	Enter []string   // files by which the process enters the groups of cgroup v1
-	Mount []MountFS  // what the container sees of its own groups
-}
-
-// Filter is a compiled seccomp profile.
-type Filter struct {
-	Name    string
-	Flags   uint32
-	Program []Instruction
-}
-
-// Facts is what is known of the host.
-type Facts struct {
-	Init     string // the path of corten-init
-	Hidden   bool   // nobody but the host's root may read corten-init
-	AppArmor bool
-	SELinux  bool
-	Tied     bool // the container ends with its launcher (a foreground run)
-	Alone    bool // nested, and there is no other user and group than root
-	Nested   bool // the launcher is root of a user namespace only, of which the container's has the ids unshifted
-}
-
-// Handles that plans use for what every container has.
-const (
-	RootMount Handle = "root"
-	DevMount  Handle = "dev"
-	Terminal  Handle = "devpts"
-	InitFile  Handle = "corten-init"
-
-	Report Handle = "report" // where corten-init writes the command's status; the launcher opens it
-	Master Handle = "master" // the master of the container's terminal, as a guard
-
-	InitGate    Handle = "gate"
-	CommandGate Handle = "command's gate"
-	timeOffsets Handle = "timens_offsets"
-)
-
-// MaxGuards is how many descriptors corten-init looks after.
-const MaxGuards = 2
+// timeOffsets is the file of the process by which it shifts its clocks.
+const timeOffsets plan.Handle = "timens_offsets"
 
 // maker collects the two lists.
 type maker struct {
 	in    Input
 	c     *spec.Container
-	owner Owner
-	host  []Step
-	child []Step
+	owner plan.Owner
+	host  []plan.Step
+	child []plan.Step
 	warn  []string
-	lower []Step // limits that are set last
+	lower []plan.Step // limits that are set last
 }
 
 // Make decides what starting the container takes. It asks nothing of the host: what it
 // needs to know is in the input.
-func Make(in Input) (Plan, error) {
+func Make(in Input) (plan.Plan, error) {
 	m := &maker{in: in, c: in.Container}
 	if ns := m.c.Namespaces.PID; ns.Mode == spec.Path {
-		return Plan{}, errs.Newf(errs.Unsupported, "plan pid namespace", ns.Path, "a container's first process cannot join a pid namespace").
+		return plan.Plan{}, errs.Newf(errs.Unsupported, "plan pid namespace", ns.Path, "a container's first process cannot join a pid namespace").
 			WithHint("share the host's with --pid host, or enter the other container with exec")
 	}
-	if len(in.Guards) > MaxGuards {
-		return Plan{}, errs.Newf(errs.Internal, "plan guards", "", "corten-init looks after two at most")
+	if len(in.Guards) > plan.MaxGuards {
+		return plan.Plan{}, errs.Newf(errs.Internal, "plan guards", "", "corten-init looks after two at most")
 	}
 	if m.private() {
-		m.owner = Owner{hostID(m.c.Namespaces.User.UIDMap), hostID(m.c.Namespaces.User.GIDMap)}
+		m.owner = plan.Owner{UID: hostID(m.c.Namespaces.User.UIDMap), GID: hostID(m.c.Namespaces.User.GIDMap)}
 	}
 	id, err := in.Accounts.Resolve(m.c.Process.User, m.c.Process.Groups)
 	if err != nil {
-		return Plan{}, err
+		return plan.Plan{}, err
 	}
 	m.openAll()
 	m.clone()
 	if err := m.attend(id); err != nil {
-		return Plan{}, err
+		return plan.Plan{}, err
 	}
 	m.begin()
 	if err := m.view(); err != nil {
-		return Plan{}, err
+		return plan.Plan{}, err
 	}
 	if err := m.identity(id); err != nil {
-		return Plan{}, err
+		return plan.Plan{}, err
 	}
-	return Plan{Host: m.host, Child: m.child, Warnings: m.warn}, nil
+	return plan.Plan{Host: m.host, Child: m.child, Warnings: m.warn}, nil
 }
 
 // hostID is the host's id for the container's 0.
@@ -172,8 +95,8 @@ func (m *maker) private() bool { return m.c.Namespaces.User.Mode != spec.UserHos
 // shifted reports whether owners have to be shown other than they are stored.
 func (m *maker) shifted() bool { return m.private() && !m.in.Host.Nested }
 
-func (m *maker) onHost(s ...Step)  { m.host = append(m.host, s...) }
-func (m *maker) inChild(s ...Step) { m.child = append(m.child, s...) }
+func (m *maker) onHost(s ...plan.Step)  { m.host = append(m.host, s...) }
+func (m *maker) inChild(s ...plan.Step) { m.child = append(m.child, s...) }
 
 // openAll opens what does not need the new namespaces.
 func (m *maker) openAll() {
@@ -181,23 +104,23 @@ func (m *maker) openAll() {
 		m.onHost(m.in.Groups.Make)
 	}
 	for i, d := range m.in.Groups.Enter {
-		m.onHost(OpenFile{Path: d, Write: true, What: "the control group to enter", As: groupHandle(i)})
+		m.onHost(plan.OpenFile{Path: d, Write: true, What: "the control group to enter", As: groupHandle(i)})
 	}
 	m.onHost(m.in.Root.Open...)
 	for _, p := range m.namespaces() {
 		if p.ns.Mode == spec.Path {
-			m.onHost(OpenFile{Path: p.ns.Path, What: "the " + p.name + " namespace to join", As: Handle("ns:" + p.name)})
+			m.onHost(plan.OpenFile{Path: p.ns.Path, What: "the " + p.name + " namespace to join", As: plan.Handle("ns:" + p.name)})
 		}
 	}
 	if !m.c.Life.NoInit {
-		m.onHost(OpenFile{Path: m.in.Host.Init, Exec: true, What: "the program that will be PID 1", As: InitFile})
+		m.onHost(plan.OpenFile{Path: m.in.Host.Init, Exec: true, What: "the program that will be PID 1", As: plan.InitFile})
 		if m.gated() {
-			m.onHost(MakeGate{InitGate, CommandGate})
+			m.onHost(plan.MakeGate{Init: plan.InitGate, Command: plan.CommandGate})
 		}
 	}
 }
 
-func groupHandle(i int) Handle { return Handle("cgroup" + strconv.Itoa(i)) }
+func groupHandle(i int) plan.Handle { return plan.Handle("cgroup" + strconv.Itoa(i)) }
 
 // namespace is a namespace of the container with its name in the kernel's terms.
 type namespace struct {
@@ -227,7 +150,7 @@ func (m *maker) clone() {
 			names = append(names, n.name)
 		}
 	}
-	c := Clone{Namespaces: names, Group: m.in.Groups.V2}
+	c := plan.Clone{Namespaces: names, Group: m.in.Groups.V2}
 	if m.private() {
 		c.Join = m.joined()
 	}
@@ -235,59 +158,59 @@ func (m *maker) clone() {
 }
 
 // joined is the namespaces that are there already.
-func (m *maker) joined() (list []Join) {
+func (m *maker) joined() (list []plan.Join) {
 	for _, n := range m.namespaces() {
 		if n.ns.Mode == spec.Path {
-			list = append(list, Join{Namespace: n.name, FD: Handle("ns:" + n.name), Path: n.ns.Path})
+			list = append(list, plan.Join{Namespace: n.name, FD: plan.Handle("ns:" + n.name), Path: n.ns.Path})
 		}
 	}
 	return list
 }
 
 // attend is what the host side does while the process waits.
-func (m *maker) attend(id Identity) error {
+func (m *maker) attend(id plan.Identity) error {
 	if len(m.in.Connect) > 0 {
-		m.onHost(Connect{m.in.Connect})
+		m.onHost(plan.Connect{Words: m.in.Connect})
 	}
 	if m.private() {
-		m.onHost(MapIDs{m.c.Namespaces.User.UIDMap, m.c.Namespaces.User.GIDMap})
+		m.onHost(plan.MapIDs{UID: m.c.Namespaces.User.UIDMap, GID: m.c.Namespaces.User.GIDMap})
 	}
 	overlay := m.in.Root.Overlay
-	overlay.Root, overlay.As, overlay.Label = m.owner, RootMount, m.c.Security.SELinuxMount
+	overlay.Root, overlay.As, overlay.Label = m.owner, plan.RootMount, m.c.Security.SELinuxMount
 	overlay.NoDev = m.private()
 	if m.shifted() {
-		for _, h := range overlay.uses() {
+		for _, h := range overlay.Parts() {
 			if !contains(m.in.Root.Unshifted, h) {
-				m.onHost(IDMap{Mount: h, What: string(h)})
+				m.onHost(plan.IDMap{Mount: h, What: string(h)})
 			}
 		}
 	}
 	m.onHost(overlay)
 	m.makeDev()
 	for _, f := range m.made() {
-		m.onHost(MakeFile{In: DevMount, Name: f.name(), Content: f.Content, Root: m.owner, As: f.handle()})
+		m.onHost(plan.MakeFile{In: plan.DevMount, Name: madeName(f), Content: f.Content, Root: m.owner, As: madeHandle(f)})
 	}
 	if err := m.openMounts(); err != nil {
 		return err
 	}
 	if m.c.Process.OOMScore != nil {
-		m.onHost(OOMScore{*m.c.Process.OOMScore})
+		m.onHost(plan.OOMScore{Value: *m.c.Process.OOMScore})
 	}
 	if err := m.limits(); err != nil {
 		return err
 	}
 	if len(m.c.Namespaces.TimeOffset) > 0 {
-		m.onHost(OpenProc{Name: "timens_offsets", As: timeOffsets})
+		m.onHost(plan.OpenProc{Name: "timens_offsets", As: timeOffsets})
 	}
 	if !m.c.Process.Terminal {
 		if gid, ok := m.hostGroup(id); ok {
-			m.onHost(OwnStdio{gid})
+			m.onHost(plan.OwnStdio{GID: gid})
 		}
 	}
 	if len(m.in.Connect) > 0 {
-		m.onHost(Connected{})
+		m.onHost(plan.Connected{})
 	}
-	m.onHost(Release{})
+	m.onHost(plan.Release{})
 	return nil
 }
 
@@ -298,12 +221,12 @@ const roomForFDs = 1024
 // container's root may not. A low limit on descriptors waits until the last step.
 func (m *maker) limits() error {
 	for _, r := range m.c.Process.Rlimits {
-		n, ok := RlimitNumber(r.Name)
+		n, ok := plan.RlimitNumber(r.Name)
 		if !ok {
 			return errs.Newf(errs.Invalid, "plan limit", r.Name, "no such resource limit").
 				WithHint("setrlimit(2) lists them; write nofile, not RLIMIT_NOFILE")
 		}
-		m.onHost(Limit{m.early(r, n), n})
+		m.onHost(plan.Limit{Rlimit: m.early(r, n), Resource: n})
 	}
 	return nil
 }
@@ -313,13 +236,13 @@ func (m *maker) early(r spec.Rlimit, n int) spec.Rlimit {
 	if r.Name != "nofile" || r.Soft >= roomForFDs {
 		return r
 	}
-	m.lower = append(m.lower, LowerLimit{r, n})
+	m.lower = append(m.lower, plan.LowerLimit{Rlimit: r, Resource: n})
 	r.Soft, r.Hard = roomForFDs, max(r.Hard, roomForFDs)
 	return r
 }
 
 // hostGroup is the group of the container's user as the host numbers it.
-func (m *maker) hostGroup(id Identity) (uint32, bool) {
+func (m *maker) hostGroup(id plan.Identity) (uint32, bool) {
 	if !m.private() {
 		return id.GID, true
 	}
@@ -337,9 +260,9 @@ func shift(maps []spec.IDMap, id uint32) (uint32, bool) {
 
 // begin is what the process does first.
 func (m *maker) begin() {
-	m.inChild(Await{})
+	m.inChild(plan.Await{})
 	for i, d := range m.in.Groups.Enter {
-		m.inChild(EnterGroup{Dir: path.Dir(d), FD: groupHandle(i)})
+		m.inChild(plan.EnterGroup{Dir: path.Dir(d), FD: groupHandle(i)})
 	}
 	m.label()
 	if !m.private() {
@@ -348,34 +271,34 @@ func (m *maker) begin() {
 		}
 	}
 	if fresh(m.c.Namespaces.Cgroup) {
-		m.inChild(Unshare{"cgroup"})
+		m.inChild(plan.Unshare{Namespace: "cgroup"})
 	}
 	if m.private() {
-		m.inChild(BecomeRoot{})
+		m.inChild(plan.BecomeRoot{})
 	}
 	m.shiftClocks(timeOffsets)
 	if fresh(m.c.Namespaces.Net) {
-		m.inChild(LoopbackUp{})
+		m.inChild(plan.LoopbackUp{})
 	}
 	if fresh(m.c.Namespaces.UTS) {
-		m.inChild(Hostname{m.c.Namespaces.Hostname})
+		m.inChild(plan.Hostname{Name: m.c.Namespaces.Hostname})
 		if m.c.Namespaces.Domainname != "" {
-			m.inChild(Domainname{m.c.Namespaces.Domainname})
+			m.inChild(plan.Domainname{Name: m.c.Namespaces.Domainname})
 		}
 	}
 }
 
 // shiftClocks makes a time namespace if the container has one, through the open
 // timens_offsets of the process or, without that, by its name.
-func (m *maker) shiftClocks(fd Handle) {
+func (m *maker) shiftClocks(fd plan.Handle) {
 	offsets := m.c.Namespaces.TimeOffset
 	if len(offsets) == 0 {
 		return
 	}
-	m.inChild(Unshare{"time"})
+	m.inChild(plan.Unshare{Namespace: "time"})
 	for _, clock := range []string{"monotonic", "boottime"} {
 		if v, ok := offsets[clock]; ok {
-			m.inChild(TimeOffset{clock, v, fd})
+			m.inChild(plan.TimeOffset{Clock: clock, Nanos: v, FD: fd})
 		}
 	}
 }
@@ -385,25 +308,25 @@ func (m *maker) shiftClocks(fd Handle) {
 func (m *maker) label() {
 	sec := m.c.Security
 	if m.in.Host.SELinux && sec.SELinux != "" {
-		m.inChild(Label{"selinux", sec.SELinux})
+		m.inChild(plan.Label{Module: "selinux", Label: sec.SELinux})
 	}
 	if m.in.Host.AppArmor && sec.AppArmor != "" && sec.AppArmor != "unconfined" {
-		m.inChild(Label{"apparmor", sec.AppArmor})
+		m.inChild(plan.Label{Module: "apparmor", Label: sec.AppArmor})
 	}
 }
 
 // identity is what the process does last: it gives up what it does not need.
-func (m *maker) identity(id Identity) error {
+func (m *maker) identity(id plan.Identity) error {
 	sec, proc := m.c.Security, m.c.Process
-	m.inChild(NewKeyring{}, Stdio{Terminal: proc.Terminal, NoStdin: !proc.Stdin && !proc.Terminal})
+	m.inChild(plan.NewKeyring{}, plan.Stdio{Terminal: proc.Terminal, NoStdin: !proc.Stdin && !proc.Terminal})
 	m.inChild(m.keep())
 	if proc.Umask != nil {
-		m.inChild(Umask{*proc.Umask})
+		m.inChild(plan.Umask{Mask: *proc.Umask})
 	} else {
-		m.inChild(Umask{0o022})
+		m.inChild(plan.Umask{Mask: 0o022})
 	}
-	m.inChild(Chdir{Dir: proc.Cwd})
-	m.inChild(DropBounding{sortCaps(sec.Capabilities)})
+	m.inChild(plan.Chdir{Dir: proc.Cwd})
+	m.inChild(plan.DropBounding{Keep: sortCaps(sec.Capabilities)})
 	// Without no-new-privileges a filter may be installed only with CAP_SYS_ADMIN.
 	if sec.AllowNewPrivs {
 		m.filter()
@@ -412,35 +335,35 @@ func (m *maker) identity(id Identity) error {
 		return errs.Newf(errs.Unsupported, "plan groups", "", "an ordinary user without sub-ids cannot have others than his own").
 			WithHint("give the user sub-ids (corten doctor says how), or a user that is in no other group")
 	}
-	user := SetUser{id.UID, id.GID, id.Groups, m.in.Host.Alone}
+	user := plan.SetUser{UID: id.UID, GID: id.GID, Groups: id.Groups, Keep: m.in.Host.Alone}
 	switch {
 	case sec.Sets != nil:
-		m.inChild(KeepCaps{}, user, HoldCaps{*sec.Sets})
+		m.inChild(plan.KeepCaps{}, user, plan.HoldCaps{CapSets: *sec.Sets})
 	case id.UID == 0:
-		m.inChild(user, SetCaps{sortCaps(sec.Capabilities)})
+		m.inChild(user, plan.SetCaps{Caps: sortCaps(sec.Capabilities)})
 	default:
-		m.inChild(user, SetCaps{}) // what is inheritable outlives the change of user
+		m.inChild(user, plan.SetCaps{}) // what is inheritable outlives the change of user
 	}
 	if m.in.Host.Tied {
-		m.inChild(DieWithParent{})
+		m.inChild(plan.DieWithParent{})
 	}
 	m.inChild(m.lower...)
 	if !sec.AllowNewPrivs {
-		m.inChild(NoNewPrivs{})
+		m.inChild(plan.NoNewPrivs{})
 		m.filter()
 	}
 	return m.exec(id)
 }
 
 // keep is the descriptors that are left.
-func (m *maker) keep() KeepFDs {
-	k := KeepFDs{FDs: m.in.FDs}
+func (m *maker) keep() plan.KeepFDs {
+	k := plan.KeepFDs{FDs: m.in.FDs}
 	if m.c.Life.NoInit {
 		return k
 	}
-	k.Report, k.Guards, k.Exec = Report, m.in.Guards, InitFile
+	k.Report, k.Guards, k.Exec = plan.Report, m.in.Guards, plan.InitFile
 	if m.gated() {
-		k.Gate, k.Wait = InitGate, CommandGate
+		k.Gate, k.Wait = plan.InitGate, plan.CommandGate
 	}
 	return k
 }
@@ -467,11 +390,11 @@ func maps(list []spec.IDMap, host uint32) bool {
 
 func (m *maker) filter() {
 	if f := m.in.Filter; f != nil {
-		m.inChild(Seccomp{f.Name, f.Flags, f.Program})
+		m.inChild(plan.Seccomp{Name: f.Name, Flags: f.Flags, Program: f.Program})
 	}
 }
 
-func (m *maker) exec(id Identity) error {
+func (m *maker) exec(id plan.Identity) error {
 	args, env := m.c.Process.Args, m.c.Process.Env
 	if m.c.Root.Path == "" {
 		env = environment(m.c, id)
@@ -488,18 +411,15 @@ func (m *maker) exec(id Identity) error {
 		if n := len(m.in.FDs); n > 0 {
 			name += ":" + strconv.Itoa(n)
 		}
-		m.inChild(Init{FD: InitFile, Args: []string{name}, Gated: m.gated()})
+		m.inChild(plan.Init{FD: plan.InitFile, Args: []string{name}, Gated: m.gated()})
 	}
-	m.inChild(Exec{Paths: Lookup(args[0], env), Args: args, Env: env})
+	m.inChild(plan.Exec{Paths: plan.Lookup(args[0], env), Args: args, Env: env})
 	return nil
 }
 
-// DefaultPath is the PATH of a container whose image sets none.
-const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 // environment is what Docker gives a process: defaults first, then what the image and the
 // user set, HOME from the account unless it is set.
-func environment(c *spec.Container, id Identity) []string {
+func environment(c *spec.Container, id plan.Identity) []string {
 	var env []string
 	add := func(name, value string) {
 		for _, e := range c.Process.Env {
@@ -509,7 +429,7 @@ func environment(c *spec.Container, id Identity) []string {
 		}
 		env = append(env, name+"="+value)
 	}
-	add("PATH", DefaultPath)
+	add("PATH", plan.DefaultPath)
 	if c.Namespaces.Hostname != "" {
 		add("HOSTNAME", c.Namespaces.Hostname)
 	}
@@ -524,28 +444,7 @@ func environment(c *spec.Container, id Identity) []string {
 	return append(env, c.Process.Env...)
 }
 
-// Lookup is the files that a command name may mean, in the order of PATH.
-func Lookup(name string, env []string) []string {
-	if strings.Contains(name, "/") {
-		return []string{name}
-	}
-	dirs := DefaultPath
-	for _, e := range env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			dirs = v
-		}
-	}
-	var out []string
-	for _, d := range strings.Split(dirs, ":") {
-		if d == "" {
-			d = "."
-		}
-		out = append(out, path.Join(d, name))
-	}
-	return out
-}
-
-func contains(list []Handle, h Handle) bool {
+func contains(list []plan.Handle, h plan.Handle) bool {
 	for _, x := range list {
 		if x == h {
 			return true
@@ -559,4 +458,24 @@ func byDepth(targets []int, target func(int) string) {
 	sort.SliceStable(targets, func(a, b int) bool {
 		return strings.Count(path.Clean(target(targets[a])), "/") < strings.Count(path.Clean(target(targets[b])), "/")
 	})
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// sortCaps orders names by number, for plans that read the same however flags were given.
+func sortCaps(names []string) []string {
+	out := append([]string(nil), names...)
+	sort.Slice(out, func(i, j int) bool {
+		a, _ := plan.CapNumber(out[i])
+		b, _ := plan.CapNumber(out[j])
+		return a < b
+	})
+	return out
 }

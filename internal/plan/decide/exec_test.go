@@ -1,4 +1,4 @@
-package plan
+package decide
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -46,7 +47,7 @@ func TestExecPlans(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := p.Check(Target, TargetRoot); err != nil {
+			if err := p.Check(plan.Target, plan.TargetRoot); err != nil {
 				t.Error(err)
 			}
 			var b bytes.Buffer
@@ -54,7 +55,7 @@ func TestExecPlans(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden(t, name, b.Bytes())
-			if in.Container.Process.Args[0] != before.Args[0] || in.Container.Life.NoInit || len(in.Container.Security.Capabilities) != len(DefaultCaps()) {
+			if in.Container.Process.Args[0] != before.Args[0] || in.Container.Life.NoInit || len(in.Container.Security.Capabilities) != len(plan.DefaultCaps()) {
 				t.Error("the container's description was changed")
 			}
 		})
@@ -70,8 +71,8 @@ func TestExecEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := strings.Join(p.Child[len(p.Child)-1].(Exec).Env, " ")
-	if want := "PATH=" + DefaultPath + " HOSTNAME=box A=1 C=4 HOME=/elsewhere"; got != want {
+	got := strings.Join(p.Child[len(p.Child)-1].(plan.Exec).Env, " ")
+	if want := "PATH=" + plan.DefaultPath + " HOSTNAME=box A=1 C=4 HOME=/elsewhere"; got != want {
 		t.Errorf("environment %q, want %q", got, want)
 	}
 }

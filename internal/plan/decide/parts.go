@@ -1,13 +1,16 @@
-package plan
+package decide
 
-import "github.com/cortenhq/corten/internal/spec"
+import (
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/spec"
+)
 
 // Parts is what Make has in common with package bundled, which makes plans whose view of files is
 // described mount by mount.
 type Parts struct{ m *maker }
 
 // PartsOf begins with a container's description.
-func PartsOf(c *spec.Container, f *Filter, host Facts) Parts {
+func PartsOf(c *spec.Container, f *plan.Filter, host plan.Facts) Parts {
 	return Parts{&maker{in: Input{Container: c, Filter: f, Host: host}, c: c}}
 }
 
@@ -40,44 +43,41 @@ func (p Parts) New() []string {
 func (p Parts) Fresh(n spec.Namespace) bool { return fresh(n) }
 
 // Joined is the namespaces that are there already, each with the handle that it is opened as.
-func (p Parts) Joined() []Join { return p.m.joined() }
+func (p Parts) Joined() []plan.Join { return p.m.joined() }
 
 // Group is the handle of the i-th file by which the process enters a cgroup.
-func (p Parts) Group(i int) Handle { return groupHandle(i) }
+func (p Parts) Group(i int) plan.Handle { return groupHandle(i) }
 
 // Limits sets resource limits: by the host, and what is left for the process at last.
-func (p Parts) Limits() (host, last []Step, err error) {
+func (p Parts) Limits() (host, last []plan.Step, err error) {
 	m := *p.m
 	err = m.limits()
 	return m.host, m.lower, err
 }
 
 // Label is the labels of the exec.
-func (p Parts) Label() []Step {
+func (p Parts) Label() []plan.Step {
 	m := *p.m
 	m.label()
 	return m.child
 }
 
 // Clocks makes the time namespace, if there is one.
-func (p Parts) Clocks() (host, child []Step) {
+func (p Parts) Clocks() (host, child []plan.Step) {
 	m := *p.m
 	if len(m.c.Namespaces.TimeOffset) == 0 {
 		return nil, nil
 	}
 	m.shiftClocks(timeOffsets)
-	return []Step{OpenProc{Name: "timens_offsets", As: timeOffsets}}, m.child
+	return []plan.Step{plan.OpenProc{Name: "timens_offsets", As: timeOffsets}}, m.child
 }
 
 // Filter installs the seccomp filter, if there is one.
-func (p Parts) Filter() []Step {
+func (p Parts) Filter() []plan.Step {
 	m := *p.m
 	m.filter()
 	return m.child
 }
 
 // Bounding keeps these capabilities in the bounding set.
-func Bounding(names []string) DropBounding { return DropBounding{sortCaps(names)} }
-
-// StandardDevices is the devices that every container has.
-func StandardDevices() []spec.Device { return standardDevices() }
+func Bounding(names []string) plan.DropBounding { return plan.DropBounding{Keep: sortCaps(names)} }

@@ -1,4 +1,4 @@
-package plan
+package decide
 
 import (
 	"fmt"
@@ -7,13 +7,14 @@ import (
 	"strings"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
 // devices is the nodes of /dev: those that every program expects, then the user's. With
 // --privileged the user's are the host's.
 func (m *maker) devices() []spec.Device {
-	nodes := standardDevices()
+	nodes := plan.StandardDevices()
 	for _, d := range m.c.Devices {
 		if strings.HasPrefix(d.Path, "/dev/") {
 			nodes = append(nodes, d)
@@ -22,27 +23,16 @@ func (m *maker) devices() []spec.Device {
 	return nodes
 }
 
-func standardDevices() []spec.Device {
-	return []spec.Device{
-		{Path: "/dev/null", Type: "c", Major: 1, Minor: 3, Mode: 0o666},
-		{Path: "/dev/zero", Type: "c", Major: 1, Minor: 5, Mode: 0o666},
-		{Path: "/dev/full", Type: "c", Major: 1, Minor: 7, Mode: 0o666},
-		{Path: "/dev/random", Type: "c", Major: 1, Minor: 8, Mode: 0o666},
-		{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9, Mode: 0o666},
-		{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0, Mode: 0o666},
-	}
-}
-
 // makeDev makes /dev. Who is root of a user namespace only can make no node (user_namespaces(7)):
 // then it has none, and shows those of the host (attachDevices).
 func (m *maker) makeDev() {
-	dev := MakeDev{Console: m.c.Process.Terminal, Root: m.owner, As: DevMount}
+	dev := plan.MakeDev{Console: m.c.Process.Terminal, Root: m.owner, As: plan.DevMount}
 	if !m.in.Host.Nested {
 		dev.Nodes = m.devices()
 	}
 	m.onHost(dev)
 	for _, d := range m.hostDevices() {
-		m.onHost(CloneMount{Path: d.HostPath, What: "the host's " + d.HostPath, As: Handle("dev:" + d.Path)})
+		m.onHost(plan.CloneMount{Path: d.HostPath, What: "the host's " + d.HostPath, As: plan.Handle("dev:" + d.Path)})
 	}
 }
 
@@ -62,13 +52,13 @@ func (m *maker) hostDevices() []spec.Device {
 
 func (m *maker) attachDevices() {
 	for _, d := range m.hostDevices() {
-		m.inChild(Attach{Mount: Handle("dev:" + d.Path), Target: d.Path, File: true, What: "the host's " + d.HostPath})
+		m.inChild(plan.Attach{Mount: plan.Handle("dev:" + d.Path), Target: d.Path, File: true, What: "the host's " + d.HostPath})
 	}
 }
 
 // mountHandle names the i-th of the user's mounts, fileHandle the i-th made file.
-func mountHandle(i int) Handle { return Handle("mount" + strconv.Itoa(i)) }
-func fileHandle(i int) Handle  { return Handle("file" + strconv.Itoa(i)) }
+func mountHandle(i int) plan.Handle { return plan.Handle("mount" + strconv.Itoa(i)) }
+func fileHandle(i int) plan.Handle  { return plan.Handle("file" + strconv.Itoa(i)) }
 
 // checkTargets refuses mounts that put something else in the place of /proc: an image can
 // ask for volumes too, and programs believe what /proc says. Single files that lxcfs and
@@ -96,12 +86,12 @@ func (m *maker) openMounts() error {
 		return err
 	}
 	for i, f := range m.files() {
-		m.onHost(CloneMount{Path: f.Path, Recursive: f.Recursive, What: f.What, As: fileHandle(i)})
+		m.onHost(plan.CloneMount{Path: f.Path, Recursive: f.Recursive, What: f.What, As: fileHandle(i)})
 		if f.Shift && m.shifted() {
-			m.onHost(IDMap{Mount: fileHandle(i), What: f.What})
+			m.onHost(plan.IDMap{Mount: fileHandle(i), What: f.What})
 		}
 		if f.ReadOnly {
-			m.onHost(Restrict{Mount: fileHandle(i), Recursive: f.Recursive, ReadOnly: true, NoSuid: true, NoDev: true, What: f.What})
+			m.onHost(plan.Restrict{Mount: fileHandle(i), Recursive: f.Recursive, ReadOnly: true, NoSuid: true, NoDev: true, What: f.What})
 		}
 	}
 	for i, mnt := range m.c.Mounts {
@@ -109,14 +99,14 @@ func (m *maker) openMounts() error {
 			continue
 		}
 		h, what := mountHandle(i), sourceWords(mnt, m.in.Sources[i])
-		m.onHost(CloneMount{Path: m.in.Sources[i].Path, Recursive: mnt.Recursive, What: what, As: h})
+		m.onHost(plan.CloneMount{Path: m.in.Sources[i].Path, Recursive: mnt.Recursive, What: what, As: h})
 		if m.shifted() && !mnt.NoIDMap {
-			m.onHost(IDMap{Mount: h, Recursive: mnt.Recursive, Optional: true, What: what})
+			m.onHost(plan.IDMap{Mount: h, Recursive: mnt.Recursive, Optional: true, What: what})
 		}
 		if m.in.Sources[i].Seed {
-			m.onHost(Seed{From: RootMount, Target: mnt.Target, To: h, Volume: mnt.Source, Root: m.owner})
+			m.onHost(plan.Seed{From: plan.RootMount, Target: mnt.Target, To: h, Volume: mnt.Source, Root: m.owner})
 		}
-		r := Restrict{Mount: h, Recursive: mnt.Recursive, ReadOnly: mnt.ReadOnly, NoExec: mnt.NoExec, NoSuid: mnt.NoSuid,
+		r := plan.Restrict{Mount: h, Recursive: mnt.Recursive, ReadOnly: mnt.ReadOnly, NoExec: mnt.NoExec, NoSuid: mnt.NoSuid,
 			NoDev: mnt.NoDev || m.private(), Propagation: strings.TrimPrefix(mnt.Propagation, "r"), What: what}
 		if r.Propagation == "" {
 			r.Propagation = "private"
@@ -124,12 +114,12 @@ func (m *maker) openMounts() error {
 		m.onHost(r)
 	}
 	if m.hostNet() {
-		m.onHost(CloneMount{Path: "/sys", Recursive: true, What: "the host's /sys", As: "sys"},
-			Restrict{Mount: "sys", Recursive: true, ReadOnly: true, NoExec: true, NoSuid: true, NoDev: true, Propagation: "private", What: "the host's /sys"})
+		m.onHost(plan.CloneMount{Path: "/sys", Recursive: true, What: "the host's /sys", As: "sys"},
+			plan.Restrict{Mount: "sys", Recursive: true, ReadOnly: true, NoExec: true, NoSuid: true, NoDev: true, Propagation: "private", What: "the host's /sys"})
 	}
 	if m.hostPID() {
-		m.onHost(CloneMount{Path: "/proc", What: "the host's /proc", As: "proc"},
-			Restrict{Mount: "proc", NoExec: true, NoSuid: true, NoDev: true, Propagation: "private", What: "the host's /proc"})
+		m.onHost(plan.CloneMount{Path: "/proc", What: "the host's /proc", As: "proc"},
+			plan.Restrict{Mount: "proc", NoExec: true, NoSuid: true, NoDev: true, Propagation: "private", What: "the host's /proc"})
 	}
 	return nil
 }
@@ -147,9 +137,9 @@ func (m *maker) foreign() bool { return m.private() || m.in.Host.Nested }
 
 // files is all that is bound from the host besides the user's mounts: parts of the host
 // platform, then made files, unless the user mounts something there.
-func (m *maker) files() []File {
-	var out []File
-	for _, f := range append(append([]File(nil), m.in.Root.Binds...), m.in.Files...) {
+func (m *maker) files() []plan.File {
+	var out []plan.File
+	for _, f := range append(append([]plan.File(nil), m.in.Root.Binds...), m.in.Files...) {
 		if !m.userMounts(f.Target) {
 			out = append(out, f)
 		}
@@ -157,9 +147,13 @@ func (m *maker) files() []File {
 	return out
 }
 
+// madeName and madeHandle call a file by the last part of its path: "/etc/hosts" is "hosts".
+func madeName(f plan.Made) string        { return path.Base(f.Target) }
+func madeHandle(f plan.Made) plan.Handle { return plan.Handle(madeName(f)) }
+
 // made is the files made for the container, unless the user mounts something there.
-func (m *maker) made() []Made {
-	var out []Made
+func (m *maker) made() []plan.Made {
+	var out []plan.Made
 	for _, f := range m.in.Made {
 		if !m.userMounts(f.Target) {
 			out = append(out, f)
@@ -177,7 +171,7 @@ func (m *maker) userMounts(target string) bool {
 	return false
 }
 
-func sourceWords(mnt spec.Mount, src Source) string {
+func sourceWords(mnt spec.Mount, src plan.Source) string {
 	if mnt.Type == spec.Volume {
 		return "volume " + mnt.Source
 	}
@@ -187,36 +181,36 @@ func sourceWords(mnt spec.Mount, src Source) string {
 // view builds the file system that the container sees.
 func (m *maker) view() error {
 	if m.c.Process.Terminal {
-		m.inChild(OpenTerminal{As: Terminal, Size: m.c.Process.Size, Any: !m.ttyGroup()})
+		m.inChild(plan.OpenTerminal{As: plan.Terminal, Size: m.c.Process.Size, Any: !m.ttyGroup()})
 	}
-	m.inChild(Propagation{"private"}, Stow{m.in.Root.Overlay.uses()}, EnterRoot{RootMount})
+	m.inChild(plan.Propagation{Mode: "private"}, plan.Stow{Mounts: m.in.Root.Overlay.Parts()}, plan.EnterRoot{Mount: plan.RootMount})
 	m.kernelMounts()
 	m.attachFiles(false)
 	for _, f := range m.made() {
-		m.inChild(Attach{Mount: f.handle(), Target: f.Target, File: true, What: "its own " + f.Target, Forget: DevMount, Name: f.name()})
+		m.inChild(plan.Attach{Mount: madeHandle(f), Target: f.Target, File: true, What: "its own " + f.Target, Forget: plan.DevMount, Name: madeName(f)})
 	}
 	m.userView()
 	m.attachFiles(true)
 	if m.c.IsSystemd() && !m.userMounts(machineID) {
-		m.inChild(Write{Path: machineID, Content: string(m.c.ID[:min(32, len(m.c.ID))]) + "\n"})
+		m.inChild(plan.Write{Path: machineID, Content: string(m.c.ID[:min(32, len(m.c.ID))]) + "\n"})
 	}
-	m.inChild(Pivot{})
+	m.inChild(plan.Pivot{})
 	for _, name := range sortedKeys(m.c.Sysctls) {
-		m.inChild(Sysctl{name, m.c.Sysctls[name]})
+		m.inChild(plan.Sysctl{Name: name, Value: m.c.Sysctls[name]})
 	}
 	for _, f := range m.files() {
 		for _, p := range f.Hide {
-			m.inChild(Mask{p})
+			m.inChild(plan.Mask{Path: p})
 		}
 	}
 	for _, p := range m.c.Security.Masked {
-		m.inChild(Mask{p})
+		m.inChild(plan.Mask{Path: p})
 	}
 	for _, p := range m.c.Security.ReadOnlyPaths {
-		m.inChild(ReadOnlyPath{p})
+		m.inChild(plan.ReadOnlyPath{Path: p})
 	}
 	if m.c.Root.ReadOnly {
-		m.inChild(ReadOnlyRoot{})
+		m.inChild(plan.ReadOnlyRoot{})
 	}
 	return nil
 }
@@ -230,30 +224,30 @@ const machineID = "/etc/machine-id"
 func (m *maker) attachFiles(over bool) {
 	for i, f := range m.files() {
 		if f.Over == over {
-			m.inChild(Attach{Mount: fileHandle(i), Target: f.Target, File: f.File, What: f.What})
+			m.inChild(plan.Attach{Mount: fileHandle(i), Target: f.Target, File: f.File, What: f.What})
 		}
 	}
 }
 
 // kernelMounts are /proc, /dev and /sys.
 func (m *maker) kernelMounts() {
-	add := func(f MountFS) {
+	add := func(f plan.MountFS) {
 		if !m.userMounts(f.Target) {
 			m.inChild(f)
 		}
 	}
 	if m.hostPID() {
-		m.inChild(Attach{Mount: "proc", Target: "/proc", What: "the host's /proc"})
+		m.inChild(plan.Attach{Mount: "proc", Target: "/proc", What: "the host's /proc"})
 	} else {
-		add(MountFS{Type: "proc", Target: "/proc", NoSuid: true, NoDev: true, NoExec: true})
+		add(plan.MountFS{Type: "proc", Target: "/proc", NoSuid: true, NoDev: true, NoExec: true})
 	}
 	// Also below a mount of the user's: later steps take null from it.
-	m.inChild(Attach{Mount: DevMount, Target: "/dev", What: "the tmpfs of devices"})
+	m.inChild(plan.Attach{Mount: plan.DevMount, Target: "/dev", What: "the tmpfs of devices"})
 	m.attachDevices()
 	if m.c.Process.Terminal {
-		m.inChild(Attach{Mount: Terminal, Target: "/dev/pts", What: "the devpts of the terminal"})
+		m.inChild(plan.Attach{Mount: plan.Terminal, Target: "/dev/pts", What: "the devpts of the terminal"})
 	} else {
-		pts := MountFS{Type: "devpts", Target: "/dev/pts", NoSuid: true, NoExec: true, Options: []string{"newinstance", "ptmxmode=0666", "mode=0620"}}
+		pts := plan.MountFS{Type: "devpts", Target: "/dev/pts", NoSuid: true, NoExec: true, Options: []string{"newinstance", "ptmxmode=0666", "mode=0620"}}
 		if m.ttyGroup() {
 			pts.Options = append(pts.Options, "gid=5")
 		}
@@ -264,14 +258,14 @@ func (m *maker) kernelMounts() {
 	case ipc.Mode == spec.Host:
 		m.hostShm()
 	default:
-		add(MountFS{Type: "tmpfs", Target: "/dev/shm", NoSuid: true, NoDev: true, NoExec: true,
+		add(plan.MountFS{Type: "tmpfs", Target: "/dev/shm", NoSuid: true, NoDev: true, NoExec: true,
 			Options: []string{"mode=1777", "size=" + strconv.FormatInt(m.shmSize(), 10)}})
-		add(MountFS{Type: "mqueue", Target: "/dev/mqueue", NoSuid: true, NoDev: true, NoExec: true, Missing: true})
+		add(plan.MountFS{Type: "mqueue", Target: "/dev/mqueue", NoSuid: true, NoDev: true, NoExec: true, Missing: true})
 	}
 	if m.hostNet() {
-		m.inChild(Attach{Mount: "sys", Target: "/sys", What: "the host's /sys, read-only"})
+		m.inChild(plan.Attach{Mount: "sys", Target: "/sys", What: "the host's /sys, read-only"})
 	} else {
-		add(MountFS{Type: "sysfs", Target: "/sys", ReadOnly: !m.c.Security.Privileged, NoSuid: true, NoDev: true, NoExec: true})
+		add(plan.MountFS{Type: "sysfs", Target: "/sys", ReadOnly: !m.c.Security.Privileged, NoSuid: true, NoDev: true, NoExec: true})
 	}
 	for _, f := range m.in.Groups.Mount {
 		add(f)
@@ -280,19 +274,19 @@ func (m *maker) kernelMounts() {
 
 // ttyGroup reports whether there is the group that terminals belong to wherever there is one.
 func (m *maker) ttyGroup() bool {
-	_, ok := m.hostGroup(Identity{GID: 5})
+	_, ok := m.hostGroup(plan.Identity{GID: 5})
 	return ok
 }
 
 // hostShm shows the host's /dev/shm to a container in the host's IPC namespace.
 func (m *maker) hostShm() {
 	if !m.userMounts("/dev/shm") {
-		m.host = insertBeforeRelease(m.host, CloneMount{Path: "/dev/shm", What: "the host's /dev/shm", As: "shm"})
-		m.inChild(Attach{Mount: "shm", Target: "/dev/shm", What: "the host's /dev/shm"})
+		m.host = insertBeforeRelease(m.host, plan.CloneMount{Path: "/dev/shm", What: "the host's /dev/shm", As: "shm"})
+		m.inChild(plan.Attach{Mount: "shm", Target: "/dev/shm", What: "the host's /dev/shm"})
 	}
 }
 
-func insertBeforeRelease(steps []Step, s Step) []Step {
+func insertBeforeRelease(steps []plan.Step, s plan.Step) []plan.Step {
 	last := steps[len(steps)-1]
 	return append(append(steps[:len(steps)-1:len(steps)-1], s), last)
 }
@@ -318,12 +312,12 @@ func (m *maker) userView() {
 			m.inChild(tmpfsOf(mnt))
 			continue
 		}
-		m.inChild(Attach{Mount: mountHandle(i), Target: mnt.Target, File: m.in.Sources[i].File,
+		m.inChild(plan.Attach{Mount: mountHandle(i), Target: mnt.Target, File: m.in.Sources[i].File,
 			What: sourceWords(mnt, m.in.Sources[i])})
 	}
 }
 
-func tmpfsOf(mnt spec.Mount) MountFS {
+func tmpfsOf(mnt spec.Mount) plan.MountFS {
 	mode := uint32(0o1777)
 	if mnt.Mode != nil {
 		mode = *mnt.Mode
@@ -332,19 +326,6 @@ func tmpfsOf(mnt spec.Mount) MountFS {
 	if mnt.Size > 0 {
 		opts = append(opts, "size="+strconv.FormatInt(mnt.Size, 10))
 	}
-	return MountFS{Type: "tmpfs", Target: mnt.Target, Options: opts, ReadOnly: mnt.ReadOnly,
+	return plan.MountFS{Type: "tmpfs", Target: mnt.Target, Options: opts, ReadOnly: mnt.ReadOnly,
 		NoSuid: true, NoDev: true, NoExec: !mnt.Exec}
-}
-
-// DefaultMasked and DefaultReadOnly are paths of /proc and /sys which tell of or act on the
-// machine rather than the container.
-func DefaultMasked() []string {
-	return []string{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
-		"/sys/devices/virtual/powercap", "/sys/firmware"}
-}
-
-// DefaultReadOnly see DefaultMasked.
-func DefaultReadOnly() []string {
-	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 }

@@ -1,4 +1,4 @@
-package launch
+package compile
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/launch/numbers"
 	"github.com/cortenhq/corten/internal/launch/rows"
 	"github.com/cortenhq/corten/internal/plan"
 )
@@ -14,7 +15,7 @@ import (
 // Pivot the process still sees the host's tree; whatever an image could have put in the
 // way as a symbolic link is resolved inside the container's root (openat2(2)
 // RESOLVE_IN_ROOT, Linux 5.6).
-func (c *compiler) mounting(s plan.Step) {
+func (c *Program) mounting(s plan.Step) {
 	switch s := s.(type) {
 	case plan.Propagation:
 		flags := uintptr(unix.MS_REC | unix.MS_PRIVATE)
@@ -58,12 +59,12 @@ func (c *compiler) mounting(s plan.Step) {
 }
 
 // attach hangs a detached mount on an open target.
-func (c *compiler) attach(mnt, target rows.Slot) {
+func (c *Program) attach(mnt, target rows.Slot) {
 	c.Call(unix.SYS_MOVE_MOUNT, mnt, c.Text(""), target, c.Text(""), c.Num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
 }
 
 // inRoot opens a path of the container.
-func (c *compiler) inRoot(path string, flags uint64) *rows.Row {
+func (c *Program) inRoot(path string, flags uint64) *rows.Row {
 	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	if path == "" {
 		path = "."
@@ -74,13 +75,13 @@ func (c *compiler) inRoot(path string, flags uint64) *rows.Row {
 // devNull opens the null device of the tmpfs that we made, which lies at /dev if the
 // container has no other there. By path an image could lay a link to one of our descriptors
 // in the way: they are still open, and some lead to the host.
-func (c *compiler) devNull(flags uintptr) *rows.Row {
+func (c *Program) devNull(flags uintptr) *rows.Row {
 	return c.Call(unix.SYS_OPENAT, c.handle(plan.DevMount), c.Text("null"), c.Num(flags|unix.O_NOFOLLOW|unix.O_CLOEXEC))
 }
 
 // target opens the place for a mount and makes what is missing of it: two rows for each
 // component, since a table cannot ask first.
-func (c *compiler) target(path string, file bool) rows.Slot {
+func (c *Program) target(path string, file bool) rows.Slot {
 	path = strings.Trim(path, "/")
 	parent := c.root
 	if path == "" {
@@ -115,12 +116,12 @@ func (c *compiler) target(path string, file bool) rows.Slot {
 
 // newFS makes a mount of a new file system and stores its descriptor in mnt. The first of
 // its rows is the one that fails when the kernel lacks the type.
-func (c *compiler) newFS(fstype string, options []string, attrs uintptr, mnt rows.Slot) (fs rows.Slot) {
+func (c *Program) newFS(fstype string, options []string, attrs uintptr, mnt rows.Slot) (fs rows.Slot) {
 	return c.newFSOf(fstype, fstype, options, attrs, mnt)
 }
 
 // newFSOf is newFS of a source, which for most is only what df shows.
-func (c *compiler) newFSOf(fstype, source string, options []string, attrs uintptr, mnt rows.Slot) (fs rows.Slot) {
+func (c *Program) newFSOf(fstype, source string, options []string, attrs uintptr, mnt rows.Slot) (fs rows.Slot) {
 	fs = c.Result(c.Call(unix.SYS_FSOPEN, c.Text(fstype), c.Num(unix.FSOPEN_CLOEXEC)))
 	c.Call(unix.SYS_FSCONFIG, fs, c.Num(unix.FSCONFIG_SET_STRING), c.Text("source"), c.Text(source))
 	for _, o := range options {
@@ -135,13 +136,13 @@ func (c *compiler) newFSOf(fstype, source string, options []string, attrs uintpt
 	return fs
 }
 
-func (c *compiler) mountFS(s plan.MountFS) {
+func (c *Program) mountFS(s plan.MountFS) {
 	target := c.target(s.Target, false)
 	mnt := c.Unset(^uintptr(0))
 	open := len(c.Rows)
-	attrs := mountAttrs(s.ReadOnly, s.NoSuid, s.NoDev, s.NoExec)
+	attrs := numbers.Attrs(s.ReadOnly, s.NoSuid, s.NoDev, s.NoExec)
 	for _, name := range s.Attrs {
-		attrs |= attrBits(name)
+		attrs |= numbers.Attr(name)
 	}
 	c.newFSOf(s.Type, cmp.Or(s.Source, s.Type), s.Options, attrs, mnt)
 	c.attach(mnt, target)
@@ -152,34 +153,21 @@ func (c *compiler) mountFS(s plan.MountFS) {
 
 // skipOver lets the row at index first fail with these errors, which then leaves out all
 // rows after it.
-func (c *compiler) skipOver(first int, errnos ...unix.Errno) {
+func (c *Program) skipOver(first int, errnos ...unix.Errno) {
 	if c.Spent {
 		return
 	}
 	c.Rows[first].Tolerate(len(c.Rows)-first-1, errnos...)
 }
 
-func mountAttrs(ro, nosuid, nodev, noexec bool) uintptr {
-	var a uintptr
-	for _, x := range []struct {
-		on  bool
-		bit uintptr
-	}{{ro, unix.MOUNT_ATTR_RDONLY}, {nosuid, unix.MOUNT_ATTR_NOSUID}, {nodev, unix.MOUNT_ATTR_NODEV}, {noexec, unix.MOUNT_ATTR_NOEXEC}} {
-		if x.on {
-			a |= x.bit
-		}
-	}
-	return a
-}
-
 // cloneOf takes a detached copy of what fd is open on.
-func (c *compiler) cloneOf(fd rows.Slot) rows.Slot {
+func (c *Program) cloneOf(fd rows.Slot) rows.Slot {
 	return c.Result(c.Call(unix.SYS_OPEN_TREE, fd, c.Text(""), c.Num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)))
 }
 
 // cloneOfEmpty takes a copy of the empty file system. Before Linux 6.15 there is none of a
 // detached mount (EINVAL): the first place gets the mount itself, which can be cloned then.
-func (c *compiler) cloneOfEmpty() rows.Slot {
+func (c *Program) cloneOfEmpty() rows.Slot {
 	first := len(c.Rows)
 	mnt := c.cloneOf(c.masks.empty)
 	jump := c.Call(unix.SYS_CLOSE, c.Num(^uintptr(0))) // as in mask
@@ -192,11 +180,11 @@ func (c *compiler) cloneOfEmpty() rows.Slot {
 
 // mask hides a path if it is there: a directory below an empty file system, anything else
 // below /dev/null. The close of no descriptor always fails and so is a jump.
-func (c *compiler) mask(s plan.Mask) {
+func (c *Program) mask(s plan.Mask) {
 	if c.masks.null == rows.Zero {
 		c.masks.null = c.Result(c.devNull(unix.O_PATH))
 		c.masks.empty, c.masks.masked = c.Unset(^uintptr(0)), c.Unset(^uintptr(0))
-		c.newFS("tmpfs", []string{"size=4096", "nr_inodes=2", "mode=0555"}, mountAttrs(true, true, true, true), c.masks.empty)
+		c.newFS("tmpfs", []string{"size=4096", "nr_inodes=2", "mode=0555"}, numbers.Attrs(true, true, true, true), c.masks.empty)
 		c.masks.spare = c.Result(c.Call(unix.SYS_FCNTL, c.masks.empty, c.Num(unix.F_DUPFD_CLOEXEC), rows.Zero))
 	}
 	path := strings.Trim(s.Path, "/")
@@ -215,7 +203,7 @@ func (c *compiler) mask(s plan.Mask) {
 // stowEmpty hangs the empty file system itself over the last of its copies, if it is not in a
 // place already: closing a mount that is nowhere costs a grace period, as plan.Stow says. No
 // directory was hidden: EBADF. It is in use: the spare is /dev/null and no mount, EINVAL.
-func (c *compiler) stowEmpty() {
+func (c *Program) stowEmpty() {
 	if c.masks.empty != rows.Zero {
 		c.Call(unix.SYS_MOVE_MOUNT, c.masks.spare, c.Text(""), c.masks.masked, c.Text(""), c.Num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)).
 			Tolerate(0, unix.EBADF, unix.EINVAL)
@@ -223,7 +211,7 @@ func (c *compiler) stowEmpty() {
 }
 
 // readOnlyPath mounts a path over itself, read-only.
-func (c *compiler) readOnlyPath(s plan.ReadOnlyPath) {
+func (c *Program) readOnlyPath(s plan.ReadOnlyPath) {
 	first := len(c.Rows)
 	target := c.Result(c.inRoot(strings.Trim(s.Path, "/"), unix.O_PATH))
 	mnt := c.cloneOf(target)
