@@ -66,6 +66,13 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
 		Setup: setup,
+		Condition: func(name string) (bool, error) { // numa: memory is of nodes here
+			if name != "numa" {
+				return false, fmt.Errorf("there is no condition %s", name)
+			}
+			_, err := os.Stat("/proc/self/numa_maps")
+			return err == nil, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"oci":     perform,
 			"exits":   exits,

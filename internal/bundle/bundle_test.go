@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -43,6 +44,7 @@ func TestPlans(t *testing.T) {
 // printed is the plan of a bundle on a host with cgroup v2 alone, in words.
 func printed(t *testing.T, b *Bundle) []byte {
 	t.Helper()
+	b.Spec.ID, b.Spec.Created = "box", time.Unix(1, 0)
 	in := bundled.Input{Container: b.Spec, Sources: make([]plan.Source, len(b.Spec.Mounts))}
 	for i, m := range b.Spec.Mounts {
 		if m.Type == spec.Bind {
@@ -127,8 +129,10 @@ func TestRefused(t *testing.T) {
 		`{"hooks": {"createContainer": [{"path": "/x"}]}}`:                                  "createContainer",
 		`{"hooks": {"startContainer": [{"path": "/x"}]}}`:                                   "startContainer",
 		`{"linux": {"intelRdt": {}}}`:                                                       "intelRdt",
-		`{"linux": {"personality": {"domain": "LINUX32"}}}`:                                 "personality",
-		`{"linux": {"memoryPolicy": {"mode": "MPOL_BIND"}}}`:                                "memoryPolicy",
+		`{"linux": {"personality": {"domain": "BSD"}}}`:                                     "personality: \"BSD\"",
+		`{"linux": {"personality": {"domain": "LINUX", "flags": ["X"]}}}`:                   "no flags",
+		`{"linux": {"memoryPolicy": {"mode": "MPOL_BIND"}}}`:                                "memoryPolicy: MPOL_BIND takes nodes",
+		`{"linux": {"memoryPolicy": {"mode": "MPOL_LOCAL", "flags": ["X"]}}}`:               "memoryPolicy: \"X\"",
 		`{"linux": {"netDevices": {"eth0": {}}}}`:                                           "netDevices",
 		`{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}}}`: "listenerPath",
 		`{"linux": {"seccomp": {}}}`:                                                        "defaultAction",
@@ -141,12 +145,13 @@ func TestRefused(t *testing.T) {
 		`{"linux": {"devices": [{"path": "x", "type": "c"}]}}`:                              "devices",
 		`{"hostname": "x"}`: "hostname",
 		`{"mounts": [{"destination": "/x", "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}]}`: "uidMappings",
-		`{"process": {"cwd": "x"}}`:                                              "cwd",
-		`{"process": {"args": []}}`:                                              "args",
-		`{"process": {"scheduler": {"policy": "SCHED_IDLE"}}}`:                   "scheduler",
-		`{"process": {"ioPriority": {"class": "IOPRIO_CLASS_BE"}}}`:              "ioPriority",
+		`{"process": {"cwd": "x"}}`: "cwd",
+		`{"process": {"args": []}}`: "args",
+		`{"process": {"scheduler": {"policy": "SCHED_FIFO", "priority": 100}}}`:  "scheduler: priority 100",
+		`{"process": {"ioPriority": {"class": "IOPRIO_CLASS_NONE"}}}`:            "ioPriority",
+		`{"process": {"execCPUAffinity": {"final": "3-1"}}}`:                     "execCPUAffinity",
 		`{"process": {"rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}]}}`: "RLIMIT_X",
-		`{"root": {"path": ""}}`:                                                 "root",
+		`{"root": {"path": ""}}`: "root",
 	} {
 		_, err := parse("/b", least(t, change), 0)
 		if err == nil || !strings.Contains(err.Error(), want) || errs.HintOf(err) == "" {

@@ -22,9 +22,7 @@ func refuse(c *config) error {
 		{c.Hooks != nil && len(c.Hooks.CreateContainer) > 0, "hooks.createContainer"},
 		{c.Hooks != nil && len(c.Hooks.StartContainer) > 0, "hooks.startContainer"},
 		{c.Linux.IntelRdt != nil, "linux.intelRdt"},
-		{c.Linux.MemoryPolicy != nil, "linux.memoryPolicy"},
 		{len(c.Linux.NetDevices) > 0, "linux.netDevices"},
-		{c.Linux.Personality != nil, "linux.personality"},
 		{c.Linux.Seccomp != nil && c.Linux.Seccomp.ListenerPath != "", "linux.seccomp.listenerPath"},
 	} {
 		if x.there {
@@ -41,18 +39,6 @@ func refuse(c *config) error {
 	}
 	if c.Process == nil {
 		return errs.Newf(errs.Invalid, "", "", "it has no process").WithHint("fill in process")
-	}
-	return refuseProcess(c.Process)
-}
-
-func refuseProcess(p *specs.Process) error {
-	switch {
-	case p.Scheduler != nil:
-		return notYet("process.scheduler")
-	case p.IOPriority != nil:
-		return notYet("process.ioPriority")
-	case p.ExecCPUAffinity != nil:
-		return notYet("process.execCPUAffinity")
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ func (t *translator) container(c *config) {
 		t.fail("linux.seccomp", "no defaultAction", "leave linux.seccomp out for no filter at all")
 	}
 	t.process(c.Process, &t.out.Process, &t.out.Security)
+	t.machine(&c.Linux.Linux)
 	if c.Linux.Resources != nil {
 		t.out.Resources = *c.Linux.Resources
 	}
@@ -207,6 +208,7 @@ func (t *translator) process(p *specs.Process, out *spec.Process, sec *spec.Secu
 	}
 	sec.AllowNewPrivs, sec.AppArmor, sec.SELinux = !p.NoNewPrivileges, p.ApparmorProfile, p.SelinuxLabel
 	t.capabilities(p.Capabilities, sec)
+	t.attributes(p, &out.Attributes)
 }
 
 // capabilities leaves out what is not known, or not ours to give: that is a warning, as the
@@ -241,14 +243,12 @@ func (t *translator) capabilities(c *specs.LinuxCapabilities, sec *spec.Security
 	}
 }
 
-// Process reads a further process of a container (process.json), and what it may do.
+// Process reads a further process of a container (process.json), and what it may do. What is not said
+// of it is as with the first one.
 func Process(c *spec.Container, p *specs.Process, held uint64) (spec.Process, spec.Security, []string, error) {
-	if err := refuseProcess(p); err != nil {
-		return spec.Process{}, spec.Security{}, nil, err
-	}
 	t := &translator{held: held, out: c}
 	sec := c.Security
-	var out spec.Process
+	out := spec.Process{Attributes: c.Process.Attributes}
 	t.process(p, &out, &sec)
 	if p.Capabilities == nil {
 		sec.Sets = c.Security.Sets

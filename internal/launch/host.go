@@ -67,6 +67,10 @@ func (h *host) run(s plan.Step) error {
 		return writeFile(h.procFile("oom_score_adj"), strconv.Itoa(s.Value))
 	case plan.Limit:
 		return unix.Prlimit(h.proc.PID, s.Resource, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}, nil)
+	case plan.Schedule:
+		return h.schedule(s)
+	case plan.SetIOPriority:
+		return setIOPriority(h.proc.PID, s)
 	case plan.OwnStdio:
 		return h.ownStdio(s.GID)
 	case plan.Attributes:

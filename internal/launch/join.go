@@ -202,7 +202,7 @@ func (j *joining) whyNot(p plan.Plan) error {
 		}
 		return e
 	default:
-		return errs.Wrap(s.String(), "", err)
+		return refused(s, err)
 	}
 }
 

@@ -201,7 +201,7 @@ func (h *host) failed(p plan.Plan, out *rows.Outcome) error {
 			}
 			return ExecError(s.Name, err)
 		}
-		return errs.Wrap(step.String(), "", err)
+		return refused(step, err)
 	case out.Row >= uintptr(len(h.c.Rows)):
 		e, _ := p.Child[len(p.Child)-1].(plan.Exec)
 		if out.Eacces != 0 {

@@ -144,8 +144,12 @@ type (
 
 // Steps that set what the process is.
 type (
-	// NewKeyring gives the process a session keyring of its own, session-keyring(7).
-	NewKeyring struct{}
+	// NewKeyring gives the process a session keyring of its own, session-keyring(7). One with a
+	// name others may join who have the same user.
+	NewKeyring struct {
+		Name string `json:"name,omitempty"`
+		Join bool   `json:"join,omitempty"` // it is there, and is made only if it is not
+	}
 
 	// Label sets the security label that the exec will take (AppArmor profile or SELinux
 	// context).
@@ -341,7 +345,6 @@ func (s Sysctl) String() string       { return fmt.Sprintf("set sysctl %s to %s"
 func (Pivot) String() string          { return "make it the root and drop the host's tree" }
 func (s Hostname) String() string     { return "set the host name to " + s.Name }
 func (s Domainname) String() string   { return "set the domain name to " + s.Name }
-func (NewKeyring) String() string     { return "take a new session keyring" }
 func (s Label) String() string        { return fmt.Sprintf("take the %s label %s at exec", s.Module, s.Label) }
 
 func (s Stdio) String() string {
@@ -432,6 +435,16 @@ func (s Init) String() string {
 		words += ", which says when the command may begin"
 	}
 	return words
+}
+
+func (s NewKeyring) String() string {
+	switch {
+	case s.Join:
+		return "join the session keyring " + s.Name
+	case s.Name != "":
+		return "take a new session keyring, " + s.Name
+	}
+	return "take a new session keyring"
 }
 
 func (s Exec) String() string {

@@ -63,6 +63,8 @@ type Process struct {
 	OOMScore   *int     `json:"oomScoreAdj,omitempty"` // -1000 to 1000
 	Umask      *uint32  `json:"umask,omitempty"`
 	Size       *Size    `json:"terminalSize,omitempty"` // what the terminal starts with; nil: 0 by 0
+
+	Attributes Attributes `json:"attributes,omitzero"`
 }
 
 // Size is the size of a terminal in characters.
@@ -202,6 +204,7 @@ type Security struct {
 	SELinux       string   `json:"seLinux,omitempty"`
 	SELinuxMount  string   `json:"seLinuxMount,omitempty"`
 	Sets          *CapSets `json:"capabilitySets,omitempty"` // nil: root has Capabilities, others none
+	NoKeyring     bool     `json:"noKeyring,omitempty"`      // it keeps the session keyring of who starts it
 }
 
 // CapSets is the capabilities of the first process set by set, capabilities(7); the bounding set is

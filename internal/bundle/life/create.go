@@ -37,6 +37,7 @@ type Request struct {
 	Console string     // the socket that takes the terminal; empty: none
 	PIDFile string     // empty: none
 	Passed  []*os.File // descriptors 3 and up of the command
+	Keyring bool       // it keeps our session keyring
 	Stays   bool       // who creates it looks after its terminal
 	Warn    func(string)
 }
@@ -70,6 +71,7 @@ func Create(ctx context.Context, req Request) (*Container, error) {
 	if err := os.MkdirAll(req.Root, 0o711); err != nil {
 		return nil, errs.Wrap("make folder", req.Root, err)
 	}
+	b.Spec.Security.NoKeyring = req.Keyring
 	c := &Container{Place: place}
 	if c.unlock, err = place.Lock(); err != nil {
 		return nil, err

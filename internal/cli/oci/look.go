@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -124,7 +123,7 @@ func ps(c *command, f *pflag.FlagSet, args []string) error {
 		if pids == nil {
 			pids = []int{}
 		}
-		return json.NewEncoder(c.stdout).Encode(pids)
+		return c.printJSON(pids)
 	case "table":
 		return c.psTable(pids, args[1:])
 	default:

@@ -34,7 +34,6 @@ func verbs() []verb {
 		{name: "exec", args: "ID COMMAND [ARGS]", about: "run one more process in a container", run: execute, flags: execFlags, least: 1, most: -1, plain: true},
 		id("pause", "freeze a container", pause, nil),
 		id("resume", "let a frozen container go on", resume, nil),
-		id("events", "print what a container uses, again and again, and when its memory runs out", events, eventsFlags),
 		id("update", "change the limits of a container", update, updateFlags),
 		{name: "features", about: "print what this runtime understands", run: printFeatures},
 	}
@@ -46,7 +45,7 @@ func createFlags(f *pflag.FlagSet) {
 	f.String("pid-file", "", "a file for the number of the container's first process")
 	f.Int("preserve-fds", 0, "how many descriptors from 3 on the command gets")
 	f.Bool("no-pivot", false, "not there: the root is always changed by pivot_root")
-	f.Bool("no-new-keyring", false, "not there: a container always has a session keyring of its own")
+	f.Bool("no-new-keyring", false, "the container keeps the session keyring of who creates it")
 }
 
 func runFlags(f *pflag.FlagSet) {
@@ -58,11 +57,10 @@ func runFlags(f *pflag.FlagSet) {
 // requestOf reads the flags of create and run.
 func (c *command) requestOf(f *pflag.FlagSet, id string) (life.Request, error) {
 	req := life.Request{Root: c.root, ID: id, Warn: c.warn}
-	for _, name := range []string{"no-pivot", "no-new-keyring"} {
-		if on, _ := f.GetBool(name); on {
-			return req, errs.Newf(errs.Unsupported, "use --"+name, "", "it is not there").WithHint("leave it out")
-		}
+	if on, _ := f.GetBool("no-pivot"); on {
+		return req, errs.Newf(errs.Unsupported, "use --no-pivot", "", "it is not there").WithHint("leave it out")
 	}
+	req.Keyring, _ = f.GetBool("no-new-keyring")
 	req.Bundle, _ = f.GetString("bundle")
 	req.Console, _ = f.GetString("console-socket")
 	req.PIDFile, _ = f.GetString("pid-file")

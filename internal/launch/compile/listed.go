@@ -42,7 +42,7 @@ func (c *Program) listed(s plan.Step) error {
 	case plan.Hold:
 		c.hold(s)
 	default:
-		return errs.Newf(errs.Internal, "compile step", s.Kind(), "not a child step")
+		return c.attributes(s)
 	}
 	return nil
 }

@@ -108,6 +108,7 @@ func (b *bundler) attend(more []plan.Step) {
 		b.onHost(Hooks{b.in.Hooks})
 	}
 	b.onHost(plan.Release{}, Held{})
+	b.onHost(plan.Served(b.c.Process.Attributes)...)
 }
 
 // begin is what the process does first.
@@ -353,7 +354,8 @@ func (b *bundler) devices() {
 // identity is what the process does last.
 func (b *bundler) identity(id plan.Identity, last []plan.Step) {
 	sec, proc := b.c.Security, b.c.Process
-	b.inChild(plan.NewKeyring{})
+	b.inChild(b.Keyring()...)
+	b.inChild(plan.Seen(proc.Attributes)...)
 	if proc.Terminal {
 		b.inChild(OwnTerminal{id.UID})
 	}

@@ -121,6 +121,7 @@ func (m *maker) openForExec(in ExecInput, id plan.Identity) error {
 // join is what the process does before it is as the container's first one.
 func (m *maker) join(in ExecInput) {
 	m.label()
+	m.runOn(m.c.Process.Attributes.CPUs.Initial)
 	for _, r := range m.c.Process.Rlimits {
 		if n, ok := plan.RlimitNumber(r.Name); ok {
 			m.inChild(plan.LowerLimit{Rlimit: m.early(r, n), Resource: n})
@@ -144,6 +145,8 @@ func (m *maker) join(in ExecInput) {
 	for i, file := range in.Enter {
 		m.inChild(plan.EnterGroup{Dir: path.Dir(file), FD: groupHandle(i)})
 	}
+	m.runOn(m.c.Process.Attributes.CPUs.Final)
+	m.inChild(plan.Served(m.c.Process.Attributes)...)
 	if score := m.c.Process.OOMScore; score != nil {
 		m.inChild(plan.OwnOOMScore{Value: *score, Proc: hostProc})
 	}
@@ -164,11 +167,20 @@ func (m *maker) join(in ExecInput) {
 	}
 }
 
-// keepOut changes steps of identity to what a further process wants: its working directory
-// has to be there, and one that is detached writes to the null device.
+func (m *maker) runOn(cpus string) {
+	if cpus != "" {
+		m.inChild(plan.RunOn{CPUs: cpus})
+	}
+}
+
+// keepOut changes steps of identity to what a further process wants: the keyring and its working
+// directory have to be there, and one that is detached writes to the null device.
 func (m *maker) keepOut(detached bool) {
 	for i, s := range m.child {
 		switch s := s.(type) {
+		case plan.NewKeyring:
+			s.Join = s.Name != ""
+			m.child[i] = s
 		case plan.Chdir:
 			s.Exists = true
 			m.child[i] = s

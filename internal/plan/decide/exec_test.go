@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/plan"
@@ -36,6 +37,14 @@ func TestExecPlans(t *testing.T) {
 			in.Container.Process.OOMScore = &score
 			in.Container.Process.Rlimits = []spec.Rlimit{{Name: "nofile", Soft: 100, Hard: 200}, {Name: "nproc", Soft: 50, Hard: 50}}
 			in.Container.Namespaces.TimeOffset = map[string]int64{"boottime": 86400e9}
+		},
+		"exec-attributes": func(in *ExecInput) { // of a container of a bundle
+			in.Container.ID, in.Container.Created = "box", time.Unix(1, 0)
+			in.Container.Root.Path, in.Enter = "/bundle/rootfs", []string{"/sys/fs/cgroup/cpuset/corten/ID/tasks"}
+			in.Process = spec.Process{Args: []string{"id"}, Cwd: "/", User: "0:0", Attributes: spec.Attributes{
+				Scheduler:  &spec.Scheduler{Policy: "SCHED_DEADLINE", Runtime: 1e6, Deadline: 2e6, Period: 3e6},
+				IOPriority: &spec.IOPriority{Class: "IOPRIO_CLASS_BE", Priority: 7}, CPUs: spec.Affinity{Initial: "0", Final: "0-1"},
+				Memory: &spec.MemoryPolicy{Mode: "MPOL_BIND", Nodes: "0"}, Personality: &spec.Personality{Domain: "LINUX32"}}}
 		},
 		"exec-privileged": func(in *ExecInput) { in.Privileged, in.Filter = true, nil },
 	} {

@@ -318,7 +318,9 @@ func (m *maker) label() {
 // identity is what the process does last: it gives up what it does not need.
 func (m *maker) identity(id plan.Identity) error {
 	sec, proc := m.c.Security, m.c.Process
-	m.inChild(plan.NewKeyring{}, plan.Stdio{Terminal: proc.Terminal, NoStdin: !proc.Stdin && !proc.Terminal})
+	m.keyring()
+	m.inChild(plan.Seen(proc.Attributes)...)
+	m.inChild(plan.Stdio{Terminal: proc.Terminal, NoStdin: !proc.Stdin && !proc.Terminal})
 	m.inChild(m.keep())
 	if proc.Umask != nil {
 		m.inChild(plan.Umask{Mask: *proc.Umask})
@@ -353,6 +355,19 @@ func (m *maker) identity(id plan.Identity) error {
 		m.filter()
 	}
 	return m.exec(id)
+}
+
+// keyring takes a session keyring. That of a container of a bundle has a name, by which further
+// processes join it. Whoever is the same user may have one of this name, which would be joined instead:
+// so it has the time in it.
+func (m *maker) keyring() {
+	name := ""
+	if m.c.Root.Path != "" {
+		name = "_ses." + string(m.c.ID) + "." + strconv.FormatInt(m.c.Created.UnixNano(), 36)
+	}
+	if !m.c.Security.NoKeyring {
+		m.inChild(plan.NewKeyring{Name: name})
+	}
 }
 
 // keep is the descriptors that are left.

@@ -72,6 +72,13 @@ func (p Parts) Clocks() (host, child []plan.Step) {
 	return []plan.Step{plan.OpenProc{Name: "timens_offsets", As: timeOffsets}}, m.child
 }
 
+// Keyring takes a session keyring.
+func (p Parts) Keyring() []plan.Step {
+	m := *p.m
+	m.keyring()
+	return m.child
+}
+
 // Filter installs the seccomp filter, if there is one.
 func (p Parts) Filter() []plan.Step {
 	m := *p.m
