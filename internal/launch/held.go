@@ -87,6 +87,7 @@ func (w *Waiting) Known() error {
 // why it could not.
 func (w *Waiting) Begun() error {
 	w.h.proc.Apart()
+	w.h.takeScore()
 	return w.h.failure(w.plan)
 }
 
@@ -94,5 +95,6 @@ func (w *Waiting) Begun() error {
 func (w *Waiting) Abandon() {
 	_ = w.Signal(unix.SIGKILL)
 	_, _ = w.Wait()
+	w.h.takeScore()
 	_ = w.Close()
 }

@@ -30,6 +30,7 @@ type host struct {
 	proc    *rows.Born   // the new process, after Clone
 	joined  func() error // waits for the connection to networks
 	stdio   [3]int       // what becomes the child's; -1: nothing of the host's
+	score   []byte       // our own OOM score, while it is the new process's; nil: it was not set
 	env     Env
 }
 
@@ -64,7 +65,7 @@ func (h *host) run(s plan.Step) error {
 	case plan.Seed:
 		return h.seed(s)
 	case plan.OOMScore:
-		return writeFile(h.procFile("oom_score_adj"), strconv.Itoa(s.Value))
+		return h.setScore(s.Value)
 	case plan.Limit:
 		return unix.Prlimit(h.proc.PID, s.Resource, &unix.Rlimit{Cur: s.Soft, Max: s.Hard}, nil)
 	case plan.Schedule:

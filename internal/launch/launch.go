@@ -70,6 +70,7 @@ func Start(p plan.Plan, env Env) (*Process, error) {
 	h.proc.Apart()
 	h.close(plan.InitGate) // of which the command waits for the end, if PID 1 died
 	h.c.KinApart()
+	h.takeScore()
 	if nest.Inside() {
 		// Nobody shares our memory any more. The user's next command has to find our user namespace by
 		// us or by the container, which has no rights over us in that.
@@ -115,6 +116,7 @@ func begin(p plan.Plan, env Env) (*host, error) {
 		}
 		if err != nil {
 			h.abandon()
+			h.takeScore()
 			if own := (*died)(nil); errors.As(err, &own) {
 				return h, own.error
 			}

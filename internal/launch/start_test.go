@@ -567,3 +567,39 @@ func modeWords(mode uint32) string {
 	}
 	return string(b)
 }
+
+// The score of a container is not its launcher's, though they share their memory when it is set.
+func TestOOMScoreIsTheContainersAlone(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	own := func() string {
+		t.Helper()
+		b, err := os.ReadFile("/proc/self/oom_score_adj")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	before, score := own(), 321
+	in := input(t, "cat", "/proc/self/oom_score_adj")
+	in.Container.Process.OOMScore = &score
+	if out, st := run(t, in); out != "321\n" || st.Code != 0 {
+		t.Errorf("status %+v, score %q", st, out)
+	}
+	if got := own(); got != before {
+		t.Errorf("the launcher has %q, and had %q", got, before)
+	}
+	in = input(t, "none")
+	in.Container.Process.OOMScore = &score
+	p, err := decide.Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := launch.Start(p, launch.Env{}); !errs.Is(err, errs.NotFound) {
+		t.Errorf("start: %v", err)
+	}
+	if got := own(); got != before {
+		t.Errorf("after a failure the launcher has %q, and had %q", got, before)
+	}
+}

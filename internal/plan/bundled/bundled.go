@@ -100,12 +100,12 @@ func (b *bundler) attend(more []plan.Step) {
 	if b.Private() {
 		b.onHost(plan.MapIDs{UID: b.c.Namespaces.User.UIDMap, GID: b.c.Namespaces.User.GIDMap})
 	}
-	if b.c.Process.OOMScore != nil {
-		b.onHost(plan.OOMScore{Value: *b.c.Process.OOMScore})
-	}
 	b.onHost(more...)
 	if len(b.in.Hooks) > 0 {
 		b.onHost(Hooks{b.in.Hooks})
+	}
+	if b.c.Process.OOMScore != nil { // it is the launcher's too for a while, but not the hooks'
+		b.onHost(plan.OOMScore{Value: *b.c.Process.OOMScore})
 	}
 	b.onHost(plan.Release{}, Held{})
 	b.onHost(plan.Served(b.c.Process.Attributes)...)
