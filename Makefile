@@ -99,12 +99,20 @@ install: docs
 	sed 's|@PREFIX@|$(PREFIX)|' packaging/corten-boot.user.service >$(DESTDIR)$(PREFIX)/lib/systemd/user/corten-boot.service
 	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/corten-boot.service $(DESTDIR)$(PREFIX)/lib/systemd/user/corten-boot.service
 	chmod 0755 $(DESTDIR)$(PREFIX)/share/corten/corten-boot.init
+	install -d $(DESTDIR)/etc/apparmor.d
+	install -m 0644 packaging/apparmor/corten-default $(DESTDIR)/etc/apparmor.d/corten-default
+	@# From the next boot on the distribution loads it.
+	@$(apparmor) || apparmor_parser -r /etc/apparmor.d/corten-default
 
 uninstall:
-	rm -rf $(DESTDIR)$(PREFIX)/bin/corten $(DESTDIR)$(PREFIX)/bin/corten-oci $(DESTDIR)$(PREFIX)/libexec/corten $(DESTDIR)$(PREFIX)/share/man/man1/corten*.1 \
+	@$(apparmor) || apparmor_parser -R /etc/apparmor.d/corten-default || true
+	rm -rf $(DESTDIR)/etc/apparmor.d/corten-default $(DESTDIR)$(PREFIX)/bin/corten $(DESTDIR)$(PREFIX)/bin/corten-oci $(DESTDIR)$(PREFIX)/libexec/corten $(DESTDIR)$(PREFIX)/share/man/man1/corten*.1 \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish \
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system/corten-boot.service $(DESTDIR)$(PREFIX)/lib/systemd/user/corten-boot.service $(DESTDIR)$(PREFIX)/share/corten
+
+# Succeeds where there is no AppArmor to tell: a package is made, or the kernel has it not.
+apparmor = test -n "$(DESTDIR)" || test "$$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" != Y
 
 # install-packages: only what is missing, so that a machine which has all is not asked for the network.
 define install-packages

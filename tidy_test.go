@@ -49,7 +49,7 @@ var mutable = map[string]string{
 // neighbours and leave each other alone, but for those in sideways.
 var band = map[string]int{
 	"errs": 0, "oci": 0, "spec": 0, "tree": 0, "inflate": 0, "programs": 0,
-	"kernel": 1, "kernel/nest": 1, "kernel/probe": 1, "kernel/probe/ordinary": 1, "disk": 1, "disk/watch": 1, "advice": 1,
+	"kernel": 1, "kernel/nest": 1, "kernel/lsm": 1, "kernel/probe": 1, "kernel/probe/ordinary": 1, "disk": 1, "disk/watch": 1, "advice": 1,
 	"plan": 2, "plan/decide": 2, "plan/bundled": 2, "wiring": 2,
 	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3, "launch/rows": 3, "launch/copytree": 3, "launch/detached": 3, "launch/compile": 3, "launch/numbers": 3,
 	"cgroup": 3, "seccomp": 3, "events": 3, "about": 3, "logs": 3, "logs/gz": 3, "logs/read": 3, "logs/records": 3, "wire": 3, "wire/rules": 3, "wire/standing": 3, "wire/walls": 3, "hostnet": 3, "attendant": 3, "cni": 3, "cni/execute": 3, "ports": 3, "callers": 3, "resolve": 3, "registry/registries": 3, "store/layout": 3,
@@ -79,6 +79,7 @@ var sideways = map[string]string{
 	"advice -> kernel/nest":                 "what root may do depends on where",
 	"kernel/probe/ordinary -> kernel/probe": "what root is told, revised",
 	"kernel/probe -> kernel":                "probes are made of the same system calls",
+	"kernel/probe -> kernel/lsm":            "which security module is active is asked in one way",
 	"disk -> kernel":                        "files are made durable by system calls",
 	"launch -> launch/copytree":             "a volume's first content is copied by itself",
 	"launch -> launch/compile":              "what a new process does is compiled apart from who makes it",

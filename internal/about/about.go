@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/kernel/probe"
+	"github.com/cortenhq/corten/internal/spec"
 )
 
 // Host is the machine.
@@ -71,7 +72,7 @@ func Guards(there func(feature string) probe.Answer) Guard {
 	mode, _ := probe.CgroupMode()
 	g.CgroupVersion = strings.TrimPrefix(mode, "v")
 	for _, o := range []struct{ feature, option string }{
-		{"AppArmor", "name=apparmor"},
+		{"AppArmor", "name=apparmor,profile=" + spec.DefaultProfile},
 		{"SELinux", "name=selinux"},
 		{"seccomp", "name=seccomp,profile=builtin"},
 		{"user namespace", "name=userns"},

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/kernel/lsm"
 	"github.com/cortenhq/corten/internal/logs"
 	"github.com/cortenhq/corten/internal/spec"
 )
@@ -22,12 +24,13 @@ type Facts struct {
 	Health   json.RawMessage   // the last checks, in Docker's form; nil: none
 	Keeper   int               // its process; 0: nobody keeps it
 	UserMap  []spec.IDMap      // of users, while it runs
+	Profile  string            // of AppArmor: the one that it has, or will ask for; empty: AppArmor is not active
 }
 
 // FactsOf finds out about a container. What cannot be found out is not told.
 func FactsOf(dirs Dirs, v View) Facts {
 	id := v.Spec.ID
-	f := Facts{Dir: Dir(dirs, id)}
+	f := Facts{Dir: Dir(dirs, id), Profile: profileOf(v)}
 	folder := LogDir(dirs, id)
 	if files, err := logs.Files(folder); err == nil && len(files) > 0 {
 		f.Log = filepath.Join(folder, logs.Name(files[len(files)-1].N))
@@ -56,6 +59,18 @@ func FactsOf(dirs Dirs, v View) Facts {
 		}
 	}
 	return f
+}
+
+// profileOf is the profile of the first process. It is told without its mode where that is the
+// usual one.
+func profileOf(v View) string {
+	switch on, _ := lsm.AppArmor(); {
+	case !on:
+		return ""
+	case v.State.Alive():
+		return strings.TrimSuffix(lsm.Confined(v.State.PID), " (enforce)")
+	}
+	return cmp.Or(v.Spec.Security.AppArmor, spec.DefaultProfile)
 }
 
 // keeperOf finds the process that has a lock as descriptor 3, as keepers do: the lock itself

@@ -1,11 +1,10 @@
 package draft
 
 import (
-	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/lsm"
 	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/seccomp"
@@ -17,15 +16,13 @@ import (
 // is not there.
 func Modules(sec spec.Security) (f plan.Facts, err error) {
 	f.Nested, f.Alone = nest.Inside(), nest.Single()
-	if sec.AppArmor != "" && sec.AppArmor != "unconfined" {
-		b, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-		if f.AppArmor = strings.HasPrefix(string(b), "Y"); !f.AppArmor {
+	if sec.AppArmor != "" && sec.AppArmor != spec.NoProfile {
+		if f.AppArmor, _ = lsm.AppArmor(); !f.AppArmor {
 			return f, noModule("apparmor=" + sec.AppArmor)
 		}
 	}
 	if sec.SELinux != "" || sec.SELinuxMount != "" {
-		_, err := os.Stat("/sys/fs/selinux/enforce")
-		if f.SELinux = err == nil; !f.SELinux {
+		if f.SELinux, _ = lsm.SELinux(); !f.SELinux {
 			return f, noModule("label of SELinux")
 		}
 	}

@@ -388,7 +388,9 @@ func (e *Engine) Boot(ctx context.Context, told func(name string, err error)) er
 	if err := e.sweep(); err != nil {
 		return err
 	}
-	list, err := container.List(e.dirs())
+	err := loadProfile(ctx)
+	list, lerr := container.List(e.dirs())
+	err = errors.Join(err, lerr)
 	for i := len(list) - 1; i >= 0; i-- { // the oldest first: others may need it
 		s := list[i]
 		r := s.Spec.Life.Restart.Policy

@@ -202,6 +202,8 @@ func (h *host) failed(p plan.Plan, out *rows.Outcome) error {
 				err = unix.EACCES
 			}
 			return ExecError(s.Name, err)
+		case plan.Label:
+			return labelError(s, err)
 		}
 		return refused(step, err)
 	case out.Row >= uintptr(len(h.c.Rows)):
@@ -212,6 +214,17 @@ func (h *host) failed(p plan.Plan, out *rows.Outcome) error {
 		return ExecError(e.Args[0], unix.Errno(out.Last))
 	}
 	return nil
+}
+
+func labelError(s plan.Label, errno unix.Errno) error {
+	err := errs.Wrap(s.String(), "", errno)
+	switch {
+	case s.Module != "apparmor":
+		return errs.New(errs.KindOf(err), "", "", err).WithHint("the policy has no such label, or does not let this process take it: see ausearch -m avc")
+	case errno == unix.ENOENT:
+		return errs.New(errs.NotFound, "", "", err).WithHint("it is not loaded: apparmor_parser -r FILE loads it, and aa-status lists those that are")
+	}
+	return errs.New(errs.Denied, "", "", err).WithHint("this process has a profile itself that does not allow it: cat /proc/self/attr/current")
 }
 
 // ExecError says why a command could not be executed. Its kind is NotFound or Denied, from

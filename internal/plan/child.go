@@ -156,6 +156,7 @@ type (
 	Label struct {
 		Module string `json:"module"` // "apparmor" or "selinux"
 		Label  string `json:"label"`
+		Usual  bool   `json:"usual,omitempty"` // nobody asked for it: a host that has it not, or gives us none, is no error
 	}
 
 	// Stdio arranges descriptors 0, 1 and 2.
@@ -345,7 +346,16 @@ func (s Sysctl) String() string       { return fmt.Sprintf("set sysctl %s to %s"
 func (Pivot) String() string          { return "make it the root and drop the host's tree" }
 func (s Hostname) String() string     { return "set the host name to " + s.Name }
 func (s Domainname) String() string   { return "set the domain name to " + s.Name }
-func (s Label) String() string        { return fmt.Sprintf("take the %s label %s at exec", s.Module, s.Label) }
+
+func (s Label) String() string {
+	switch {
+	case s.Module == "selinux":
+		return "take the SELinux label " + s.Label + " at exec"
+	case s.Usual:
+		return "take the AppArmor profile " + s.Label + " at exec, if it is loaded"
+	}
+	return "take the AppArmor profile " + s.Label + " at exec"
+}
 
 func (s Stdio) String() string {
 	switch {

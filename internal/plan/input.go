@@ -59,11 +59,11 @@ type Filter struct {
 type Facts struct {
 	Init     string // the path of corten-init
 	Hidden   bool   // nobody but the host's root may read corten-init
-	AppArmor bool
-	SELinux  bool
-	Tied     bool // the container ends with its launcher (a foreground run)
-	Alone    bool // nested, and there is no other user and group than root
-	Nested   bool // the launcher is root of a user namespace only, of which the container's has the ids unshifted
+	AppArmor bool   // active, if the container names a profile
+	SELinux  bool   // active, if the container has a label
+	Tied     bool   // the container ends with its launcher (a foreground run)
+	Alone    bool   // nested, and there is no other user and group than root
+	Nested   bool   // the launcher is root of a user namespace only, of which the container's has the ids unshifted
 }
 
 // Handles that plans use for what every container has.

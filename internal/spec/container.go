@@ -191,6 +191,12 @@ type IDMap struct {
 	Size      uint32 `json:"size"`
 }
 
+// Profiles of AppArmor: the one that containers have if they name none, and the word for none.
+const (
+	DefaultProfile = "corten-default"
+	NoProfile      = "unconfined"
+)
+
 // Security is what the container may do.
 type Security struct {
 	Capabilities  []string `json:"capabilities"` // the bounding set, "CAP_CHOWN"; complete: additions and removals are done
@@ -198,11 +204,11 @@ type Security struct {
 	AllowNewPrivs bool     `json:"allowNewPrivs,omitempty"` // no-new-privileges is on unless this is set
 	Seccomp       *Seccomp `json:"seccomp,omitempty"`       // nil: the default profile
 	Unconfined    bool     `json:"seccompUnconfined,omitempty"`
-	Masked        []string `json:"masked"`        // paths hidden under /dev/null or an empty directory
-	ReadOnlyPaths []string `json:"readOnlyPaths"` // paths made read-only
-	AppArmor      string   `json:"appArmor,omitempty"`
-	SELinux       string   `json:"seLinux,omitempty"`
-	SELinuxMount  string   `json:"seLinuxMount,omitempty"`
+	Masked        []string `json:"masked"`                   // paths hidden under /dev/null or an empty directory
+	ReadOnlyPaths []string `json:"readOnlyPaths"`            // paths made read-only
+	AppArmor      string   `json:"appArmor,omitempty"`       // a profile; empty: DefaultProfile where it is loaded, none below Root.Path
+	SELinux       string   `json:"seLinux,omitempty"`        // the label of processes
+	SELinuxMount  string   `json:"seLinuxMount,omitempty"`   // the label of files
 	Sets          *CapSets `json:"capabilitySets,omitempty"` // nil: root has Capabilities, others none
 	NoKeyring     bool     `json:"noKeyring,omitempty"`      // it keeps the session keyring of who starts it
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cortenhq/corten/internal/bundle/record"
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/lsm"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/plan/bundled"
 	"github.com/cortenhq/corten/internal/seccomp"
@@ -80,15 +81,13 @@ func filter(root string, sec spec.Security) (*plan.Filter, error) {
 func modules(sec spec.Security) (f plan.Facts, err error) {
 	maps, _ := os.ReadFile("/proc/self/uid_map")
 	f.Nested = strings.Join(strings.Fields(string(maps)), " ") != "0 0 4294967295"
-	if sec.AppArmor != "" && sec.AppArmor != "unconfined" {
-		b, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-		if f.AppArmor = strings.HasPrefix(string(b), "Y"); !f.AppArmor {
+	if sec.AppArmor != "" && sec.AppArmor != spec.NoProfile {
+		if f.AppArmor, _ = lsm.AppArmor(); !f.AppArmor {
 			return f, noModule("process.apparmorProfile", sec.AppArmor)
 		}
 	}
 	if label := sec.SELinux + sec.SELinuxMount; label != "" {
-		_, err := os.Stat("/sys/fs/selinux/enforce")
-		if f.SELinux = err == nil; !f.SELinux {
+		if f.SELinux, _ = lsm.SELinux(); !f.SELinux {
 			return f, noModule("process.selinuxLabel and linux.mountLabel", label)
 		}
 		if sec.SELinuxMount != "" {

@@ -146,7 +146,7 @@ func newDocument(c engine.Container, f engine.ContainerFacts, x surroundings) do
 	if args := s.Process.Args; len(args) > 0 {
 		d.Path, d.Args = args[0], args[1:]
 	}
-	d.LogPath, d.RestartCount, d.Driver, d.Platform, d.AppArmorProfile = f.Log, st.Restarts, "overlay", "linux", s.Security.AppArmor
+	d.LogPath, d.RestartCount, d.Driver, d.Platform, d.AppArmorProfile = f.Log, st.Restarts, "overlay", "linux", f.Profile
 	d.GraphDriver.Name = "overlay"
 	d.GraphDriver.Data = map[string]string{"UpperDir": d.Corten.Upper, "WorkDir": filepath.Join(f.Dir, "work")}
 	if d.State.Health == nil && c.Health == "starting" {

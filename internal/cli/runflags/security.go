@@ -29,7 +29,7 @@ func (f *security) bind(g group) {
 	g.yesNo(&f.privileged, "privileged", "", false, "Grant all capabilities and devices, without a system call filter or hidden paths; "+
 		"root is still not the host's root unless --userns host is given too")
 	g.list(&f.options, "security-opt", "", "Change a protection: `OPTION` is seccomp=FILE|unconfined, no-new-privileges=false, "+
-		"apparmor=PROFILE|unconfined, label=..., mask=PATH, unmask=PATH|ALL, systempaths=unconfined (repeatable)")
+		"apparmor=PROFILE|unconfined (corten-default where it is loaded), label=..., mask=PATH, unmask=PATH|ALL, systempaths=unconfined (repeatable)")
 }
 
 func (f *security) fill(c *spec.Container) error {

@@ -3,13 +3,14 @@ package probe
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/kernel"
+	"github.com/cortenhq/corten/internal/kernel/lsm"
+	"github.com/cortenhq/corten/internal/spec"
 )
 
 func security() []feature {
@@ -22,7 +23,8 @@ func security() []feature {
 		{"Landlock", "keeps Corten's own helpers from files that are not their business", "helpers may open what their user may",
 			"CONFIG_SECURITY_LANDLOCK (Linux 5.13), landlock in the boot parameter lsm=", later, landlock},
 		{"AppArmor", "puts a profile around each container", "containers run without a profile; user namespace, capabilities and seccomp remain",
-			"CONFIG_SECURITY_APPARMOR, boot parameters apparmor=1 security=apparmor, package apparmor", used, appArmor},
+			"CONFIG_SECURITY_APPARMOR, boot parameters apparmor=1 security=apparmor, package apparmor; then the profile, once: apparmor_parser -r /etc/apparmor.d/" +
+				spec.DefaultProfile + " (make install puts it there, and corten boot loads it too)", used, appArmor},
 		{"SELinux", "labels each container and its files", "containers run without labels; user namespace, capabilities and seccomp remain",
 			"CONFIG_SECURITY_SELINUX, boot parameters selinux=1 security=selinux, a policy with container types (package container-selinux)", used, selinux},
 		{"BPF LSM", "lets tools watch and refuse what containers do", "such tools do not work; Corten itself does",
@@ -37,29 +39,19 @@ func security() []feature {
 }
 
 // AppArmor tells whether AppArmor is active. It reads one file.
-func AppArmor() Answer {
-	s, err := line("/sys/module/apparmor/parameters/enabled")
+func AppArmor() Answer { return answer(lsm.AppArmor()) }
+
+// SELinux tells whether SELinux is active, enforcing or not.
+func SELinux() Answer { return answer(lsm.SELinux()) }
+
+func answer(there bool, err error) Answer {
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return No
 	case err != nil:
 		return Unknown
-	case s == "Y":
+	case there:
 		return Yes
 	}
 	return No
-}
-
-// SELinux tells whether SELinux is active, enforcing or not. It reads one file.
-func SELinux() Answer {
-	_, err := line("/sys/fs/selinux/enforce")
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return No
-	case err != nil:
-		return Unknown
-	}
-	return Yes
 }
 
 // seccomp puts a filter that allows everything on a thread.
@@ -114,11 +106,14 @@ func appArmor(*host) finding {
 	case a == Unknown:
 		return unknown("its state cannot be read")
 	}
-	b, err := os.ReadFile("/sys/kernel/security/apparmor/profiles")
-	if err != nil {
-		return yes("its profiles cannot be listed: " + words(err))
+	switch mode, err := lsm.Profile(spec.DefaultProfile); {
+	case err != nil:
+		return unknown("active; its profiles cannot be listed: " + words(err))
+	case mode == "":
+		return no("active, but the profile " + spec.DefaultProfile + " is not loaded")
+	default:
+		return yes("the profile " + spec.DefaultProfile + " is loaded: " + mode)
 	}
-	return yes(strconv.Itoa(strings.Count(string(b), "\n")) + " profiles")
 }
 
 func selinux(*host) finding {

@@ -51,14 +51,20 @@ func (c *Program) becoming(s plan.Step) error {
 	return nil
 }
 
-// label writes the label that exec will take: to the file of the module (Linux 5.1), or to
-// the one that all modules shared before.
+// label writes the label that exec will take: to the file of AppArmor (Linux 5.8), or to
+// the one that all modules share. Processes that this one makes before its exec have it too.
 func (c *Program) label(s plan.Label) {
 	text, path := s.Label, "/proc/thread-self/attr/exec"
 	if s.Module == "apparmor" {
 		text, path = "exec "+s.Label, "/proc/thread-self/attr/apparmor/exec"
 	}
+	first := len(c.Rows)
 	c.writeFile(path, text)
+	if s.Usual {
+		c.Rows[first].Tolerate(2, unix.ENOENT, unix.ENOTDIR) // a kernel without AppArmor
+		// Not active, not loaded, or we have a profile ourselves that this one is no part of.
+		c.Rows[first+1].Tolerate(0, unix.EINVAL, unix.ENOENT, unix.EACCES, unix.EPERM)
+	}
 }
 
 func (c *Program) stdio(s plan.Stdio) {

@@ -310,7 +310,10 @@ func (m *maker) label() {
 	if m.in.Host.SELinux && sec.SELinux != "" {
 		m.inChild(plan.Label{Module: "selinux", Label: sec.SELinux})
 	}
-	if m.in.Host.AppArmor && sec.AppArmor != "" && sec.AppArmor != "unconfined" {
+	switch {
+	case sec.AppArmor == "" && m.c.Root.Path == "":
+		m.inChild(plan.Label{Module: "apparmor", Label: spec.DefaultProfile, Usual: true})
+	case m.in.Host.AppArmor && sec.AppArmor != "" && sec.AppArmor != spec.NoProfile:
 		m.inChild(plan.Label{Module: "apparmor", Label: sec.AppArmor})
 	}
 }
