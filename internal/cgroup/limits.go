@@ -62,7 +62,8 @@ func (b *builder) memoryV2(s site, m spec.Memory, check bool) error {
 		if swap > 0 && m.Limit > 0 {
 			swap -= m.Limit
 		}
-		b.write(Write{File: s.file("memory.swap.max"), Value: limit(swap), Why: to("swap", swap, size)})
+		none := swap <= 0 // without swap, or when it is not counted, there is nothing to limit or to allow
+		b.write(Write{File: s.file("memory.swap.max"), Value: limit(swap), Why: to("swap", swap, size), Optional: none})
 	}
 	if m.KernelTCP != 0 {
 		b.warn("the limit of TCP buffers has no effect: cgroup v2 counts them as memory")
@@ -91,7 +92,10 @@ func (b *builder) memoryV1(s site, m spec.Memory) error {
 		}
 	}
 	number("memory.limit_in_bytes", m.Limit, to("memory", m.Limit, size))
-	number("memory.memsw.limit_in_bytes", m.Swap, to("memory and swap", m.Swap, size))
+	if m.Swap != 0 {
+		b.write(Write{File: s.file("memory.memsw.limit_in_bytes"), Value: strconv.FormatInt(m.Swap, 10), Why: to("memory and swap", m.Swap, size),
+			Optional: m.Swap < 0}) // where swap is not counted it has no limit
+	}
 	number("memory.soft_limit_in_bytes", m.Reservation, reserve(m.Reservation))
 	number("memory.kmem.tcp.limit_in_bytes", m.KernelTCP, to("TCP buffers", m.KernelTCP, size))
 	if m.Swappiness != nil {

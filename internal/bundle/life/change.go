@@ -2,14 +2,11 @@ package life
 
 import (
 	"context"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/bundle/record"
-	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/errs"
-	"github.com/cortenhq/corten/internal/spec"
 )
 
 // Find finds a container and what it does.
@@ -156,23 +153,6 @@ func Pause(ctx context.Context, root, id string, frozen bool) error {
 			return not("pause", id, status, "only one that runs can be paused")
 		}
 		return not("resume", id, status, "only one that is paused can be resumed")
-	})
-}
-
-// Update changes limits of a container.
-func Update(root, id string, r spec.Resources) error {
-	return with(root, id, func(_ record.Place, s *record.State, status record.Status) error {
-		if status == record.Stopped || status == record.Creating {
-			return not("update", id, status, "only one that is created or runs can be")
-		}
-		p, err := cgroup.Update(cgroup.Detect(), s.Groups, r)
-		if err != nil {
-			return err
-		}
-		if len(p.Warnings) > 0 {
-			return errs.Newf(errs.Unsupported, "update container", id, strings.Join(p.Warnings, "; ")).WithHint("leave that out")
-		}
-		return p.Apply()
 	})
 }
 

@@ -30,7 +30,7 @@ func Rates(flag string, texts []string) (func(*spec.Rate), error) {
 					changes = append(changes, func(r *spec.Rate) { r.Out = n })
 				}
 			case "burst":
-				n, ok := values.ParseSize(value)
+				n, ok := spec.ParseSize(value)
 				if !ok || n > math.MaxUint32 {
 					return nil, values.Bad(flag, option, "not a size below 4g", values.SizeHint)
 				}

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -123,7 +124,7 @@ func ps(c *command, f *pflag.FlagSet, args []string) error {
 		if pids == nil {
 			pids = []int{}
 		}
-		return c.printJSON(pids)
+		return json.NewEncoder(c.stdout).Encode(pids)
 	case "table":
 		return c.psTable(pids, args[1:])
 	default:

@@ -152,7 +152,7 @@ func (c *command) verb(name string, args []string) error {
 		return v.run(c, f, f.Args())
 	}
 	switch name {
-	case "events", "checkpoint", "restore":
+	case "checkpoint", "restore":
 		return errs.Newf(errs.Unsupported, "do", name, "it is not there yet").WithHint("corten-oci --help lists what is")
 	}
 	return errs.Newf(errs.Invalid, "do", name, "there is no such verb").WithHint("corten-oci --help lists them")

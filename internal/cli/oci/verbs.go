@@ -34,6 +34,7 @@ func verbs() []verb {
 		{name: "exec", args: "ID COMMAND [ARGS]", about: "run one more process in a container", run: execute, flags: execFlags, least: 1, most: -1, plain: true},
 		id("pause", "freeze a container", pause, nil),
 		id("resume", "let a frozen container go on", resume, nil),
+		id("events", "print what a container uses, again and again, and when its memory runs out", events, eventsFlags),
 		id("update", "change the limits of a container", update, updateFlags),
 		{name: "features", about: "print what this runtime understands", run: printFeatures},
 	}

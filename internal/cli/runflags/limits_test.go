@@ -18,13 +18,13 @@ func TestSizes(t *testing.T) {
 		"32KiB": 32 << 10, "32m": 32 << 20, "32MB": 32 << 20, "32mib": 32 << 20, "32g": 32 << 30, "32 gb": 32 << 30, "2t": 2 << 40,
 		"1p": 1 << 50, "1.5k": 1536, "0.5m": 512 << 10, ".5k": 512, "1.": 1, "8191p": 8191 << 50,
 	} {
-		if got, ok := values.ParseSize(text); !ok || got != want {
+		if got, ok := spec.ParseSize(text); !ok || got != want {
 			t.Errorf("%q: %d %v, want %d", text, got, ok, want)
 		}
 	}
 	for _, text := range []string{"", " ", "k", "hello", "-1", "+1", "1e3", "0x10", "1_000", "32 mb ", "32bb", "32ki", "32 m b", "1,5k",
 		"9223372036854775808", "8192p", "1.5.5", "Inf", "NaN", "1  k", "١"} {
-		if got, ok := values.ParseSize(text); ok {
+		if got, ok := spec.ParseSize(text); ok {
 			t.Errorf("%q is taken for %d", text, got)
 		}
 	}
@@ -34,7 +34,7 @@ func FuzzSize(f *testing.F) {
 	f.Add("1.5GiB")
 	f.Add("9223372036854775807")
 	f.Fuzz(func(t *testing.T, s string) {
-		if n, ok := values.ParseSize(s); ok && n < 0 {
+		if n, ok := spec.ParseSize(s); ok && n < 0 {
 			t.Errorf("%q: %d", s, n)
 		}
 	})

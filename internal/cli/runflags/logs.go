@@ -90,7 +90,7 @@ func logOption(l *spec.Log, s string) error {
 }
 
 func logSize(option, value string) (int64, error) {
-	n, ok := values.ParseSize(value)
+	n, ok := spec.ParseSize(value)
 	if !ok || n <= 0 {
 		return 0, values.Bad("log-opt", option, "not a size", values.SizeHint)
 	}

@@ -147,7 +147,7 @@ func (l optionList) applyTmpfs(o string) error {
 }
 
 func tmpfsSize(m *spec.Mount, key, value string) error {
-	n, ok := values.ParseSize(value)
+	n, ok := spec.ParseSize(value)
 	if !ok || n == 0 {
 		return refuseOption(errs.Invalid, key+"="+value, "not a size", values.SizeHint)
 	}
