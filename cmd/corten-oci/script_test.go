@@ -7,6 +7,8 @@
 //	exits N oci ARGS...  run it, which has to end with exit code N
 //	config EXPRESSION    change config.json: PATH = JSON, as in process.args = ["true"]
 //	until ID STATUS      wait until a container is as it should be
+//	agent SOCKET FILE    take a listener of a seccomp filter at a socket, write what was said of it to a file, and
+//	                     answer: mkdir gets EDOM, all else goes on
 //	console FILE         take a terminal at $WORK/console.sock, and write what it shows to a file
 package main
 
@@ -79,6 +81,7 @@ func TestScripts(t *testing.T) {
 			"config":  configure,
 			"until":   until,
 			"console": console,
+			"agent":   agent,
 		},
 	})
 }

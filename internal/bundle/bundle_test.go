@@ -54,7 +54,7 @@ func printed(t *testing.T, b *Bundle) []byte {
 	in.Groups = plan.Groups{Make: plan.MakeGroups{Dirs: []string{"/sys/fs/cgroup/x"}}, V2: "/sys/fs/cgroup/x",
 		Mount: []plan.MountFS{{Type: "cgroup2", Source: "cgroup"}}}
 	if !b.Spec.Security.Unconfined {
-		in.Filter = &plan.Filter{Name: "of config.json", Program: make([]plan.Instruction, 2)}
+		in.Filter = &plan.Filter{Name: "of config.json", Program: make([]plan.Instruction, 2), Listener: b.Spec.Security.Seccomp.ListenerPath}
 	}
 	p, err := bundled.Make(in)
 	if err != nil {
@@ -125,24 +125,24 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for change, want := range map[string]string{
-		`{"ociVersion": "2.0.0"}`:                                                           "2.0.0",
-		`{"hooks": {"createContainer": [{"path": "/x"}]}}`:                                  "createContainer",
-		`{"hooks": {"startContainer": [{"path": "/x"}]}}`:                                   "startContainer",
-		`{"linux": {"intelRdt": {}}}`:                                                       "intelRdt",
-		`{"linux": {"personality": {"domain": "BSD"}}}`:                                     "personality: \"BSD\"",
-		`{"linux": {"personality": {"domain": "LINUX", "flags": ["X"]}}}`:                   "no flags",
-		`{"linux": {"memoryPolicy": {"mode": "MPOL_BIND"}}}`:                                "memoryPolicy: MPOL_BIND takes nodes",
-		`{"linux": {"memoryPolicy": {"mode": "MPOL_LOCAL", "flags": ["X"]}}}`:               "memoryPolicy: \"X\"",
-		`{"linux": {"netDevices": {"eth0": {}}}}`:                                           "netDevices",
-		`{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}}}`: "listenerPath",
-		`{"linux": {"seccomp": {}}}`:                                                        "defaultAction",
-		`{"linux": {"namespaces": []}}`:                                                     "mount namespace",
-		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "user", "path": "/x"}]}}`:    "user by path",
-		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "user"}]}}`:                  "uidMappings",
-		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "mount"}]}}`:                 "twice",
-		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "moon"}]}}`:                  "moon",
-		`{"linux": {"rootfsPropagation": "up"}}`:                                            "rootfsPropagation",
-		`{"linux": {"devices": [{"path": "x", "type": "c"}]}}`:                              "devices",
+		`{"ociVersion": "2.0.0"}`:                                                              "2.0.0",
+		`{"hooks": {"createContainer": [{"path": "/x"}]}}`:                                     "createContainer",
+		`{"hooks": {"startContainer": [{"path": "/x"}]}}`:                                      "startContainer",
+		`{"linux": {"intelRdt": {}}}`:                                                          "intelRdt",
+		`{"linux": {"personality": {"domain": "BSD"}}}`:                                        "personality: \"BSD\"",
+		`{"linux": {"personality": {"domain": "LINUX", "flags": ["X"]}}}`:                      "no flags",
+		`{"linux": {"memoryPolicy": {"mode": "MPOL_BIND"}}}`:                                   "memoryPolicy: MPOL_BIND takes nodes",
+		`{"linux": {"memoryPolicy": {"mode": "MPOL_LOCAL", "flags": ["X"]}}}`:                  "memoryPolicy: \"X\"",
+		`{"linux": {"netDevices": {"eth0": {}}}}`:                                              "netDevices",
+		`{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}}}`: "listenerPath",
+		`{"linux": {"seccomp": {}}}`:                                                           "defaultAction",
+		`{"linux": {"namespaces": []}}`:                                                        "mount namespace",
+		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "user", "path": "/x"}]}}`:       "user by path",
+		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "user"}]}}`:                     "uidMappings",
+		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "mount"}]}}`:                    "twice",
+		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "moon"}]}}`:                     "moon",
+		`{"linux": {"rootfsPropagation": "up"}}`:                                               "rootfsPropagation",
+		`{"linux": {"devices": [{"path": "x", "type": "c"}]}}`:                                 "devices",
 		`{"hostname": "x"}`: "hostname",
 		`{"mounts": [{"destination": "/x", "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}]}`: "uidMappings",
 		`{"process": {"cwd": "x"}}`: "cwd",

@@ -23,7 +23,6 @@ func refuse(c *config) error {
 		{c.Hooks != nil && len(c.Hooks.StartContainer) > 0, "hooks.startContainer"},
 		{c.Linux.IntelRdt != nil, "linux.intelRdt"},
 		{len(c.Linux.NetDevices) > 0, "linux.netDevices"},
-		{c.Linux.Seccomp != nil && c.Linux.Seccomp.ListenerPath != "", "linux.seccomp.listenerPath"},
 	} {
 		if x.there {
 			return notYet(x.name)

@@ -51,6 +51,9 @@ func (t *translator) container(c *config) {
 	if s := c.Linux.Seccomp; s != nil && s.DefaultAction == "" {
 		t.fail("linux.seccomp", "no defaultAction", "leave linux.seccomp out for no filter at all")
 	}
+	if s := c.Linux.Seccomp; s != nil && s.ListenerMetadata != "" && s.ListenerPath == "" {
+		t.fail("linux.seccomp.listenerMetadata", "there is no listenerPath that it would be sent to", "name the socket of the agent, or leave it out")
+	}
 	t.process(c.Process, &t.out.Process, &t.out.Security)
 	t.machine(&c.Linux.Linux)
 	if c.Linux.Resources != nil {

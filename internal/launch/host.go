@@ -42,12 +42,11 @@ func (h *host) run(s plan.Step) error {
 	case plan.MakeGroups:
 		return h.env.MakeGroups()
 	case plan.MakeGate:
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		h.put(s.Init, pair[0])
-		h.put(s.Command, pair[1])
+		return h.pair(s.Init, s.Command)
+	case plan.MakeWay:
+		return h.pair(s.Ours, s.Way)
+	case plan.HandOver:
+		return h.handOver(h.proc.PIDFD, func() int { return h.proc.PIDFD })
 	case plan.Clone:
 		return h.clone(s)
 	case plan.Connect:
@@ -90,7 +89,6 @@ func (h *host) run(s plan.Step) error {
 	default:
 		return errs.Newf(errs.Internal, "execute step", s.Kind(), "not a host step")
 	}
-	return nil
 }
 
 // open executes the steps that open a descriptor.
@@ -159,6 +157,16 @@ func (h *host) fd(a plan.Handle) int {
 		return fd
 	}
 	return -1 // the kernel says EBADF; Plan.Check finds it before
+}
+
+// pair makes two sockets that are connected.
+func (h *host) pair(one, other plan.Handle) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		h.put(one, pair[0])
+		h.put(other, pair[1])
+	}
+	return err
 }
 
 // close closes the descriptor of a handle, if there is one.

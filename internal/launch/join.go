@@ -51,6 +51,7 @@ func Join(ctx context.Context, p plan.Plan, env Env) (*Process, error) {
 			}
 		case plan.OpenPeer:
 			err = j.openPeer(s, proc)
+		case plan.HandOver: // start has done it
 		default:
 			err = j.run(s)
 		}
@@ -95,6 +96,7 @@ func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
 	j.ours = append([]*compile.Forked{compile.First(b)}, j.c.Forked()...)
 	over, killed := make(chan struct{}), make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { j.kill(over); close(killed) })
+	handed := j.hand(p, b.PIDFD)
 	b.Apart()
 	close(over)
 	late := !stop()
@@ -102,7 +104,9 @@ func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
 		<-killed
 	}
 	last := j.leave()
-	err = j.whyNot(p)
+	if err = handed; err == nil {
+		err = j.whyNot(p)
+	}
 	switch {
 	case late:
 		err = errs.New(errs.Canceled, "start process", "", context.Cause(ctx))
@@ -119,6 +123,16 @@ func (j *joining) start(ctx context.Context, p plan.Plan, proc *Process) error {
 	if ptm, ok := j.fds[ptmHandle]; ok {
 		delete(j.fds, ptmHandle)
 		proc.Terminal = os.NewFile(uintptr(ptm), "terminal")
+	}
+	return nil
+}
+
+// hand hands the listener of a filter over, if there is one, while the processes are on their way.
+func (j *joining) hand(p plan.Plan, first int) error {
+	for _, s := range p.Host {
+		if s, ok := s.(plan.HandOver); ok {
+			return errs.Wrap(s.String(), "", j.handOver(first, j.ours[len(j.ours)-1].PIDFD))
+		}
 	}
 	return nil
 }

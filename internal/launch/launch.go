@@ -44,6 +44,9 @@ type Env struct {
 	// busy says that it has; nil: we wait.
 	Meanwhile func(busy func() bool)
 
+	// Listener executes the step plan.HandOver for a process.
+	Listener func(pid int, listener *os.File) error
+
 	Hooks func(pid int) error // executes the step bundled.Hooks
 
 	// Waits is told the process's number when all is done for it, before it is let go: if we

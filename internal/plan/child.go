@@ -217,6 +217,7 @@ type (
 		Name    string        `json:"name"` // what the user knows it by
 		Flags   uint32        `json:"flags"`
 		Program []Instruction `json:"-"`
+		Way     Handle        `json:"way,omitempty"` // of its listener, if it has one
 	}
 
 	// LowerLimit lowers a resource limit of the process, when the steps before would not
@@ -434,7 +435,11 @@ func (s SetCaps) String() string {
 
 func (NoNewPrivs) String() string { return "set no-new-privileges" }
 func (s Seccomp) String() string {
-	return fmt.Sprintf("install the seccomp filter %s (%d instructions)", s.Name, len(s.Program))
+	words := fmt.Sprintf("install the seccomp filter %s (%d instructions)", s.Name, len(s.Program))
+	if s.Way != "" {
+		words += ", and wait until its listener is handed over"
+	}
+	return words
 }
 func (s LowerLimit) String() string  { return Limit(s).String() }
 func (DieWithParent) String() string { return "die when the launcher dies" }

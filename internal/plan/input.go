@@ -50,10 +50,23 @@ type Groups struct {
 
 // Filter is a compiled seccomp profile.
 type Filter struct {
-	Name    string
-	Flags   uint32
-	Program []Instruction
+	Name     string
+	Flags    uint32
+	Program  []Instruction
+	Listener string // the socket of who answers for what it holds up; empty: it holds up nothing
 }
+
+// Step installs the filter.
+func (f *Filter) Step() Seccomp {
+	s := Seccomp{Name: f.Name, Flags: f.Flags, Program: f.Program}
+	if f.Listener != "" {
+		s.Way = ListenerWay
+	}
+	return s
+}
+
+// Listened reports whether there is a filter with a listener.
+func (f *Filter) Listened() bool { return f != nil && f.Listener != "" }
 
 // Facts is what is known of the host.
 type Facts struct {

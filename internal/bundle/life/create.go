@@ -141,6 +141,7 @@ func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) e
 		in.Hooks = words(list)
 		env.Hooks = func(pid int) error { return c.prepareHooks(ctx, pid) }
 	}
+	env.Listener = toAgent(c.State, record.Creating)
 	p, err := bundled.Make(in)
 	if err != nil {
 		return err

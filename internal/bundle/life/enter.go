@@ -75,7 +75,7 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 	}
 	files[plan.TargetRoot] = os.NewFile(uintptr(root), "root")
 	defer files[plan.TargetRoot].Close()
-	out, err := launch.Join(ctx, p, launch.Env{Files: files})
+	out, err := launch.Join(ctx, p, launch.Env{Files: files, Listener: toAgent(s, status)})
 	if err != nil {
 		return nil, err
 	}

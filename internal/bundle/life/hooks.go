@@ -51,6 +51,11 @@ func runHooks(ctx context.Context, s *record.State, status record.Status, list [
 	}
 }
 
+// stateOf is what others are told of a container (runtime.md, "State").
+func stateOf(s *record.State, status record.Status, pid int) specs.State {
+	return specs.State{Version: s.Version, ID: s.ID, Status: specs.ContainerState(status), Pid: pid, Bundle: s.Bundle, Annotations: s.Annotations}
+}
+
 // runHook runs a program of the host with the container's state on its stdin (config.md,
 // "POSIX-platform Hooks").
 func runHook(ctx context.Context, h hook, s *record.State, status record.Status) error {
@@ -59,8 +64,7 @@ func runHook(ctx context.Context, h hook, s *record.State, status record.Status)
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(*h.Timeout)*time.Second)
 		defer cancel()
 	}
-	state, err := json.Marshal(specs.State{Version: s.Version, ID: s.ID, Status: specs.ContainerState(status), Pid: s.PID,
-		Bundle: s.Bundle, Annotations: s.Annotations})
+	state, err := json.Marshal(stateOf(s, status, s.PID))
 	if err != nil {
 		return errs.New(errs.Internal, "run hook", h.Path, err)
 	}

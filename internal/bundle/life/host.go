@@ -71,6 +71,9 @@ func filter(root string, sec spec.Security) (*plan.Filter, error) {
 		return nil, err
 	}
 	f := &plan.Filter{Name: "of config.json", Flags: prog.Flags, Program: make([]plan.Instruction, len(prog.Insns))}
+	if prog.Notify() {
+		f.Listener = sec.Seccomp.ListenerPath
+	}
 	for i, in := range prog.Insns {
 		f.Program[i] = plan.Instruction(in)
 	}

@@ -8,6 +8,7 @@ package compile
 import (
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +32,8 @@ type Program struct {
 	masks   masks
 	ptm     rows.Slot // the terminal's master
 	pts     rows.Slot
-	forked  []*Forked   // the processes that Fork makes, in order
+	forked  []*Forked // the processes that Fork makes, in order
+	agent   agent
 	shared  []rows.Slot // what the child opened while descriptors were shared, and the launcher has to close
 }
 
@@ -104,6 +106,19 @@ func (c *Program) Shared() (fds []int) {
 		}
 	}
 	return fds
+}
+
+// Listener is the listener of the filter, as the process numbers it, once it has installed the filter;
+// answer is what it then waits for on its way.
+func (c *Program) Listener() (fd int, answer uint64, ok bool) {
+	n := atomic.LoadUintptr(&c.Slots[c.agent.listener])
+	return int(n), uint64(c.Slots[c.agent.way]), c.agent.listener != rows.Zero && n != ^uintptr(0)
+}
+
+// agent is how the agent of a filter gets its listener; all zero if there is none.
+type agent struct {
+	listener rows.Slot // as the process numbers it
+	way      rows.Slot // by which it waits until it is handed over, likewise
 }
 
 // masks is what paths are hidden with; all zero until the first Mask.

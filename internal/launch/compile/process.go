@@ -221,13 +221,29 @@ func (c *Program) setCaps(s plan.SetCaps) error {
 
 // seccomp installs the filter. Its flags are those of seccomp(2) and need no thread
 // synchronisation: the process has one thread.
+//
+// A listener is announced before there is one: from then on the agent may be needed for any call, and
+// the launcher looks for its number in our memory (Listener). Until it is handed over the process ends
+// with the launcher: it has the listener itself, and would wait for an answer for ever. What is sent
+// back is the number of a descriptor that can be read, so that without it the second read fails.
 func (c *Program) seccomp(s plan.Seccomp) {
 	filters := make([]unix.SockFilter, len(s.Program))
 	for i, in := range s.Program {
 		filters[i] = unix.SockFilter{Code: in.Code, Jt: in.Jt, Jf: in.Jf, K: in.K}
 	}
 	prog := &unix.SockFprog{Len: uint16(len(filters)), Filter: &filters[0]}
-	c.Call(unix.SYS_SECCOMP, c.Num(unix.SECCOMP_SET_MODE_FILTER), c.Num(uintptr(s.Flags)), rows.Point(c.Table, prog))
+	if s.Way != "" {
+		c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_PDEATHSIG), c.Num(uintptr(unix.SIGKILL)))
+		c.Call(unix.SYS_WRITE, c.kept[s.Way], c.Bytes([]byte{0}), c.Num(1))
+	}
+	install := c.Call(unix.SYS_SECCOMP, c.Num(unix.SECCOMP_SET_MODE_FILTER), c.Num(uintptr(s.Flags)), rows.Point(c.Table, prog))
+	if s.Way != "" {
+		c.agent = agent{listener: c.Result(install), way: c.kept[s.Way]}
+		word := c.Unset(^uintptr(0))
+		c.Call(unix.SYS_READ, c.agent.way, c.Unset(c.Address(word)), c.Num(8))
+		c.Call(unix.SYS_READ, word)
+		c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_PDEATHSIG), rows.Zero)
+	}
 }
 
 // init makes the second process and executes corten-init in the first. Both share our memory

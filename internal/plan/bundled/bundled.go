@@ -79,6 +79,9 @@ func (b *bundler) open() {
 	for i, d := range b.in.Groups.Enter {
 		b.onHost(plan.OpenFile{Path: d, Write: true, What: "the control group to enter", As: b.Group(i)})
 	}
+	if b.in.Filter.Listened() {
+		b.onHost(plan.MakeWay{Ours: plan.ListenerTell, Way: plan.ListenerWay})
+	}
 	for _, j := range b.Joined() {
 		b.onHost(plan.OpenFile{Path: j.Path, What: "the " + j.Namespace + " namespace to join", As: j.FD})
 	}
@@ -107,7 +110,11 @@ func (b *bundler) attend(more []plan.Step) {
 	if b.c.Process.OOMScore != nil { // it is the launcher's too for a while, but not the hooks'
 		b.onHost(plan.OOMScore{Value: *b.c.Process.OOMScore})
 	}
-	b.onHost(plan.Release{}, Held{})
+	b.onHost(plan.Release{})
+	if f := b.in.Filter; f.Listened() {
+		b.onHost(plan.HandOver{To: f.Listener})
+	}
+	b.onHost(Held{})
 	b.onHost(plan.Served(b.c.Process.Attributes)...)
 }
 
@@ -359,8 +366,11 @@ func (b *bundler) identity(id plan.Identity, last []plan.Step) {
 	if proc.Terminal {
 		b.inChild(OwnTerminal{id.UID})
 	}
-	b.inChild(plan.Stdio{Terminal: proc.Terminal},
-		plan.KeepFDs{FDs: b.in.FDs, Held: []plan.Handle{plan.HeldReady, plan.HeldKnown, plan.StartFIFO}})
+	held := []plan.Handle{plan.HeldReady, plan.HeldKnown, plan.StartFIFO}
+	if b.in.Filter.Listened() {
+		held = append(held, plan.ListenerWay)
+	}
+	b.inChild(plan.Stdio{Terminal: proc.Terminal}, plan.KeepFDs{FDs: b.in.FDs, Held: held})
 	umask := uint32(0o022)
 	if proc.Umask != nil {
 		umask = *proc.Umask
@@ -376,10 +386,15 @@ func (b *bundler) identity(id plan.Identity, last []plan.Step) {
 	b.inChild(plan.KeepCaps{}, plan.SetUser{UID: id.UID, GID: id.GID, Groups: id.Groups, Keep: b.in.Host.Alone}, plan.HoldCaps{CapSets: sets})
 	b.inChild(last...)
 	paths := plan.Lookup(proc.Args[0], proc.Env)
-	b.inChild(Find{paths, proc.Args[0]}, plan.Hold{Start: plan.StartFIFO})
+	last = nil
 	if !sec.AllowNewPrivs {
-		b.inChild(plan.NoNewPrivs{})
-		b.inChild(b.Filter()...)
+		last = append([]plan.Step{plan.NoNewPrivs{}}, b.Filter()...)
+	}
+	b.inChild(Find{paths, proc.Args[0]})
+	if b.in.Filter.Listened() { // who starts the container has no way to its process any more
+		b.inChild(append(last, plan.Hold{Start: plan.StartFIFO})...)
+	} else {
+		b.inChild(append([]plan.Step{plan.Hold{Start: plan.StartFIFO}}, last...)...)
 	}
 	b.inChild(plan.Exec{Paths: paths, Args: proc.Args, Env: proc.Env})
 }

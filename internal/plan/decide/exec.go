@@ -114,6 +114,10 @@ func (m *maker) openForExec(in ExecInput, id plan.Identity) error {
 	if m.c.Process.OOMScore != nil {
 		m.onHost(plan.OpenFile{Path: "/proc", What: "the host's processes", As: hostProc})
 	}
+	if f := m.in.Filter; f.Listened() {
+		m.onHost(plan.MakeWay{Ours: plan.ListenerTell, Way: plan.ListenerWay}, plan.Clone{}, plan.HandOver{To: f.Listener})
+		return nil
+	}
 	m.onHost(plan.Clone{})
 	return nil
 }

@@ -46,6 +46,7 @@ func TestExecPlans(t *testing.T) {
 				IOPriority: &spec.IOPriority{Class: "IOPRIO_CLASS_BE", Priority: 7}, CPUs: spec.Affinity{Initial: "0", Final: "0-1"},
 				Memory: &spec.MemoryPolicy{Mode: "MPOL_BIND", Nodes: "0"}, Personality: &spec.Personality{Domain: "LINUX32"}}}
 		},
+		"exec-listener":   func(in *ExecInput) { in.Filter.Listener = "/run/agent.sock" },
 		"exec-privileged": func(in *ExecInput) { in.Privileged, in.Filter = true, nil },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -377,6 +377,9 @@ func (m *maker) keyring() {
 func (m *maker) keep() plan.KeepFDs {
 	k := plan.KeepFDs{FDs: m.in.FDs}
 	if m.c.Life.NoInit {
+		if m.in.Filter.Listened() {
+			k.Held = []plan.Handle{plan.ListenerWay}
+		}
 		return k
 	}
 	k.Report, k.Guards, k.Exec = plan.Report, m.in.Guards, plan.InitFile
@@ -408,7 +411,7 @@ func maps(list []spec.IDMap, host uint32) bool {
 
 func (m *maker) filter() {
 	if f := m.in.Filter; f != nil {
-		m.inChild(plan.Seccomp{Name: f.Name, Flags: f.Flags, Program: f.Program})
+		m.inChild(f.Step())
 	}
 }
 
