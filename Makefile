@@ -19,7 +19,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 export CGO_ENABLED = 0
 
-.PHONY: build run test check race conformance vm cross fuzz bench install uninstall docs clean test-packages bench-packages
+.PHONY: build run test check race conformance vmtest cross fuzz bench install uninstall docs clean test-packages bench-packages
 
 # The linker writes a program page by page, and in the page cache it stays so; a copy, as install
 # makes one too, is in larger pieces and starts a tenth of a millisecond sooner.
@@ -59,10 +59,10 @@ conformance:
 	$(call install-packages,crun runc)
 	CORTEN_TEST_CONFORMANCE=1 $(GO) test -timeout 30m -count 1 -v ./test/conformance
 
-# On a virtual machine with systemd and cgroup v2; takes minutes, and the network the first time.
-vm:
+# In a virtual machine with systemd, cgroup v2 and AppArmor; takes minutes, and the network the first time.
+vmtest:
 	$(call install-packages,$(VM))
-	CORTEN_TEST_VM=1 $(GO) test -timeout 40m -count 1 ./test/systemd
+	CORTEN_TEST_VM=1 $(GO) test -timeout 60m -count 1 -v ./test/vm ./test/systemd
 
 cross:
 	GOARCH=arm64 $(GO) vet ./...
