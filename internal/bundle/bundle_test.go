@@ -46,6 +46,7 @@ func printed(t *testing.T, b *Bundle) []byte {
 	t.Helper()
 	b.Spec.ID, b.Spec.Created = "box", time.Unix(1, 0)
 	in := bundled.Input{Container: b.Spec, Sources: make([]plan.Source, len(b.Spec.Mounts))}
+	in.Host.SELinux = b.Spec.Security.SELinux != ""
 	for i, m := range b.Spec.Mounts {
 		if m.Type == spec.Bind {
 			in.Sources[i] = plan.Source{Path: m.Source, File: filepath.Ext(m.Source) != "" || strings.HasPrefix(m.Target, "/etc/")}

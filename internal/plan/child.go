@@ -23,6 +23,7 @@ type (
 		Any  bool       `json:"any,omitempty"`  // terminals have no group of their own: there is no group 5
 
 		Options []string `json:"options,omitempty"` // of the devpts; nil: the usual ones
+		Label   string   `json:"label,omitempty"`   // SELinux context of every file
 	}
 
 	// OwnOOMScore is OOMScore by the process itself, through the host's /proc, before its program
@@ -294,8 +295,19 @@ func (DieWithParent) Kind() string { return "die-with-parent" }
 func (Init) Kind() string          { return "init" }
 func (Exec) Kind() string          { return "exec" }
 
-func (Await) String() string        { return "wait to be let go" }
-func (OpenTerminal) String() string { return "make a devpts and open a terminal in it" }
+func (Await) String() string { return "wait to be let go" }
+
+func (s OpenTerminal) String() string {
+	return "make a devpts and open a terminal in it" + labelled(s.Label)
+}
+
+func labelled(label string) string {
+	if label == "" {
+		return ""
+	}
+	return ", labelled " + label
+}
+
 func (s EnterGroup) String() string { return "enter the control group " + s.Dir }
 
 func (s OwnOOMScore) String() string {

@@ -41,6 +41,7 @@ type (
 	MakeDev struct {
 		Nodes   []spec.Device `json:"nodes"`
 		Console bool          `json:"console,omitempty"` // the terminal is the console too
+		Label   string        `json:"label,omitempty"`   // SELinux context of every file
 		Root    Owner         `json:"root"`
 		As      Handle        `json:"as"`
 	}
@@ -219,7 +220,7 @@ func (s MakeDev) String() string {
 	if len(names) > 0 {
 		words += ", with the devices " + strings.Join(names, " ")
 	}
-	return words
+	return words + labelled(s.Label)
 }
 
 func (s MakeFile) String() string {
@@ -246,10 +247,7 @@ func (s Overlay) String() string {
 	if s.User {
 		words += ", with attributes of users"
 	}
-	if s.Label != "" {
-		words += ", labelled " + s.Label
-	}
-	return words
+	return words + labelled(s.Label)
 }
 
 func (s MakeGroups) String() string {

@@ -93,9 +93,6 @@ func modules(sec spec.Security) (f plan.Facts, err error) {
 		if f.SELinux, _ = lsm.SELinux(); !f.SELinux {
 			return f, noModule("process.selinuxLabel and linux.mountLabel", label)
 		}
-		if sec.SELinuxMount != "" {
-			return f, errs.Newf(errs.Unsupported, "use linux.mountLabel", sec.SELinuxMount, "it is not there yet").WithHint("leave it out of config.json")
-		}
 	}
 	return f, nil
 }

@@ -36,7 +36,7 @@ func printFeatures(c *command, _ *pflag.FlagSet, _ []string) error {
 				KnownFlags:     seccompFlags(),
 				SupportedFlags: seccompFlags()},
 			Apparmor:        &features.Apparmor{Enabled: &yes},
-			Selinux:         &features.Selinux{Enabled: &no},
+			Selinux:         &features.Selinux{Enabled: &yes},
 			IntelRdt:        &features.IntelRdt{Enabled: &no},
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &no}},
 			NetDevices:      &features.NetDevices{Enabled: &no},

@@ -247,6 +247,9 @@ func (c *Program) openTerminal(s plan.OpenTerminal) {
 	if s.Options != nil {
 		options = s.Options
 	}
+	if s.Label != "" {
+		options = append(options[:len(options):len(options)], "context="+s.Label)
+	}
 	fs := c.newFS("devpts", options, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, mnt)
 	c.ResultIn(c.Call(unix.SYS_OPENAT, mnt, c.Text("ptmx"), c.Num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)), c.ptm)
 	c.shared = []rows.Slot{fs, mnt, c.pts}

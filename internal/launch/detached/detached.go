@@ -120,8 +120,11 @@ func Hang(mnt int) error {
 
 // Dev makes a small tmpfs with the device nodes and the usual links.
 func Dev(s plan.MakeDev) (int, error) {
-	fd, err := New("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "source=tmpfs", "size=65536k", "mode=0755",
-		"uid="+strconv.Itoa(int(s.Root.UID)), "gid="+strconv.Itoa(int(s.Root.GID)))
+	options := []string{"source=tmpfs", "size=65536k", "mode=0755", "uid=" + strconv.Itoa(int(s.Root.UID)), "gid=" + strconv.Itoa(int(s.Root.GID))}
+	if s.Label != "" {
+		options = append(options, "context="+s.Label)
+	}
+	fd, err := New("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, options...)
 	if err != nil {
 		return -1, err
 	}

@@ -68,6 +68,8 @@ func Make(in Input) (plan.Plan, error) {
 	}
 	b.attend(more)
 	b.identity(id, last)
+	plan.LabelFiles(b.host, c.Security.SELinuxMount, b.Private())
+	plan.LabelFiles(b.child, c.Security.SELinuxMount, b.Private())
 	return plan.Plan{Host: b.host, Child: b.child}, nil
 }
 

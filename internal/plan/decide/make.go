@@ -76,6 +76,8 @@ func Make(in Input) (plan.Plan, error) {
 	if err := m.identity(id); err != nil {
 		return plan.Plan{}, err
 	}
+	plan.LabelFiles(m.host, m.c.Security.SELinuxMount, m.private())
+	plan.LabelFiles(m.child, m.c.Security.SELinuxMount, m.private())
 	return plan.Plan{Host: m.host, Child: m.child, Warnings: m.warn}, nil
 }
 
@@ -176,7 +178,7 @@ func (m *maker) attend(id plan.Identity) error {
 		m.onHost(plan.MapIDs{UID: m.c.Namespaces.User.UIDMap, GID: m.c.Namespaces.User.GIDMap})
 	}
 	overlay := m.in.Root.Overlay
-	overlay.Root, overlay.As, overlay.Label = m.owner, plan.RootMount, m.c.Security.SELinuxMount
+	overlay.Root, overlay.As = m.owner, plan.RootMount
 	overlay.NoDev = m.private()
 	if m.shifted() {
 		for _, h := range overlay.Parts() {

@@ -112,6 +112,13 @@ func TestPlans(t *testing.T) {
 			in.Container.Sysctls = map[string]string{"net.ipv4.ip_forward": "1", "kernel.msgmax": "8192"}
 		},
 		"labels": func(in *Input) { in.Host.AppArmor = true; in.Container.Security.AppArmor = "corten-default" },
+		"selinux": func(in *Input) {
+			in.Host.SELinux, in.Container.Process.Terminal = true, true
+			in.Container.Security.SELinux = "system_u:system_r:container_t:s0:c1,c2"
+			in.Container.Security.SELinuxMount = "system_u:object_r:container_file_t:s0:c1,c2"
+			in.Container.Mounts = []spec.Mount{{Type: spec.Tmpfs, Target: "/tmp"}}
+			in.Sources = make([]plan.Source, 1)
+		},
 		"cgroup-v1": func(in *Input) {
 			in.Groups = plan.Groups{Make: plan.MakeGroups{Dirs: []string{"/sys/fs/cgroup/memory/corten/ID"},
 				Writes: []string{`limit memory to 64 MiB: write "67108864" to memory.limit_in_bytes`}},
