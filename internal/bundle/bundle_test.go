@@ -57,6 +57,12 @@ func printed(t *testing.T, b *Bundle) []byte {
 	if !b.Spec.Security.Unconfined {
 		in.Filter = &plan.Filter{Name: "of config.json", Program: make([]plan.Instruction, 2), Listener: b.Spec.Security.Seccomp.ListenerPath}
 	}
+	for _, h := range b.Hooks.CreateRuntime {
+		in.Hooks = append(in.Hooks, h.Path)
+	}
+	for _, h := range b.Hooks.CreateContainer {
+		in.Inside = append(in.Inside, h.Path)
+	}
 	p, err := bundled.Make(in)
 	if err != nil {
 		t.Fatal(err)
@@ -127,8 +133,8 @@ func TestRefused(t *testing.T) {
 	}
 	for change, want := range map[string]string{
 		`{"ociVersion": "2.0.0"}`:                                                              "2.0.0",
-		`{"hooks": {"createContainer": [{"path": "/x"}]}}`:                                     "createContainer",
-		`{"hooks": {"startContainer": [{"path": "/x"}]}}`:                                      "startContainer",
+		`{"hooks": {"createContainer": [{"path": "x"}]}}`:                                      "not absolute",
+		`{"hooks": {"startContainer": [{"path": "/x", "timeout": 0}]}}`:                        "timeout of /x",
 		`{"linux": {"intelRdt": {}}}`:                                                          "intelRdt",
 		`{"linux": {"personality": {"domain": "BSD"}}}`:                                        "personality: \"BSD\"",
 		`{"linux": {"personality": {"domain": "LINUX", "flags": ["X"]}}}`:                      "no flags",

@@ -19,8 +19,6 @@ func refuse(c *config) error {
 	}{
 		{c.Windows != nil || c.Solaris != nil || c.ZOS != nil || c.FreeBSD != nil, "another platform than linux"},
 		{c.VM != nil, "vm"},
-		{c.Hooks != nil && len(c.Hooks.CreateContainer) > 0, "hooks.createContainer"},
-		{c.Hooks != nil && len(c.Hooks.StartContainer) > 0, "hooks.startContainer"},
 		{c.Linux.IntelRdt != nil, "linux.intelRdt"},
 		{len(c.Linux.NetDevices) > 0, "linux.netDevices"},
 	} {

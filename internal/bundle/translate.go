@@ -38,6 +38,7 @@ func (t *translator) container(c *config) {
 		t.fail("hostname", "it would be the host's name that changes", `add {"type": "uts"} to linux.namespaces`)
 	}
 	t.user(c)
+	t.hooks(c.Hooks)
 	t.clocks(c)
 	t.root(c)
 	for _, m := range c.Mounts {
@@ -92,6 +93,23 @@ func namespaces(list []specs.LinuxNamespace) spec.Namespaces {
 		}
 	}
 	return n
+}
+
+// hooks have a path that needs no directory to be understood, and time, if that is said.
+func (t *translator) hooks(h *specs.Hooks) {
+	if h == nil {
+		return
+	}
+	//lint:ignore SA1019 it is deprecated, and container engines use it
+	all := slices.Concat(h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer, h.Poststart, h.Poststop)
+	for _, x := range all {
+		switch {
+		case !filepath.IsAbs(x.Path):
+			t.fail("hooks", strconv.Quote(x.Path)+" is not absolute", "name the program of a hook from / on")
+		case x.Timeout != nil && *x.Timeout <= 0:
+			t.fail("hooks", "the timeout of "+x.Path+" is not above zero", "leave it out, or give it seconds")
+		}
+	}
 }
 
 func (t *translator) user(c *config) {

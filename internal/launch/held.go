@@ -52,7 +52,7 @@ func Hold(p plan.Plan, env Env) (*Waiting, error) {
 	return &Waiting{Process: h.process(), h: h, plan: p, known: known}, nil
 }
 
-// held waits until the process waits at plan.Hold, or has ended.
+// held waits until the process waits at bundled.AwaitHooks or plan.Hold, or has ended.
 func (h *host) held(p plan.Plan) error {
 	fds := []unix.PollFd{{Fd: int32(h.env.Files[plan.HeldReady].Fd()), Events: unix.POLLIN}, {Fd: int32(h.proc.PIDFD), Events: unix.POLLIN}}
 	for {
@@ -63,7 +63,8 @@ func (h *host) held(p plan.Plan) error {
 		}
 	}
 	if fds[0].Revents != 0 {
-		return nil
+		_, err := unix.Read(int(fds[0].Fd), make([]byte, 8))
+		return err
 	}
 	h.proc.Apart()
 	if err := h.failure(p); err != nil {

@@ -78,7 +78,7 @@ func (h *host) run(s plan.Step) error {
 	case bundled.GiveStdio:
 		return h.giveStdio(s.UID)
 	case bundled.Hooks:
-		return h.env.Hooks(h.proc.PID)
+		return h.env.Hooks(h.proc.PID, s.Inside)
 	case plan.Release:
 		if h.env.Waits != nil {
 			if err := h.env.Waits(h.proc.PID); err != nil {

@@ -47,7 +47,7 @@ type Env struct {
 	// Listener executes the step plan.HandOver for a process.
 	Listener func(pid int, listener *os.File) error
 
-	Hooks func(pid int) error // executes the step bundled.Hooks
+	Hooks func(pid int, inside bool) error // executes the step bundled.Hooks
 
 	// Waits is told the process's number when all is done for it, before it is let go: if we
 	// die before that, it does. nil: nobody wants to know.
@@ -112,9 +112,10 @@ func begin(p plan.Plan, env Env) (*host, error) {
 	}
 	for _, s := range p.Host {
 		var err error
-		if _, ok := s.(bundled.Held); ok {
+		switch s.(type) {
+		case bundled.Mounted, bundled.Held:
 			err = h.held(p)
-		} else {
+		default:
 			err = h.run(s)
 		}
 		if err != nil {

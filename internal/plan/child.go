@@ -82,6 +82,10 @@ type (
 	// EnterRoot puts the root mount in place and makes it the working directory.
 	EnterRoot struct {
 		Mount Handle `json:"mount"`
+
+		// At is the directory of the host that it hangs on until Pivot, where hooks look for it, if the
+		// process can reach that.
+		At string `json:"at,omitempty"`
 	}
 
 	// Attach moves a detached mount to Target in the root.
@@ -328,8 +332,13 @@ func (s Stow) String() string {
 	}
 	return "put " + strings.Join(names, ", ") + " with what is dropped"
 }
-func (EnterRoot) String() string { return "put the root file system in place" }
-func (s Attach) String() string  { return "mount " + s.What + " at " + s.Target }
+func (s EnterRoot) String() string {
+	if s.At != "" {
+		return "put the root file system in place, and show it at " + s.At
+	}
+	return "put the root file system in place"
+}
+func (s Attach) String() string { return "mount " + s.What + " at " + s.Target }
 
 func (s MountFS) String() string {
 	opts := slices.Concat(s.Options, s.Attrs)

@@ -55,11 +55,19 @@ func Start(ctx context.Context, root, id string, warn func(string)) error {
 		if status != record.Created {
 			return not("start", id, status, "only one that is created can be started, once")
 		}
-		if err := place.Start(); err != nil {
-			return err
+		err := startHooks(ctx, root, s)
+		if err == nil {
+			if err := place.Start(); err != nil {
+				return err
+			}
+			err = poststart(ctx, s)
 		}
-		runHooks(ctx, s, record.Running, s.Hooks.Poststart, warn)
-		return nil
+		if err != nil { // a hook failed, and so the container is at its end (runtime.md, "Lifecycle")
+			if e := remove(ctx, place, s, warn); e != nil {
+				warn(e.Error())
+			}
+		}
+		return err
 	})
 }
 
@@ -137,7 +145,7 @@ func remove(ctx context.Context, place record.Place, s *record.State, warn func(
 	if err := place.Remove(); err != nil {
 		return err
 	}
-	runHooks(ctx, s, record.Stopped, s.Hooks.Poststop, warn)
+	lastHooks(ctx, s, warn)
 	return nil
 }
 

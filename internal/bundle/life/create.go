@@ -49,6 +49,7 @@ type Container struct {
 	Terminal *os.File // if no console socket took it
 
 	waiting *launch.Waiting
+	hooked  bool // hooks have been run
 	unlock  func() error
 }
 
@@ -79,7 +80,7 @@ func Create(ctx context.Context, req Request) (*Container, error) {
 	err = c.make(ctx, b)
 	if err == nil {
 		if err = c.launch(ctx, b, req); err != nil {
-			c.undo(ctx)
+			c.undo(ctx, req.Warn)
 		}
 	}
 	if err != nil {
@@ -137,9 +138,10 @@ func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) e
 		return err
 	}
 	in.FDs = passed(req.Passed, env.Files)
-	if list := early(b.Hooks); len(list) > 0 {
-		in.Hooks = words(list)
-		env.Hooks = func(pid int) error { return c.prepareHooks(ctx, pid) }
+	in.Hooks, in.Inside = words(early(b.Hooks)), words(b.Hooks.CreateContainer)
+	env.Hooks = func(pid int, inside bool) error {
+		c.hooked = true
+		return c.prepareHooks(ctx, pid, inside)
 	}
 	env.Listener = toAgent(c.State, record.Creating)
 	p, err := bundled.Make(in)
@@ -186,26 +188,33 @@ func WritePID(file string, pid int) error {
 	return errs.Wrap("write", file, disk.WriteFile(file, []byte(strconv.Itoa(pid)), 0o644, disk.Volatile))
 }
 
-// undo takes back a creation that did not succeed.
-func (c *Container) undo(ctx context.Context) {
+// undo takes back a creation that did not succeed. Where hooks were run, there are others to undo
+// what they did (runtime.md, "Lifecycle").
+func (c *Container) undo(ctx context.Context, warn func(string)) {
 	if c.waiting != nil {
 		c.waiting.Abandon()
 	}
 	if destroy(ctx, c.State.Groups) == nil {
 		_ = c.Place.Remove()
 	}
+	if c.hooked {
+		lastHooks(ctx, c.State, warn)
+	}
 }
 
-// Start starts a container that this process created, and says why its command cannot be executed.
-func (c *Container) Start(ctx context.Context, warn func(string)) error {
+// Start starts a container that this process created, and says why its command cannot be executed,
+// or which hook failed. The container is to be removed then.
+func (c *Container) Start(ctx context.Context) error {
+	if err := startHooks(ctx, c.Place.Root, c.State); err != nil {
+		return err
+	}
 	if err := c.Place.Start(); err != nil {
 		return err
 	}
 	if err := c.waiting.Begun(); err != nil {
 		return err
 	}
-	runHooks(ctx, c.State, record.Running, c.State.Hooks.Poststart, warn)
-	return nil
+	return poststart(ctx, c.State)
 }
 
 // Signal sends a signal to the command.

@@ -50,15 +50,11 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 	if err := checkConsole(proc.Terminal, x.Console, x.Stays); err != nil {
 		return nil, err
 	}
-	c.Security = sec
-	in := decide.ExecInput{Container: &c, Process: proc}
-	if in.Filter, err = filter(x.Root, sec); err != nil {
+	c.Process, c.Security = proc, sec
+	in, err := further(x.Root, s, &c)
+	if err != nil {
 		return nil, err
 	}
-	if in.Host, err = modules(sec); err != nil {
-		return nil, err
-	}
-	in.V2, in.Enter = s.Groups.Enter()
 	files := map[plan.Handle]*os.File{}
 	in.FDs = passed(x.Passed, files)
 	p, err := decide.MakeExec(in)
@@ -93,6 +89,19 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+// further is what the plan of one more process depends on: that of c.
+func further(root string, s *record.State, c *spec.Container) (in decide.ExecInput, err error) {
+	in = decide.ExecInput{Container: c, Process: c.Process}
+	if in.Filter, err = filter(root, c.Security); err != nil {
+		return in, err
+	}
+	if in.Host, err = modules(c.Security); err != nil {
+		return in, err
+	}
+	in.V2, in.Enter = s.Groups.Enter()
+	return in, nil
 }
 
 // ProcessOf describes the first process of a container, for others to be like it.

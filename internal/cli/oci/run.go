@@ -29,7 +29,7 @@ func run(c *command, f *pflag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := box.Start(c.ctx, c.warn); err != nil {
+	if err := box.Start(c.ctx); err != nil {
 		_ = box.Leave()
 		_ = box.Remove(c.ctx, c.warn)
 		return err

@@ -18,7 +18,7 @@ func printFeatures(c *command, _ *pflag.FlagSet, _ []string) error {
 	return c.printJSON(features.Features{
 		OCIVersionMin: "1.0.0",
 		OCIVersionMax: Specification,
-		Hooks:         []string{"prestart", "createRuntime", "poststart", "poststop"},
+		Hooks:         []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 		MountOptions: []string{"async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "lazytime", "loud", "noatime",
 			"nodev", "nodiratime", "noexec", "nolazytime", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind",
 			"rdev", "rdiratime", "relatime", "rexec", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid",

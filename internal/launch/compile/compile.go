@@ -184,6 +184,9 @@ func (c *Program) beginning(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.Await:
 		c.waitForRelease()
+		if c.ptm == rows.Zero { // OpenTerminal leaves the table shared until the launcher has the master
+			c.Call(unix.SYS_UNSHARE, c.Num(unix.CLONE_FILES))
+		}
 	case plan.OpenTerminal:
 		c.openTerminal(s)
 	case plan.OwnOOMScore:
@@ -223,7 +226,7 @@ func (c *Program) beginning(s plan.Step) error {
 }
 
 // waitForRelease waits for the eventfd, or for the death of the launcher: then the read
-// finds nothing (the eventfd does not block) and its error ends the child.
+// finds nothing (the eventfd does not block) and its error ends the child. It may be called again.
 func (c *Program) waitForRelease() {
 	fds := &[2]unix.PollFd{
 		{Fd: int32(c.await[0]), Events: unix.POLLIN},
@@ -231,9 +234,6 @@ func (c *Program) waitForRelease() {
 	}
 	c.Call(unix.SYS_PPOLL, rows.Point(c.Table, fds), c.Num(2), rows.Zero, rows.Zero, c.Num(8))
 	c.Call(unix.SYS_READ, c.Num(uintptr(c.await[0])), rows.Point(c.Table, new(uint64)), c.Num(8))
-	if c.ptm == rows.Zero { // OpenTerminal leaves the table shared until the launcher has the master
-		c.Call(unix.SYS_UNSHARE, c.Num(unix.CLONE_FILES))
-	}
 }
 
 // openTerminal makes the devpts while descriptors are still shared, so that the launcher

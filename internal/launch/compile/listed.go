@@ -37,6 +37,9 @@ func (c *Program) listed(s plan.Step) error {
 		c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_KEEPCAPS), c.Num(1))
 	case plan.HoldCaps:
 		return c.holdCaps(s)
+	case bundled.AwaitHooks:
+		c.tell(c.handle(plan.HeldReady))
+		c.waitForRelease()
 	case bundled.Find:
 		c.find(s)
 	case plan.Hold:
@@ -129,14 +132,19 @@ func (c *Program) find(s bundled.Find) {
 	}
 }
 
+// tell has an eventfd say that the process has come here.
+func (c *Program) tell(fd rows.Slot) {
+	one := new(uint64)
+	*one = 1
+	c.Call(unix.SYS_WRITE, fd, rows.Point(c.Table, one), c.Num(8))
+}
+
 // hold waits twice: for the launcher to say that the process is known, and then for a byte in the
 // FIFO, which is open both ways and so has no end. The first byte is a zero, and the prctl takes no
 // other argument: if the launcher has gone without a word, it fails.
 func (c *Program) hold(s plan.Hold) {
-	one := new(uint64)
-	*one = 1
 	word := c.Unset(1)
-	c.Call(unix.SYS_WRITE, c.kept[plan.HeldReady], rows.Point(c.Table, one), c.Num(8))
+	c.tell(c.kept[plan.HeldReady])
 	c.Call(unix.SYS_READ, c.kept[plan.HeldKnown], c.Unset(c.Address(word)), c.Num(1))
 	c.Call(unix.SYS_PRCTL, c.Num(unix.PR_GET_NO_NEW_PRIVS), word)
 	c.Call(unix.SYS_READ, c.kept[s.Start], rows.Point(c.Table, new(uint64)), c.Num(1))

@@ -25,7 +25,8 @@ type Input struct {
 	Filter    *plan.Filter
 	Host      plan.Facts
 	FDs       []plan.Handle // what the command gets as descriptors 3 and up; the launcher opens them
-	Hooks     []string      // programs to be run before the process sees its root, in words; nil: none
+	Hooks     []string      // programs to be run when all is mounted, in words; nil: none
+	Inside    []string      // and after these, in the namespaces of the container
 }
 
 // bundler collects the two lists.
@@ -106,8 +107,14 @@ func (b *bundler) attend(more []plan.Step) {
 		b.onHost(plan.MapIDs{UID: b.c.Namespaces.User.UIDMap, GID: b.c.Namespaces.User.GIDMap})
 	}
 	b.onHost(more...)
+	if b.hooked() {
+		b.onHost(plan.Release{}, Mounted{})
+	}
 	if len(b.in.Hooks) > 0 {
-		b.onHost(Hooks{b.in.Hooks})
+		b.onHost(Hooks{Words: b.in.Hooks})
+	}
+	if len(b.in.Inside) > 0 {
+		b.onHost(Hooks{Words: b.in.Inside, Inside: true})
 	}
 	if b.c.Process.OOMScore != nil { // it is the launcher's too for a while, but not the hooks'
 		b.onHost(plan.OOMScore{Value: *b.c.Process.OOMScore})
@@ -119,6 +126,10 @@ func (b *bundler) attend(more []plan.Step) {
 	b.onHost(Held{})
 	b.onHost(plan.Served(b.c.Process.Attributes)...)
 }
+
+// hooked reports whether hooks are run before the process changes its root. They find it where
+// the bundle has it.
+func (b *bundler) hooked() bool { return len(b.in.Hooks)+len(b.in.Inside) > 0 }
 
 // begin is what the process does first.
 func (b *bundler) begin(clocks []plan.Step) {
@@ -156,7 +167,7 @@ func (b *bundler) view() error {
 		}
 		b.inChild(b.terminal())
 	}
-	b.inChild(plan.Propagation{Mode: "private"}, plan.OpenDev{As: plan.DevMount}, plan.EnterRoot{Mount: plan.RootMount})
+	b.inChild(plan.Propagation{Mode: "private"}, plan.OpenDev{As: plan.DevMount}, b.enterRoot())
 	if len(b.in.Sources) != len(b.c.Mounts) {
 		return errs.Newf(errs.Internal, "plan mounts", "", "a source for each mount is wanted")
 	}
@@ -168,6 +179,9 @@ func (b *bundler) view() error {
 	b.devices()
 	if term {
 		b.inChild(BindConsole{})
+	}
+	if b.hooked() {
+		b.inChild(AwaitHooks{})
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.c.Sysctls)) {
 		b.inChild(plan.Sysctl{Name: name, Value: b.c.Sysctls[name]})
@@ -187,6 +201,14 @@ func (b *bundler) view() error {
 		b.inChild(RootPropagation{mode})
 	}
 	return nil
+}
+
+func (b *bundler) enterRoot() plan.EnterRoot {
+	s := plan.EnterRoot{Mount: plan.RootMount}
+	if b.hooked() {
+		s.At = b.c.Root.Path
+	}
+	return s
 }
 
 func isTerminals(m spec.Mount) bool { return m.Type == "devpts" && path.Clean(m.Target) == "/dev/pts" }

@@ -9,10 +9,11 @@ import (
 
 // Steps of the host side.
 type (
-	// Hooks runs programs of the host for the new process, before it sees its root. The
+	// Hooks runs programs of the host for the new process, while it waits at AwaitHooks. The
 	// launcher's caller does it.
 	Hooks struct {
-		Words []string `json:"words"`
+		Words  []string `json:"words"`
+		Inside bool     `json:"inside,omitempty"` // in its namespaces
 	}
 
 	// GiveStdio gives the pipes at stdin, stdout and stderr to the command's user, so that it can
@@ -21,12 +22,19 @@ type (
 		UID uint32 `json:"uid"` // as the host numbers it
 	}
 
+	// Mounted waits until the process waits at AwaitHooks.
+	Mounted struct{}
+
 	// Held waits until the process waits at plan.Hold.
 	Held struct{}
 )
 
 // Steps of the new process.
 type (
+	// AwaitHooks says that all is mounted, and waits for one more Release, or for the end of the
+	// launcher.
+	AwaitHooks struct{}
+
 	// MakeNode makes a device node, if there is none of this name.
 	MakeNode struct {
 		spec.Device
@@ -72,6 +80,8 @@ type (
 
 func (Hooks) Kind() string           { return "hooks" }
 func (GiveStdio) Kind() string       { return "give-stdio" }
+func (Mounted) Kind() string         { return "mounted" }
+func (AwaitHooks) Kind() string      { return "await-hooks" }
 func (Held) Kind() string            { return "held" }
 func (MakeNode) Kind() string        { return "make-node" }
 func (Link) Kind() string            { return "link" }
@@ -82,7 +92,14 @@ func (Propagate) Kind() string       { return "propagate" }
 func (RootPropagation) Kind() string { return "root-propagation" }
 func (Find) Kind() string            { return "find" }
 
-func (s Hooks) String() string { return "run the hooks " + strings.Join(s.Words, ", ") }
+func (s Hooks) String() string {
+	if s.Inside {
+		return "run the hooks " + strings.Join(s.Words, ", ") + " in its namespaces"
+	}
+	return "run the hooks " + strings.Join(s.Words, ", ")
+}
+func (Mounted) String() string    { return "wait until all is mounted" }
+func (AwaitHooks) String() string { return "wait for hooks to be run" }
 func (s GiveStdio) String() string {
 	return fmt.Sprintf("give the pipes at stdin, stdout and stderr to user %d of the host", s.UID)
 }

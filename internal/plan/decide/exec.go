@@ -86,12 +86,7 @@ func processOf(in ExecInput) spec.Process {
 // openForExec is what the host side does. What stands after Clone is done when the program
 // has been executed.
 func (m *maker) openForExec(in ExecInput, id plan.Identity) error {
-	if in.V2 != "" {
-		m.onHost(plan.OpenFile{Path: in.V2, What: "the control group to be in", As: groupV2})
-	}
-	for i, file := range in.Enter {
-		m.onHost(plan.OpenFile{Path: file, Write: true, What: "the control group to enter", As: groupHandle(i)})
-	}
+	m.openGroups(in)
 	gid, known := m.hostGroup(id)
 	switch {
 	case m.c.Process.Terminal:
@@ -122,6 +117,15 @@ func (m *maker) openForExec(in ExecInput, id plan.Identity) error {
 	return nil
 }
 
+func (m *maker) openGroups(in ExecInput) {
+	if in.V2 != "" {
+		m.onHost(plan.OpenFile{Path: in.V2, What: "the control group to be in", As: groupV2})
+	}
+	for i, file := range in.Enter {
+		m.onHost(plan.OpenFile{Path: file, Write: true, What: "the control group to enter", As: groupHandle(i)})
+	}
+}
+
 // join is what the process does before it is as the container's first one.
 func (m *maker) join(in ExecInput) {
 	m.label()
@@ -133,6 +137,11 @@ func (m *maker) join(in ExecInput) {
 	}
 	// A time namespace that is there cannot be joined while memory is shared (EUSERS).
 	m.shiftClocks("")
+	m.enter(in)
+}
+
+// enter joins all but the time namespace, and enters the control groups.
+func (m *maker) enter(in ExecInput) {
 	n := m.c.Namespaces
 	first := []string{"mount"}
 	for _, x := range []namespace{{"net", n.Net}, {"ipc", n.IPC}, {"uts", n.UTS}, {"pid", n.PID}} {
@@ -195,4 +204,30 @@ func (m *maker) keepOut(detached bool) {
 			}
 		}
 	}
+}
+
+// Helper is a program that is executed in a container's namespaces and control groups, as root of
+// them and with all capabilities, while the container is being made.
+type Helper struct {
+	Container *spec.Container
+	V2        string // its control groups, as in ExecInput
+	Enter     []string
+	Std       plan.Stdio
+	Dir       string
+	Path      string
+	Args, Env []string
+}
+
+// MakeHelper decides what it takes to start one.
+func MakeHelper(h Helper) plan.Plan {
+	in := ExecInput{V2: h.V2, Enter: h.Enter}
+	c := *h.Container
+	c.Process = spec.Process{}
+	m := &maker{in: Input{Container: &c}, c: &c}
+	m.openGroups(in)
+	m.onHost(plan.Clone{})
+	m.enter(in)
+	m.inChild(h.Std, plan.KeepFDs{}, plan.Umask{Mask: 0o022}, plan.Chdir{Dir: h.Dir, Exists: true},
+		plan.Exec{Paths: []string{h.Path}, Args: h.Args, Env: h.Env})
+	return plan.Plan{Host: m.host, Child: m.child}
 }
