@@ -97,7 +97,9 @@ func launched(t *testing.T, in decide.Input, env launch.Env) (*launch.Process, e
 
 // TestInit shows PID 1 and the command what is theirs, with and without a gate.
 func TestInit(t *testing.T) {
-	in := attended(t, "sh", "-c", "ps -o pid,args; echo $(ls /proc/self/fd); cat <&4; (sleep 100 &); readlink /proc/1/fd/0 || exit 7")
+	// Without a gate the command may be there before PID 1 has executed corten-init.
+	const settled = "until case $(cat /proc/1/cmdline) in corten-init*) ;; *) false;; esac; do :; done; "
+	in := attended(t, "sh", "-c", settled+"ps -o pid,args; echo $(ls /proc/self/fd); cat <&4; (sleep 100 &); readlink /proc/1/fd/0 || exit 7")
 	for _, in := range []decide.Input{in, gated(in)} {
 		one, err := os.Open("/dev/null")
 		if err != nil {
@@ -123,7 +125,7 @@ func TestInit(t *testing.T) {
 		if err != nil || st.Code != 7 || string(report) != "\x07" {
 			t.Errorf("%+v, %v, report %q", st, err, report)
 		}
-		for _, want := range []string{"    1 corten-init:2\n", "    2 sh -c ps", "0 1 2 3 4 5\n", "content of two\n"} {
+		for _, want := range []string{"    1 corten-init:2\n", "    2 sh -c until", "0 1 2 3 4 5\n", "content of two\n"} {
 			if !strings.Contains(string(out), want) {
 				t.Errorf("no %q in\n%s", want, out)
 			}
