@@ -14,12 +14,14 @@ PACKAGES  := erofs-utils busybox-static debootstrap docker-registry skopeo umoci
              uidmap passt slirp4netns containernetworking-plugins
 PEERS     := crun runc podman docker.io bubblewrap skopeo umoci docker-registry busybox-static debootstrap uidmap \
              iperf3 wrk nginx-light iptables containernetworking-plugins
+# Too much for every run of the tests, and some start daemons where there is systemd: make engines.
+ENGINES   := busybox-static containerd docker.io podman conmon buildah runc iptables containernetworking-plugins
 VM        := qemu-system-x86 debootstrap cpio xz-utils
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 export CGO_ENABLED = 0
 
-.PHONY: build run test check race conformance vmtest cross fuzz bench install uninstall docs clean test-packages bench-packages
+.PHONY: build run test check race conformance engines vmtest cross fuzz bench install uninstall docs clean test-packages bench-packages
 
 # The linker writes a program page by page, and in the page cache it stays so; a copy, as install
 # makes one too, is in larger pieces and starts a tenth of a millisecond sooner.
@@ -58,6 +60,11 @@ race:
 conformance:
 	$(call install-packages,crun runc)
 	CORTEN_TEST_CONFORMANCE=1 $(GO) test -timeout 30m -count 1 -v ./test/conformance
+
+# Docker, containerd, Podman and Buildah by corten-oci; make test has those that are installed.
+engines:
+	$(call install-packages,$(ENGINES))
+	$(GO) test -count 1 -v ./test/engines
 
 # In a virtual machine with systemd, cgroup v2 and AppArmor; takes minutes, and the network the first time.
 vmtest:

@@ -65,7 +65,7 @@ var band = map[string]int{
 	"cli/values": 9, "cli/refused": 9, "cli/runline": 9, "cli/units": 9, "cli/library": 9, "cli/life": 9,
 	"cli/attend": 9, "cli/netflags": 9, "cli/networks": 9, "cli/declare": 9, "cli/front": 9, "cli/keep": 9, "cli/oci": 9,
 	// support for tests; nothing of the product may import it
-	"testimage": 12, "testnet": 12,
+	"testimage": 12, "testnet": 12, "testworld": 12,
 }
 
 // sideways are the neighbours that may be imported, and why.
@@ -159,6 +159,7 @@ var sideways = map[string]string{
 	"cli/volumes -> cli/declare":            "what constructors of verbs have in common",
 	"logs/records -> logs":                  "how records look is the log's own",
 	"logs/read -> logs":                     "the keeper writes logs, and links nothing that reads them",
+	"testworld -> testnet":                  "a world has a network",
 	"registry -> registry/registries":       "the configuration file of registries is a language of its own",
 }
 

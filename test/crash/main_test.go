@@ -12,18 +12,14 @@
 package crash_test
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/cortenhq/corten/internal/testnet"
+	"github.com/cortenhq/corten/internal/testworld"
 )
 
 // inside is set for the copy of the test that runs in the world of its own: the folder of
@@ -38,7 +34,7 @@ func TestMain(m *testing.M) {
 		os.Exit(write(os.Args[1:]))
 	}
 	if os.Getenv(inside) != "" {
-		if err := settle(); err != nil {
+		if err := testworld.Settle(); err != nil {
 			fmt.Fprintln(os.Stderr, "make a world for the test:", err)
 			os.Exit(1)
 		}
@@ -56,7 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// outside builds the programs, makes the control groups, and runs the test again in them.
+// outside builds the programs and runs the test again in its world.
 func outside() (int, error) {
 	bin, err := os.MkdirTemp("", "corten-crash-bin-")
 	if err != nil {
@@ -66,23 +62,7 @@ func outside() (int, error) {
 	if err := build(bin); err != nil {
 		return 1, err
 	}
-	groups, err := enterGroups(fmt.Sprintf("corten-crash-%d", os.Getpid()))
-	defer leaveGroups(groups)
-	if err != nil {
-		return 1, err
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), inside+"="+bin)
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP | unix.CLONE_NEWNET,
-		Pdeathsig:  unix.SIGKILL,
-	}
-	err = cmd.Run()
-	if cmd.ProcessState == nil {
-		return 1, err
-	}
-	return cmd.ProcessState.ExitCode(), nil
+	return testworld.Again("corten-crash", inside+"="+bin)
 }
 
 func build(bin string) error {
@@ -105,124 +85,4 @@ func build(bin string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(bin, writerName), self, 0o755)
-}
-
-// hierarchy is one mounted tree of control groups, and the group of this process in it.
-type hierarchy struct {
-	mount, fstype, options string
-	group                  string
-}
-
-// hierarchies finds what is mounted below /sys/fs/cgroup.
-func hierarchies() ([]hierarchy, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	own, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return nil, err
-	}
-	var list []hierarchy
-	for s := bufio.NewScanner(f); s.Scan(); {
-		front, back, _ := strings.Cut(s.Text(), " - ")
-		fields, more := strings.Fields(front), strings.Fields(back)
-		if !strings.HasPrefix(more[0], "cgroup") || !strings.HasPrefix(fields[4], "/sys/fs/cgroup") {
-			continue
-		}
-		h := hierarchy{mount: fields[4], fstype: more[0], options: strings.TrimPrefix(more[2], "rw,")}
-		if h.fstype == "cgroup2" {
-			h.options = ""
-		}
-		for line := range strings.Lines(string(own)) {
-			_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
-			names, group, _ := strings.Cut(rest, ":")
-			if names == h.options {
-				h.group = group
-			}
-		}
-		list = append(list, h)
-	}
-	return list, nil
-}
-
-// enterGroups moves this process into a new group of each hierarchy.
-func enterGroups(name string) ([]hierarchy, error) {
-	list, err := hierarchies()
-	if err != nil {
-		return nil, err
-	}
-	for i, h := range list {
-		dir := filepath.Join(h.mount, name)
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return list[:i], err
-		}
-		for _, f := range []string{"cpuset.cpus", "cpuset.mems"} { // a v1 group takes no process before it has these
-			if b, err := os.ReadFile(filepath.Join(h.mount, f)); err == nil && h.fstype == "cgroup" {
-				if err := os.WriteFile(filepath.Join(dir, f), b, 0); err != nil {
-					return list[:i+1], err
-				}
-			}
-		}
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
-			return list[:i+1], err
-		}
-	}
-	return list, nil
-}
-
-// leaveGroups goes back and removes the groups with all that is left in them.
-func leaveGroups(list []hierarchy) {
-	name := fmt.Sprintf("corten-crash-%d", os.Getpid())
-	for _, h := range list {
-		_ = os.WriteFile(filepath.Join(h.mount, h.group, "cgroup.procs"), []byte("0"), 0)
-		removeGroup(filepath.Join(h.mount, name))
-	}
-}
-
-func removeGroup(dir string) {
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		if e.IsDir() {
-			removeGroup(filepath.Join(dir, e.Name()))
-		}
-	}
-	_ = os.Remove(dir)
-}
-
-// settle makes the new namespaces show themselves: /proc its processes, /sys/fs/cgroup its
-// groups.
-func settle() error {
-	list, err := hierarchies() // the old mounts still lead to the old groups
-	if err != nil {
-		return err
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
-	}
-	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
-		return fmt.Errorf("mount proc: %w", err)
-	}
-	if err := testnet.Up(); err != nil {
-		return fmt.Errorf("set up the loopback interface: %w", err)
-	}
-	if len(list) > 1 || len(list) == 1 && list[0].mount != "/sys/fs/cgroup" {
-		if err := unix.Mount("tmpfs", "/sys/fs/cgroup", "tmpfs", 0, "mode=755"); err != nil {
-			return fmt.Errorf("mount tmpfs: %w", err)
-		}
-	}
-	for _, h := range list {
-		if err := os.MkdirAll(h.mount, 0o755); err != nil {
-			return err
-		}
-		options := h.options
-		if strings.HasPrefix(options, "name=") {
-			options = "none," + options
-		}
-		if err := unix.Mount("cgroup", h.mount, h.fstype, 0, options); err != nil {
-			return fmt.Errorf("mount %s: %w", h.mount, err)
-		}
-	}
-	return nil
 }
