@@ -199,7 +199,7 @@ func (t *translator) devices(list []specs.LinuxDevice) {
 
 // process is a process, the first or a further one.
 func (t *translator) process(p *specs.Process, out *spec.Process, sec *spec.Security) {
-	out.Args, out.Env, out.Cwd, out.Terminal = p.Args, p.Env, p.Cwd, p.Terminal
+	out.Args, out.Env, out.Cwd, out.Terminal = p.Args, once(p.Env), p.Cwd, p.Terminal
 	out.Stdin, out.OOMScore, out.Umask = true, p.OOMScoreAdj, p.User.Umask
 	out.User = strconv.FormatUint(uint64(p.User.UID), 10) + ":" + strconv.FormatUint(uint64(p.User.GID), 10)
 	for _, g := range p.User.AdditionalGids {
@@ -215,7 +215,7 @@ func (t *translator) process(p *specs.Process, out *spec.Process, sec *spec.Secu
 		out.Size = &spec.Size{Rows: uint16(b.Height), Columns: uint16(b.Width)}
 	}
 	if !hasEnv(p.Env, "HOME") {
-		out.Env = append(slices.Clone(p.Env), "HOME="+Home(t.out.Root.Path, out.User))
+		out.Env = append(out.Env, "HOME="+Home(t.out.Root.Path, out.User))
 	}
 	seen := map[string]bool{}
 	for _, r := range p.Rlimits {
@@ -230,6 +230,22 @@ func (t *translator) process(p *specs.Process, out *spec.Process, sec *spec.Secu
 	sec.AllowNewPrivs, sec.AppArmor, sec.SELinux = !p.NoNewPrivileges, p.ApparmorProfile, p.SelinuxLabel
 	t.capabilities(p.Capabilities, sec)
 	t.attributes(p, &out.Attributes)
+}
+
+// once is an environment in which each name is there once, with its last value: programs would find the
+// first.
+func once(env []string) (out []string) {
+	at := map[string]int{}
+	for _, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		if i, there := at[name]; there {
+			out[i] = e
+			continue
+		}
+		at[name] = len(out)
+		out = append(out, e)
+	}
+	return out
 }
 
 // capabilities leaves out what is not known, or not ours to give: that is a warning, as the
@@ -273,6 +289,9 @@ func Process(c *spec.Container, p *specs.Process, held uint64) (spec.Process, sp
 	t.process(p, &out, &sec)
 	if p.Capabilities == nil {
 		sec.Sets = c.Security.Sets
+	}
+	if p.OOMScoreAdj == nil {
+		out.OOMScore = c.Process.OOMScore
 	}
 	return out, sec, t.warn, t.err
 }

@@ -13,6 +13,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -37,6 +38,7 @@ type Request struct {
 	Console string     // the socket that takes the terminal; empty: none
 	PIDFile string     // empty: none
 	Passed  []*os.File // descriptors 3 and up of the command
+	Env     []string   // of the command, besides what config.json says
 	Keyring bool       // it keeps our session keyring
 	Stays   bool       // who creates it looks after its terminal
 	Warn    func(string)
@@ -112,7 +114,9 @@ func (c *Container) make(ctx context.Context, b *bundle.Bundle) error {
 
 // launch starts the process and lets it wait.
 func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) error {
-	in := bundled.Input{Container: b.Spec}
+	box := *b.Spec
+	box.Process.Env = append(slices.Clip(box.Process.Env), req.Env...)
+	in := bundled.Input{Container: &box}
 	env := launch.Env{Files: map[plan.Handle]*os.File{}}
 	groups, err := planGroups(b.Groups, c.Place, b.Spec, &in)
 	if err != nil {

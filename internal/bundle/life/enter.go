@@ -27,6 +27,7 @@ type Further struct {
 	PIDFile  string
 	Passed   []*os.File
 	Stays    bool
+	Paused   bool // it may wait until the container is resumed
 	Warn     func(string)
 }
 
@@ -36,8 +37,12 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if status != record.Running && status != record.Created {
-		return nil, not("enter", x.ID, status, "only one that runs can be entered")
+	if status != record.Running && status != record.Created && !(x.Paused && status == record.Paused) {
+		hint := "only one that runs can be entered"
+		if status == record.Paused {
+			hint = "resume it first, or let the process wait for that with --ignore-paused"
+		}
+		return nil, not("enter", x.ID, status, hint)
 	}
 	c := *s.Container
 	proc, sec, warnings, err := bundle.Process(&c, x.Process, held())

@@ -84,6 +84,8 @@ func filter(root string, sec spec.Security) (*plan.Filter, error) {
 func modules(sec spec.Security) (f plan.Facts, err error) {
 	maps, _ := os.ReadFile("/proc/self/uid_map")
 	f.Nested = strings.Join(strings.Fields(string(maps)), " ") != "0 0 4294967295"
+	groups, _ := os.ReadFile("/proc/self/setgroups")
+	f.Alone = strings.TrimSpace(string(groups)) == "deny"
 	if sec.AppArmor != "" && sec.AppArmor != spec.NoProfile {
 		if f.AppArmor, _ = lsm.AppArmor(); !f.AppArmor {
 			return f, noModule("process.apparmorProfile", sec.AppArmor)

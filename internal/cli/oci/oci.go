@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 	"unicode"
@@ -69,6 +70,9 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err == nil {
 		err = c.refuseGlobals(f)
+	}
+	if err == nil { // a container's control groups have a name by it
+		c.root, err = filepath.Abs(c.root)
 	}
 	if errors.Is(err, pflag.ErrHelp) || err == nil && f.NArg() == 0 {
 		c.usage(f)

@@ -103,6 +103,7 @@ func execFlags(f *pflag.FlagSet) {
 	f.Bool("no-new-privs", false, "it can gain no privileges")
 	f.String("apparmor", "", "its profile of AppArmor")
 	f.String("process-label", "", "its label of SELinux")
+	f.Bool("ignore-paused", false, "also in a container that is paused: the process begins when that is resumed")
 }
 
 func execute(c *command, f *pflag.FlagSet, args []string) error {
@@ -114,9 +115,10 @@ func execute(c *command, f *pflag.FlagSet, args []string) error {
 	}
 	detach, _ := f.GetBool("detach")
 	x.Stays = !detach
+	x.Paused, _ = f.GetBool("ignore-paused")
 	x.Console, _ = f.GetString("console-socket")
 	x.PIDFile, _ = f.GetString("pid-file")
-	if x.Passed, err = preserved(f); err != nil {
+	if x.Passed, err = preserved(f, 0); err != nil {
 		return err
 	}
 	proc, err := life.Exec(c.ctx, x)
@@ -176,7 +178,7 @@ func (c *command) processOf(f *pflag.FlagSet, args []string) (*specs.Process, er
 		p.SelinuxLabel = v
 	}
 	caps, _ := f.GetStringArray("cap")
-	for _, set := range []*[]string{&p.Capabilities.Bounding, &p.Capabilities.Effective, &p.Capabilities.Permitted, &p.Capabilities.Inheritable, &p.Capabilities.Ambient} {
+	for _, set := range []*[]string{&p.Capabilities.Bounding, &p.Capabilities.Effective, &p.Capabilities.Permitted} {
 		*set = append(*set, caps...)
 	}
 	return p, userOf(f, &p.User)

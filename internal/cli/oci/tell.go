@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
@@ -51,17 +53,18 @@ func seccompFlags() []string {
 
 func specFlags(f *pflag.FlagSet) {
 	f.StringP("bundle", "b", ".", "the folder to write it to")
-	f.Bool("rootless", false, "for an ordinary user; not there yet")
+	f.Bool("rootless", false, "for the user who asks, as root of a user namespace")
 }
 
 // specify writes a config.json to begin with: a shell on the bundle's rootfs.
 func specify(_ *command, f *pflag.FlagSet, _ []string) error {
+	c := example()
 	if on, _ := f.GetBool("rootless"); on {
-		return errs.Newf(errs.Unsupported, "use --rootless", "", "it is not there yet").WithHint("leave it out")
+		rootless(c, uint32(os.Geteuid()), uint32(os.Getegid()))
 	}
 	dir, _ := f.GetString("bundle")
 	file := filepath.Join(dir, "config.json")
-	text, err := json.MarshalIndent(example(), "", "\t")
+	text, err := json.MarshalIndent(c, "", "\t")
 	if err != nil {
 		return errs.New(errs.Internal, "write", file, err)
 	}
@@ -109,5 +112,23 @@ func example() *specs.Spec {
 				"/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"},
 			ReadonlyPaths: plan.DefaultReadOnly(),
 		},
+	}
+}
+
+// rootless leaves out what takes rights over the host: the container has the user alone, as its root,
+// the host's network and no limits.
+func rootless(c *specs.Spec, uid, gid uint32) {
+	l := c.Linux
+	l.Namespaces = append(slices.DeleteFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace }),
+		specs.LinuxNamespace{Type: specs.UserNamespace})
+	l.UIDMappings = []specs.LinuxIDMapping{{HostID: uid, Size: 1}}
+	l.GIDMappings = []specs.LinuxIDMapping{{HostID: gid, Size: 1}}
+	l.Resources = nil
+	for i := range c.Mounts {
+		m := &c.Mounts[i]
+		if m.Destination == "/sys" { // a new one shows the network, and takes rights over that
+			*m = specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
+		}
+		m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "gid=") || strings.HasPrefix(o, "uid=") })
 	}
 }

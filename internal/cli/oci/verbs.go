@@ -44,7 +44,7 @@ func createFlags(f *pflag.FlagSet) {
 	f.StringP("bundle", "b", ".", "the folder of the bundle")
 	f.String("console-socket", "", "a Unix socket that takes the container's terminal")
 	f.String("pid-file", "", "a file for the number of the container's first process")
-	f.Int("preserve-fds", 0, "how many descriptors from 3 on the command gets")
+	f.Int("preserve-fds", 0, "how many descriptors from 3 on the command gets, besides those of LISTEN_FDS")
 	f.Bool("no-pivot", false, "not there: the root is always changed by pivot_root")
 	f.Bool("no-new-keyring", false, "the container keeps the session keyring of who creates it")
 }
@@ -66,16 +66,40 @@ func (c *command) requestOf(f *pflag.FlagSet, id string) (life.Request, error) {
 	req.Console, _ = f.GetString("console-socket")
 	req.PIDFile, _ = f.GetString("pid-file")
 	var err error
-	req.Passed, err = preserved(f)
+	if req.Passed, req.Env, err = activated(); err != nil {
+		return req, err
+	}
+	more, err := preserved(f, len(req.Passed))
+	req.Passed = append(req.Passed, more...)
 	return req, err
 }
 
-// preserved is the descriptors that the command gets.
-func preserved(f *pflag.FlagSet) (list []*os.File, err error) {
+// activated is the sockets that a supervisor had open for us, sd_listen_fds(3): they are for the command,
+// which is process 1 in its namespace.
+func activated() (list []*os.File, env []string, err error) {
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil || n <= 0 || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+		return nil, nil, nil
+	}
+	env = []string{"LISTEN_FDS=" + strconv.Itoa(n), "LISTEN_PID=1"}
+	if names := os.Getenv("LISTEN_FDNAMES"); names != "" {
+		env = append(env, "LISTEN_FDNAMES="+names)
+	}
+	list, err = handed(3, n)
+	return list, env, err
+}
+
+// preserved is the descriptors that the command gets besides 0, 1, 2 and the sockets of a supervisor.
+func preserved(f *pflag.FlagSet, sockets int) ([]*os.File, error) {
 	n, _ := f.GetInt("preserve-fds")
-	for fd := 3; fd < 3+n; fd++ {
+	return handed(3+sockets, n)
+}
+
+// handed is n of our descriptors.
+func handed(first, n int) (list []*os.File, err error) {
+	for fd := first; fd < first+n; fd++ {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-			return nil, errs.New(errs.Invalid, "hand over descriptor", strconv.Itoa(fd), err).WithHint("--preserve-fds counts from 3 on; all have to be open")
+			return nil, errs.New(errs.Invalid, "hand over descriptor", strconv.Itoa(fd), err).WithHint("--preserve-fds counts from 3 on, or from what LISTEN_FDS says; all have to be open")
 		}
 		unix.CloseOnExec(fd)
 		list = append(list, os.NewFile(uintptr(fd), "fd"+strconv.Itoa(fd)))

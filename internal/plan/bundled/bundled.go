@@ -53,6 +53,10 @@ func Make(in Input) (plan.Plan, error) {
 	if len(c.Process.Args) == 0 || c.Process.Args[0] == "" {
 		return plan.Plan{}, errs.Newf(errs.Invalid, "plan command", "", "no command given").WithHint("fill in process.args of config.json")
 	}
+	if in.Host.Alone && len(id.Groups) > 0 && !slices.Equal(id.Groups, []uint32{id.GID}) {
+		return plan.Plan{}, errs.Newf(errs.Unsupported, "plan groups", "", "who may not set groups cannot have others than his own (user_namespaces(7), \"deny\")").
+			WithHint("leave process.user.additionalGids out")
+	}
 	limits, last, err := b.Limits()
 	if err != nil {
 		return plan.Plan{}, err
