@@ -53,8 +53,8 @@ var band = map[string]int{
 	"plan": 2, "plan/decide": 2, "plan/bundled": 2, "wiring": 2,
 	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3, "launch/rows": 3, "launch/copytree": 3, "launch/detached": 3, "launch/compile": 3, "launch/numbers": 3,
 	"cgroup": 3, "seccomp": 3, "events": 3, "about": 3, "logs": 3, "logs/gz": 3, "logs/read": 3, "logs/records": 3, "wire": 3, "wire/rules": 3, "wire/standing": 3, "wire/walls": 3, "hostnet": 3, "attendant": 3, "cni": 3, "cni/execute": 3, "ports": 3, "callers": 3, "resolve": 3, "registry/registries": 3, "store/layout": 3,
-	"cgroup/counts": 3,
-	"bundle":        4, "bundle/record": 4,
+	"cgroup/counts": 3, "cgroup/scope": 3, "systemd": 3,
+	"bundle": 4, "bundle/record": 4,
 	"image": 4, "supply": 4, "container": 4, "keeper": 4, "platform": 4, "volume": 4, "content": 4, "network": 4, "usernet": 4,
 	// works: what becomes of a container, each of these from what is before it
 	"ending": 5, "relay": 5, "connect": 5,
@@ -65,7 +65,7 @@ var band = map[string]int{
 	"cli/values": 9, "cli/refused": 9, "cli/runline": 9, "cli/units": 9, "cli/library": 9, "cli/life": 9,
 	"cli/attend": 9, "cli/netflags": 9, "cli/networks": 9, "cli/declare": 9, "cli/front": 9, "cli/keep": 9, "cli/oci": 9,
 	// support for tests; nothing of the product may import it
-	"testimage": 12, "testnet": 12, "testworld": 12,
+	"testimage": 12, "testnet": 12, "testworld": 12, "testsystemd": 12,
 }
 
 // sideways are the neighbours that may be imported, and why.
@@ -91,6 +91,8 @@ var sideways = map[string]string{
 	"launch -> launch/detached":             "what is mounted nowhere yet is made apart from who uses it",
 	"plan/decide -> plan":                   "what a plan is, is apart from how one is made",
 	"plan/bundled -> plan/decide":           "what both kinds of plans have in common",
+	"cgroup/scope -> cgroup":                "systemd is told what a plan writes",
+	"cgroup/scope -> systemd":               "a scope is one of systemd's units",
 	"plan/bundled -> plan":                  "a view that is described mount by mount is planned apart, with the same steps",
 	"store -> store/layout":                 "the OCI layout is a part of the store with a format of its own",
 	"cli -> cli/runflags":                   "the flags of run are a language of their own",

@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/testnet"
+	"github.com/cortenhq/corten/internal/testsystemd"
 )
 
 const programs = "CORTEN_TEST_PROGRAMS"
@@ -86,6 +87,53 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// TestSystemd runs the scripts of testdata/systemd beside a systemd of its own; "beside COMMAND" is a
+// command of theirs.
+func TestSystemd(t *testing.T) {
+	if _, err := os.Stat("/bin/busybox"); err != nil {
+		t.Skip("needs /bin/busybox: apt-get install busybox-static")
+	}
+	enter := testsystemd.Boot(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/systemd",
+		Condition: func(name string) (bool, error) { // cgroup:NAME: there is this controller
+			controller, ok := strings.CutPrefix(name, "cgroup:")
+			if !ok {
+				return false, fmt.Errorf("no condition %s", name)
+			}
+			groups, err := os.ReadFile("/proc/self/cgroup")
+			v2, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
+			return strings.Contains(string(groups), ":"+controller+":") || slices.Contains(strings.Fields(string(v2)), controller), err
+		},
+		Setup: func(env *testscript.Env) error {
+			env.Setenv(entering, strings.Join(enter, " ")+" --wd="+env.WorkDir)
+			return setup(env)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"oci":    perform,
+			"config": configure,
+			"until":  until,
+			"beside": func(ts *testscript.TestScript, neg bool, args []string) {
+				if err := ts.Exec(enter[0], append(enter[1:], args...)...); neg == (err == nil) {
+					ts.Fatalf("%q: %v", args, err)
+				}
+			},
+		},
+	})
+}
+
+// entering is the variable of what is before command lines.
+const entering = "ENTER"
+
+// line is the command line of corten-oci.
+func line(getenv func(string) string, args ...string) []string {
+	all := append(strings.Fields(getenv(entering)), filepath.Join(os.Getenv(programs), "corten-oci"))
+	if getenv(entering) != "" {
+		all = append(all, "--systemd-cgroup")
+	}
+	return append(append(all, "--root", root(getenv)), args...)
+}
+
 func root(getenv func(string) string) string { return filepath.Join(getenv("WORK"), "state") }
 
 func setup(env *testscript.Env) error {
@@ -117,14 +165,15 @@ func setup(env *testscript.Env) error {
 	}
 	env.Setenv("PATH", os.Getenv(programs)+":"+env.Getenv("PATH"))
 	env.Defer(func() {
-		state := filepath.Join(env.WorkDir, "state")
-		ids, _ := exec.Command(program, "--root", state, "list", "-q").Output()
+		ids, _ := run(line(env.Getenv, "list", "-q"))
 		for _, id := range strings.Fields(string(ids)) {
-			_ = exec.Command(program, "--root", state, "delete", "-f", id).Run()
+			_, _ = run(line(env.Getenv, "delete", "-f", id))
 		}
 	})
 	return change(filepath.Join(bundle, "config.json"), "process.terminal", false)
 }
+
+func run(args []string) ([]byte, error) { return exec.Command(args[0], args[1:]...).Output() }
 
 func perform(ts *testscript.TestScript, neg bool, args []string) {
 	if err := call(ts, args); neg == (err == nil) {
@@ -137,7 +186,7 @@ func perform(ts *testscript.TestScript, neg bool, args []string) {
 const apart = `d=$(mktemp -d) && "$@" > $d/out 2> $d/err < /dev/null; code=$?; cat $d/out; cat $d/err >&2; rm -r $d; exit $code`
 
 func call(ts *testscript.TestScript, args []string) error {
-	all := append([]string{"corten-oci", "--root", root(ts.Getenv)}, args...)
+	all := line(ts.Getenv, args...)
 	if slices.Contains(args, "create") {
 		all = append([]string{"sh", "-c", apart, "sh"}, all...)
 	}
@@ -204,7 +253,7 @@ func change(file, path string, v any) error {
 
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		out, _ := exec.Command(filepath.Join(os.Getenv(programs), "corten-oci"), "--root", root(ts.Getenv), "state", args[0]).Output()
+		out, _ := run(line(ts.Getenv, "state", args[0]))
 		if strings.Contains(string(out), `"status": "`+args[1]+`"`) {
 			return
 		}

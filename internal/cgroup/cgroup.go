@@ -44,13 +44,32 @@ func (p Plan) Make() error {
 		}
 	}
 	err := p.Apply()
-	if err == nil && p.Filter.Rules != nil {
-		err = p.Filter.attach()
+	if err == nil {
+		err = p.Guard()
 	}
 	if err != nil {
 		p.Group.discard()
 	}
 	return err
+}
+
+// Join is Make for groups that somebody else has made where he has some, all but Guard. What is there
+// stays, and it may be done again where he has removed some.
+func (p Plan) Join() error {
+	for _, dir := range p.Group {
+		if err := makeParents(dir); err != nil {
+			return errs.New(errs.KindOf(err), "make control group", dir, err)
+		}
+	}
+	return p.Apply()
+}
+
+// Guard attaches the device filter.
+func (p Plan) Guard() error {
+	if p.Filter.Rules == nil {
+		return nil
+	}
+	return p.Filter.attach()
 }
 
 // discard removes groups that nothing was put into yet.

@@ -25,7 +25,8 @@ func (t Hierarchy) has(controller string) bool { return slices.Contains(t.Contro
 type Host struct {
 	V2   Hierarchy
 	V1   []Hierarchy
-	Root bool // the caller may load a device filter: it has the host's root's rights, as far as can be told cheaply
+	Unit Hierarchy // of v1, without controllers: systemd knows by it what is in which unit
+	Root bool      // the caller may load a device filter: it has the host's root's rights, as far as can be told cheaply
 }
 
 // Detect finds the hierarchies where every distribution mounts them; there may be none. The
@@ -55,6 +56,10 @@ func detect(mount, proc string) Host {
 		_, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
 		names, group, _ := strings.Cut(rest, ":")
 		switch {
+		case names == namedSystemd:
+			if b := base(mount+"/systemd", group); b != "" {
+				host.Unit = Hierarchy{Mount: mount + "/systemd", Controllers: []string{names}, Base: b}
+			}
 		case strings.Contains(names, "="): // a hierarchy with a name has no controllers
 		case names != "":
 			host.addV1(mount, names, group)
@@ -67,6 +72,31 @@ func detect(mount, proc string) Host {
 		}
 	}
 	return host
+}
+
+// Below is the host for whoever has a group of v2 that is not found from the caller's own.
+func (h Host) Below(group string) Host {
+	if h.V2.Mount != "" && h.V2.Base == "" && writable(h.V2.Mount, group) {
+		controllers, _ := readFile(path.Join(h.V2.Mount, group, "cgroup.controllers"))
+		h.V2.Base, h.V2.Controllers = group, strings.Fields(controllers)
+	}
+	return h
+}
+
+// namedSystemd is the name of that hierarchy, as /proc/self/cgroup and mount(8) have it.
+const namedSystemd = "name=systemd"
+
+// Hierarchies is the trees of v1, of which a container may be part.
+func (h Host) Hierarchies() []Hierarchy {
+	if h.Unit.Base == "" {
+		return h.V1
+	}
+	return append(slices.Clone(h.V1), h.Unit)
+}
+
+// Name is how the tree is called: by its controllers, or "systemd".
+func (t Hierarchy) Name() string {
+	return strings.TrimPrefix(strings.Join(t.Controllers, ","), "name=")
 }
 
 // addV1 takes in a v1 hierarchy with its controllers and the caller's group in it.

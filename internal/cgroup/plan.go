@@ -194,8 +194,11 @@ func (b *builder) account() {
 	}
 }
 
-// every joins what v1 has. Where the container gets no group it stays out.
+// every joins what v1 has, also what systemd knows units by. Where the container gets no group it stays out.
 func (b *builder) every() {
+	if b.host.Unit.Base != "" {
+		b.join(b.host.Unit)
+	}
 	for _, t := range b.host.V1 {
 		for _, name := range t.Controllers {
 			s, err := b.use("", name, name)

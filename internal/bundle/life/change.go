@@ -139,7 +139,7 @@ func remove(ctx context.Context, place record.Place, s *record.State, warn func(
 		_ = unix.PidfdSendSignal(int(f.Fd()), unix.SIGKILL, nil, 0)
 		_ = f.Close()
 	}
-	if err := destroy(ctx, s.Groups); err != nil {
+	if err := destroy(ctx, s); err != nil {
 		return err
 	}
 	if err := place.Remove(); err != nil {

@@ -10,9 +10,7 @@ package life
 import (
 	"context"
 	"errors"
-	"hash/fnv"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -21,7 +19,6 @@ import (
 
 	"github.com/cortenhq/corten/internal/bundle"
 	"github.com/cortenhq/corten/internal/bundle/record"
-	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/launch"
@@ -40,6 +37,7 @@ type Request struct {
 	Passed  []*os.File // descriptors 3 and up of the command
 	Env     []string   // of the command, besides what config.json says
 	Keyring bool       // it keeps our session keyring
+	Systemd bool       // systemd makes its control groups
 	Stays   bool       // who creates it looks after its terminal
 	Warn    func(string)
 }
@@ -101,7 +99,7 @@ func (c *Container) make(ctx context.Context, b *bundle.Bundle) error {
 		if e != nil || old.PID != 0 {
 			return err
 		}
-		if e := errors.Join(destroy(ctx, old.Groups), os.RemoveAll(c.Place.Dir())); e != nil {
+		if e := errors.Join(destroy(ctx, old), os.RemoveAll(c.Place.Dir())); e != nil {
 			return e
 		}
 		err = c.Place.Make()
@@ -118,20 +116,16 @@ func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) e
 	box.Process.Env = append(slices.Clip(box.Process.Env), req.Env...)
 	in := bundled.Input{Container: &box}
 	env := launch.Env{Files: map[plan.Handle]*os.File{}}
-	groups, err := planGroups(b.Groups, c.Place, b.Spec, &in)
+	groups, err := planGroups(b.Groups, c.Place, b.Spec, req.Systemd, b.Annotations)
+	defer groups.close()
 	if err != nil {
 		return err
 	}
+	groups.show(b.Spec, &in)
 	for _, w := range groups.Warnings {
 		req.Warn(w)
 	}
-	env.MakeGroups = func() error { // what is not made yet may be another's, and is not ours to destroy
-		if err := groups.Make(); err != nil {
-			return err
-		}
-		c.State.Groups = groups.Group
-		return c.Place.Save(c.State)
-	}
+	env.MakeGroups = func() error { return groups.make(c) }
 	if in.Sources, err = bundle.Sources(b.Spec); err != nil {
 		return err
 	}
@@ -198,7 +192,7 @@ func (c *Container) undo(ctx context.Context, warn func(string)) {
 	if c.waiting != nil {
 		c.waiting.Abandon()
 	}
-	if destroy(ctx, c.State.Groups) == nil {
+	if destroy(ctx, c.State) == nil {
 		_ = c.Place.Remove()
 	}
 	if c.hooked {
@@ -258,31 +252,4 @@ func held() uint64 {
 		return 0
 	}
 	return uint64(data[1].Permitted)<<32 | uint64(data[0].Permitted)
-}
-
-// destroyTime is how long processes may take to die.
-const destroyTime = 10 * time.Second
-
-func destroy(ctx context.Context, g cgroup.Group) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTime)
-	defer cancel()
-	return g.Destroy(ctx)
-}
-
-// groupName splits a cgroupsPath (config-linux.md, "Cgroups Path"). Without one the name tells
-// containers of one id apart that are of different folders.
-func groupName(path string, place record.Place) (parent, name string) {
-	if path == "" {
-		h := fnv.New32a()
-		_, _ = h.Write([]byte(place.Dir()))
-		return "", place.ID + "-" + strconv.FormatUint(uint64(h.Sum32()), 16)
-	}
-	parent, name = filepath.Split(filepath.Clean(path))
-	if parent != "/" {
-		parent = filepath.Clean(parent)
-	}
-	if parent == "." {
-		parent = ""
-	}
-	return parent, name
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/bundle/record"
 	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/cgroup/scope"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -24,6 +25,9 @@ func Update(root, id string, r spec.Resources, warn func(string)) error {
 			warn(w)
 		}
 		if err := p.Apply(); err != nil {
+			return err
+		}
+		if err := tellSystemd(s.Scope, p); err != nil {
 			return err
 		}
 		remember(before, r)
@@ -78,4 +82,18 @@ func set[T comparable](old *T, value T) {
 	if value != none {
 		*old = value
 	}
+}
+
+// tellSystemd tells it of limits that a scope has now, for it to keep them.
+func tellSystemd(unit string, p cgroup.Plan) error {
+	limits := scope.Limits(p)
+	if unit == "" || len(limits) == 0 {
+		return nil
+	}
+	m, err := manager()
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return m.Set(unit, limits)
 }

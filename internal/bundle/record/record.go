@@ -36,6 +36,7 @@ type State struct {
 	PID         int               `json:"pid,omitempty"` // 0: it is being created
 	StartTicks  uint64            `json:"startTicks,omitempty"`
 	Groups      cgroup.Group      `json:"groups,omitempty"`
+	Scope       string            `json:"scope,omitempty"` // the unit of systemd that they are, if they are one
 	Container   *spec.Container   `json:"container"`
 	Hooks       specs.Hooks       `json:"hooks,omitzero"`
 	Annotations map[string]string `json:"annotations,omitempty"`

@@ -37,14 +37,15 @@ const (
 
 // command is one call of the program.
 type command struct {
-	root   string
-	log    string
-	format string
-	debug  bool
-	stdout io.Writer
-	stderr io.Writer
-	ctx    context.Context
-	code   int
+	root    string
+	log     string
+	format  string
+	debug   bool
+	systemd bool // it makes control groups
+	stdout  io.Writer
+	stderr  io.Writer
+	ctx     context.Context
+	code    int
 }
 
 // verb is an entry of the table. Its flags are its own.
@@ -101,7 +102,7 @@ func (c *command) globals() *pflag.FlagSet {
 	f.StringVar(&c.log, "log", "", "a file that errors and warnings are added to")
 	f.StringVar(&c.format, "log-format", "text", "how it is written: text or json")
 	f.BoolVar(&c.debug, "debug", false, "say which verb was called, and how long it took, in the log or to stderr")
-	f.Bool("systemd-cgroup", false, "have systemd make control groups; not there yet")
+	f.BoolVar(&c.systemd, "systemd-cgroup", false, "have systemd make control groups; cgroupsPath is then slice:prefix:name")
 	f.String("rootless", "auto", "whether cgroups that may not be made are let be; only auto is there")
 	f.BoolP("version", "v", false, "print the version")
 	return f
@@ -116,10 +117,6 @@ func defaultRoot() string {
 }
 
 func (c *command) refuseGlobals(f *pflag.FlagSet) error {
-	if on, _ := f.GetBool("systemd-cgroup"); on {
-		return errs.Newf(errs.Unsupported, "use --systemd-cgroup", "", "groups made by systemd are not there yet").
-			WithHint("have your engine use the driver cgroupfs for control groups")
-	}
 	if how, _ := f.GetString("rootless"); how != "auto" && how != "false" {
 		return errs.Newf(errs.Unsupported, "use --rootless", how, "it is not there yet").WithHint("leave it out")
 	}

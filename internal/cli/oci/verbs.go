@@ -57,7 +57,7 @@ func runFlags(f *pflag.FlagSet) {
 
 // requestOf reads the flags of create and run.
 func (c *command) requestOf(f *pflag.FlagSet, id string) (life.Request, error) {
-	req := life.Request{Root: c.root, ID: id, Warn: c.warn}
+	req := life.Request{Root: c.root, ID: id, Systemd: c.systemd, Warn: c.warn}
 	if on, _ := f.GetBool("no-pivot"); on {
 		return req, errs.Newf(errs.Unsupported, "use --no-pivot", "", "it is not there").WithHint("leave it out")
 	}

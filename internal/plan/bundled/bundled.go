@@ -431,7 +431,11 @@ func (b *bundler) identity(id plan.Identity, last []plan.Step) {
 // each, which in a cgroup namespace has the container's own group as its root.
 func GroupViews(hierarchies [][]string, unified bool) (list []plan.MountFS) {
 	for _, controllers := range hierarchies {
-		list = append(list, plan.MountFS{Type: "cgroup", Source: "cgroup", Target: strings.Join(controllers, ","), Options: controllers})
+		target, options := strings.Join(controllers, ","), controllers
+		if name, ok := strings.CutPrefix(target, "name="); ok { // one without controllers
+			target, options = name, []string{"none", target}
+		}
+		list = append(list, plan.MountFS{Type: "cgroup", Source: "cgroup", Target: target, Options: options})
 	}
 	if unified {
 		list = append(list, plan.MountFS{Type: "cgroup2", Source: "cgroup", Target: "unified"})

@@ -1,0 +1,223 @@
+package life
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cortenhq/corten/internal/bundle/record"
+	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/cgroup/scope"
+	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/launch"
+	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/plan/bundled"
+	"github.com/cortenhq/corten/internal/spec"
+	"github.com/cortenhq/corten/internal/systemd"
+)
+
+// groups is how a container gets its control groups.
+type groups struct {
+	cgroup.Plan
+	host cgroup.Host
+
+	// With --systemd-cgroup systemd makes them, around stand, which ends when the container's process
+	// has been born in them.
+	scope   scope.Scope
+	manager *systemd.Manager
+	more    []systemd.Property
+	stand   *launch.StandIn
+}
+
+// planGroups plans the control groups. The container joins all that count or limit something: whoever
+// drives this command reads them, and may limit later.
+func planGroups(path string, place record.Place, c *spec.Container, viaSystemd bool, annotations map[string]string) (g *groups, err error) {
+	g = &groups{host: cgroup.Detect()}
+	r := cgroup.Request{Resources: c.Resources, Account: true, Ready: true, Every: true}
+	if r.Parent, r.ID = groupName(path, place); viaSystemd {
+		if err := g.ask(path, place, annotations); err != nil {
+			return g, err
+		}
+		top, err := g.manager.Group()
+		if err != nil {
+			return g, err
+		}
+		if user, _ := nested(); user >= 0 {
+			if err := scope.Enter(g.manager, top); err != nil {
+				return g, err
+			}
+			g.host = cgroup.Detect().Below(top)
+		}
+		r.Parent, r.ID = g.scope.Parent(top), g.scope.Unit
+	}
+	g.Plan, err = cgroup.New(g.host, r)
+	return g, err
+}
+
+// ask connects to systemd, and finds out what to ask for.
+func (g *groups) ask(path string, place record.Place, annotations map[string]string) (err error) {
+	_, name := groupName("", place)
+	user, err := nested()
+	if err != nil {
+		return err
+	}
+	if g.scope, err = scope.Parse(path, name, user >= 0); err != nil {
+		return err
+	}
+	if g.more, err = scope.Annotated(annotations); err != nil {
+		return err
+	}
+	g.manager, err = manager()
+	return err
+}
+
+// manager connects to the systemd that makes scopes for us: the host's for its root, else the user's.
+func manager() (*systemd.Manager, error) {
+	user, err := nested()
+	if err != nil {
+		return nil, err
+	}
+	if user < 0 {
+		return systemd.System()
+	}
+	return systemd.User(user)
+}
+
+// nested is the number on the host of the user who is root here; -1 if that is the host's root.
+func nested() (user int, err error) {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return -1, errs.Wrap("read", "/proc/self/uid_map", err)
+	}
+	maps, err := spec.ParseIDMaps(string(text))
+	if err != nil {
+		return -1, errs.Wrap("read", "/proc/self/uid_map", err)
+	}
+	for _, m := range maps {
+		if m.Container == 0 && m.Size != 1<<32-1 {
+			return int(m.Host), nil
+		}
+	}
+	return -1, nil
+}
+
+// make makes them. What is not made yet may be another's, and is not ours to destroy: so the container
+// has them when they are there.
+func (g *groups) make(c *Container) (err error) {
+	if g.manager != nil {
+		if g.stand, err = launch.NewStandIn(g.Enter); err != nil {
+			return err
+		}
+		if err := g.scope.Start(g.manager, g.stand.PID, g.Plan, g.more); err != nil {
+			return err
+		}
+		c.State.Groups, c.State.Scope = g.Group, g.scope.Unit
+		if err := c.Place.Save(c.State); err != nil {
+			return err
+		}
+	}
+	if g.stand != nil {
+		if err := g.stand.Enter(g.Join); err != nil {
+			return err
+		}
+		return g.Guard()
+	}
+	if err := g.Make(); err != nil {
+		return err
+	}
+	c.State.Groups = g.Group
+	return c.Place.Save(c.State)
+}
+
+// close gives back what making them took.
+func (g *groups) close() {
+	if g.stand != nil {
+		g.stand.End()
+	}
+	if g.manager != nil {
+		g.manager.Close()
+	}
+}
+
+// show plans what the container sees of them.
+func (g *groups) show(c *spec.Container, in *bundled.Input) {
+	in.Groups = plan.Groups{Make: plan.MakeGroups{Dirs: g.Group, Writes: g.Words()}, V2: g.V2, Enter: g.Enter}
+	switch {
+	case len(g.host.V1) == 0 && g.host.V2.Mount != "":
+		in.Groups.Mount = []plan.MountFS{{Type: "cgroup2", Source: "cgroup"}}
+	case c.Namespaces.Cgroup.Mode == spec.Private:
+		// Only those that the container is part of: of others it would see the host's.
+		var names [][]string
+		for _, h := range g.host.Hierarchies() {
+			if slices.ContainsFunc(g.Group, func(dir string) bool { return strings.HasPrefix(dir, h.Mount+"/") }) {
+				names = append(names, h.Controllers)
+			}
+		}
+		in.Groups.Mount = bundled.GroupViews(names, g.V2 != "")
+	default:
+		for _, dir := range g.Group {
+			in.Binds = append(in.Binds, plan.File{Source: plan.Source{Path: dir}, Target: hierarchy(g.host, dir), What: "its control group"})
+		}
+	}
+}
+
+// hierarchy is the name of the hierarchy that a group is in.
+func hierarchy(host cgroup.Host, dir string) string {
+	for _, h := range host.Hierarchies() {
+		if strings.HasPrefix(dir, h.Mount+"/") {
+			return h.Name()
+		}
+	}
+	return "unified"
+}
+
+// groupName splits a cgroupsPath (config-linux.md, "Cgroups Path"). Without one the name tells
+// containers of one id apart that are of different folders.
+func groupName(path string, place record.Place) (parent, name string) {
+	if path == "" {
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(place.Dir()))
+		return "", place.ID + "-" + strconv.FormatUint(uint64(h.Sum32()), 16)
+	}
+	parent, name = filepath.Split(filepath.Clean(path))
+	if parent != "/" {
+		parent = filepath.Clean(parent)
+	}
+	if parent == "." {
+		parent = ""
+	}
+	return parent, name
+}
+
+// destroyTime is how long processes may take to die.
+const destroyTime = 10 * time.Second
+
+// destroy ends all processes of a container's groups and removes them. Of a scope systemd removes what it has
+// made when it is empty; that it has forgotten it is waited for, so that the name is free.
+func destroy(ctx context.Context, s *record.State) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTime)
+	defer cancel()
+	if s.Scope == "" {
+		return s.Groups.Destroy(ctx)
+	}
+	err := s.Groups.Kill(ctx)
+	if err == nil {
+		err = stop(s.Scope)
+	}
+	return errors.Join(err, s.Groups.Remove(ctx))
+}
+
+func stop(unit string) error {
+	m, err := manager()
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return m.Stop(unit)
+}
