@@ -69,11 +69,12 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
 		Setup: setup,
-		Condition: func(name string) (bool, error) { // numa: memory is of nodes here
-			if name != "numa" {
+		Condition: func(name string) (bool, error) { // what the host has
+			file := map[string]string{"numa": "/proc/self/numa_maps", "resctrl": "/sys/fs/resctrl/schemata"}[name]
+			if file == "" {
 				return false, fmt.Errorf("there is no condition %s", name)
 			}
-			_, err := os.Stat("/proc/self/numa_maps")
+			_, err := os.Stat(file)
 			return err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -42,6 +42,7 @@ type linux struct {
 	specs.Linux
 	Resources *spec.Resources `json:"resources"`
 	Seccomp   *spec.Seccomp   `json:"seccomp"`
+	IntelRdt  *spec.IntelRdt  `json:"intelRdt"`
 }
 
 // mostConfig is bytes of a config.json.

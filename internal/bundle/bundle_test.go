@@ -135,7 +135,6 @@ func TestRefused(t *testing.T) {
 		`{"ociVersion": "2.0.0"}`:                                                              "2.0.0",
 		`{"hooks": {"createContainer": [{"path": "x"}]}}`:                                      "not absolute",
 		`{"hooks": {"startContainer": [{"path": "/x", "timeout": 0}]}}`:                        "timeout of /x",
-		`{"linux": {"intelRdt": {}}}`:                                                          "intelRdt",
 		`{"linux": {"personality": {"domain": "BSD"}}}`:                                        "personality: \"BSD\"",
 		`{"linux": {"personality": {"domain": "LINUX", "flags": ["X"]}}}`:                      "no flags",
 		`{"linux": {"memoryPolicy": {"mode": "MPOL_BIND"}}}`:                                   "memoryPolicy: MPOL_BIND takes nodes",

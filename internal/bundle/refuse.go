@@ -19,7 +19,6 @@ func refuse(c *config) error {
 	}{
 		{c.Windows != nil || c.Solaris != nil || c.ZOS != nil || c.FreeBSD != nil, "another platform than linux"},
 		{c.VM != nil, "vm"},
-		{c.Linux.IntelRdt != nil, "linux.intelRdt"},
 		{len(c.Linux.NetDevices) > 0, "linux.netDevices"},
 	} {
 		if x.there {

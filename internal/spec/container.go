@@ -33,6 +33,7 @@ type Container struct {
 	Networking Networking        `json:"networking,omitzero"`
 	Security   Security          `json:"security"`
 	Resources  Resources         `json:"resources"`
+	IntelRdt   *IntelRdt         `json:"intelRdt,omitempty"`
 	Devices    []Device          `json:"devices,omitempty"`
 	Sysctls    map[string]string `json:"sysctls,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`

@@ -125,7 +125,16 @@ func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) e
 	for _, w := range groups.Warnings {
 		req.Warn(w)
 	}
-	env.MakeGroups = func() error { return groups.make(c) }
+	share, err := planShare(c.State, &in)
+	if err != nil {
+		return err
+	}
+	env.MakeGroups = func() error {
+		if err := groups.make(c); err != nil {
+			return err
+		}
+		return share()
+	}
 	if in.Sources, err = bundle.Sources(b.Spec); err != nil {
 		return err
 	}

@@ -106,6 +106,7 @@ func further(root string, s *record.State, c *spec.Container) (in decide.ExecInp
 		return in, err
 	}
 	in.V2, in.Enter = s.Groups.Enter()
+	in.Enter = append(in.Enter, s.Share.Enter()...)
 	return in, nil
 }
 

@@ -199,18 +199,19 @@ func groupName(path string, place record.Place) (parent, name string) {
 const destroyTime = 10 * time.Second
 
 // destroy ends all processes of a container's groups and removes them. Of a scope systemd removes what it has
-// made when it is empty; that it has forgotten it is waited for, so that the name is free.
+// made when it is empty; that it has forgotten it is waited for, so that the name is free. Its class in
+// resctrl goes too.
 func destroy(ctx context.Context, s *record.State) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTime)
 	defer cancel()
 	if s.Scope == "" {
-		return s.Groups.Destroy(ctx)
+		return errors.Join(s.Groups.Destroy(ctx), s.Share.Remove())
 	}
 	err := s.Groups.Kill(ctx)
 	if err == nil {
 		err = stop(s.Scope)
 	}
-	return errors.Join(err, s.Groups.Remove(ctx))
+	return errors.Join(err, s.Groups.Remove(ctx), s.Share.Remove())
 }
 
 func stop(unit string) error {

@@ -20,6 +20,7 @@ import (
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/resctrl"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -37,6 +38,7 @@ type State struct {
 	StartTicks  uint64            `json:"startTicks,omitempty"`
 	Groups      cgroup.Group      `json:"groups,omitempty"`
 	Scope       string            `json:"scope,omitempty"` // the unit of systemd that they are, if they are one
+	Share       resctrl.Share     `json:"share,omitzero"`
 	Container   *spec.Container   `json:"container"`
 	Hooks       specs.Hooks       `json:"hooks,omitzero"`
 	Annotations map[string]string `json:"annotations,omitempty"`
