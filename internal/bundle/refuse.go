@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"encoding/json"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -17,8 +18,8 @@ func refuse(c *config) error {
 		there bool
 		name  string
 	}{
-		{c.Windows != nil || c.Solaris != nil || c.ZOS != nil || c.FreeBSD != nil, "another platform than linux"},
-		{c.VM != nil, "vm"},
+		{said(c.Windows) || said(c.Solaris) || said(c.ZOS) || said(c.FreeBSD), "another platform than linux"},
+		{said(c.VM), "vm"},
 		{len(c.Linux.NetDevices) > 0, "linux.netDevices"},
 	} {
 		if x.there {
@@ -69,3 +70,6 @@ func refuseNamespaces(list []specs.LinuxNamespace) error {
 func notYet(what string) error {
 	return errs.Newf(errs.Unsupported, "", "", what+" is not there yet").WithHint("leave it out of config.json, or use another runtime for this container")
 }
+
+// said reports whether there is something in a part of config.json that was not read.
+func said(part json.RawMessage) bool { return len(part) > 0 && string(part) != "null" }

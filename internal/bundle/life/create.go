@@ -105,9 +105,12 @@ func (c *Container) make(ctx context.Context, b *bundle.Bundle) error {
 		err = c.Place.Make()
 	}
 	b.Spec.ID, b.Spec.Name, b.Spec.Created = spec.ContainerID(c.Place.ID), c.Place.ID, time.Now().UTC()
-	c.State = &record.State{Version: b.Version, ID: c.Place.ID, Bundle: b.Dir, Created: b.Spec.Created,
-		Container: b.Spec, Hooks: b.Hooks, Annotations: b.Annotations}
-	return err
+	c.State = &record.State{Version: b.Version, ID: c.Place.ID, Bundle: b.Dir, Created: b.Spec.Created, Rootfs: b.Spec.Root.Path,
+		Keyring: b.Spec.Security.NoKeyring, Container: b.Spec, Hooks: b.Hooks, Annotations: b.Annotations}
+	if err != nil {
+		return err
+	}
+	return c.Place.Describe(b.Text)
 }
 
 // launch starts the process and lets it wait.
@@ -212,7 +215,7 @@ func (c *Container) undo(ctx context.Context, warn func(string)) {
 // Start starts a container that this process created, and says why its command cannot be executed,
 // or which hook failed. The container is to be removed then.
 func (c *Container) Start(ctx context.Context) error {
-	if err := startHooks(ctx, c.Place.Root, c.State); err != nil {
+	if err := startHooks(ctx, c.Place, c.State); err != nil {
 		return err
 	}
 	if err := c.Place.Start(); err != nil {

@@ -33,7 +33,7 @@ type Further struct {
 
 // Exec starts one more process. It is a child of this process.
 func Exec(ctx context.Context, x Further) (*launch.Process, error) {
-	_, s, status, err := Find(x.Root, x.ID)
+	place, s, status, err := Find(x.Root, x.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +43,9 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 			hint = "resume it first, or let the process wait for that with --ignore-paused"
 		}
 		return nil, not("enter", x.ID, status, hint)
+	}
+	if err := described(place, s); err != nil {
+		return nil, err
 	}
 	c := *s.Container
 	proc, sec, warnings, err := bundle.Process(&c, x.Process, held())
@@ -111,7 +114,18 @@ func further(root string, s *record.State, c *spec.Container) (in decide.ExecInp
 }
 
 // ProcessOf describes the first process of a container, for others to be like it.
-func ProcessOf(c *spec.Container) *specs.Process {
+func ProcessOf(root, id string) (*specs.Process, error) {
+	place, s, _, err := Find(root, id)
+	if err == nil {
+		err = described(place, s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return processOf(s.Container), nil
+}
+
+func processOf(c *spec.Container) *specs.Process {
 	p, sec := c.Process, c.Security
 	out := &specs.Process{Env: slices.Clone(p.Env), Cwd: p.Cwd, NoNewPrivileges: !sec.AllowNewPrivs, ApparmorProfile: sec.AppArmor,
 		SelinuxLabel: sec.SELinux, OOMScoreAdj: p.OOMScore, Capabilities: &specs.LinuxCapabilities{Bounding: slices.Clone(sec.Capabilities)}}

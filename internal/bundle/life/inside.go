@@ -31,9 +31,15 @@ func beingMade(h hook, s *record.State) (plan.Plan, error) {
 }
 
 // startHooks runs those that are to be run in a container before its command.
-func startHooks(ctx context.Context, root string, s *record.State) error {
+func startHooks(ctx context.Context, place record.Place, s *record.State) error {
+	if len(s.Hooks.StartContainer) == 0 {
+		return nil
+	}
+	if err := described(place, s); err != nil {
+		return err
+	}
 	return hooksInside(ctx, s.Hooks.StartContainer, s, record.Created, func(h hook, s *record.State) (plan.Plan, error) {
-		return made(root, h, s)
+		return made(place.Root, h, s)
 	})
 }
 
