@@ -40,10 +40,10 @@ func described(place record.Place, s *record.State) error {
 		return errs.Wrap("read description of", place.ID, err)
 	}
 	c := b.Spec
-	c.ID, c.Name, c.Created, c.Security.NoKeyring = spec.ContainerID(s.ID), s.ID, s.Created, s.Keyring
-	if s.Limits != nil {
+	c.ID, c.Name, c.Created, c.Security.NoKeyring = spec.ContainerID(s.ID), s.ID, s.Created, s.Besides.Keyring
+	if s.Besides.Limits != nil {
 		c.Resources = spec.Resources{}
-		if err := json.Unmarshal(s.Limits, &c.Resources); err != nil {
+		if err := json.Unmarshal(s.Besides.Limits, &c.Resources); err != nil {
 			return errs.New(errs.Corrupt, "read limits of", place.ID, err)
 		}
 	}

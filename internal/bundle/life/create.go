@@ -106,7 +106,7 @@ func (c *Container) make(ctx context.Context, b *bundle.Bundle) error {
 	}
 	b.Spec.ID, b.Spec.Name, b.Spec.Created = spec.ContainerID(c.Place.ID), c.Place.ID, time.Now().UTC()
 	c.State = &record.State{Version: b.Version, ID: c.Place.ID, Bundle: b.Dir, Created: b.Spec.Created, Rootfs: b.Spec.Root.Path,
-		Keyring: b.Spec.Security.NoKeyring, Container: b.Spec, Hooks: b.Hooks, Annotations: b.Annotations}
+		Besides: record.Besides{Keyring: b.Spec.Security.NoKeyring}, Container: b.Spec, Hooks: b.Hooks, Annotations: b.Annotations}
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func Update(root, id string, r spec.Resources, warn func(string)) error {
 			return err
 		}
 		remember(before, r)
-		if s.Limits, err = json.Marshal(before); err != nil {
+		if s.Besides.Limits, err = json.Marshal(before); err != nil {
 			return errs.New(errs.Internal, "update container", id, err)
 		}
 		return place.Save(s)

@@ -40,14 +40,19 @@ type State struct {
 	Scope       string            `json:"scope,omitempty"` // the unit of systemd that they are, if they are one
 	Share       resctrl.Share     `json:"share,omitzero"`
 	Rootfs      string            `json:"rootfs"`
-	Keyring     bool              `json:"keyring,omitempty"` // it has the session keyring of who created it
-	Limits      json.RawMessage   `json:"limits,omitempty"`  // as in spec.json, if they were changed
+	Besides     Besides           `json:"besides,omitzero"`
 	Hooks       specs.Hooks       `json:"hooks,omitzero"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 
 	// Container is what config.json says, for who has read that: most verbs do without, and the decoder
 	// takes half a millisecond to learn the types.
 	Container *spec.Container `json:"-"`
+}
+
+// Besides is what holds for a container and config.json does not say.
+type Besides struct {
+	Keyring bool            `json:"keyring,omitempty"` // it has the session keyring of who created it
+	Limits  json.RawMessage `json:"limits,omitempty"`  // as in spec.json, if they were changed
 }
 
 // Status is what a container is doing, in the specification's words (runtime.md, "State"), and paused.
