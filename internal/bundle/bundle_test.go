@@ -142,7 +142,7 @@ func TestRefused(t *testing.T) {
 		`{"linux": {"netDevices": {"eth0": {}}}}`:                                              "netDevices",
 		`{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}}}`: "listenerPath",
 		`{"linux": {"seccomp": {}}}`:                                                           "defaultAction",
-		`{"linux": {"namespaces": []}}`:                                                        "mount namespace",
+		`{"linux": {"namespaces": [{"type": "user"}]}}`:                                        "mount namespace",
 		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "user", "path": "/x"}]}}`:       "user by path",
 		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "user"}]}}`:                     "uidMappings",
 		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "mount"}]}}`:                    "twice",

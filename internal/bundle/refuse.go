@@ -41,7 +41,7 @@ func refuse(c *config) error {
 }
 
 func refuseNamespaces(list []specs.LinuxNamespace) error {
-	mount := false
+	mount, user := false, false
 	seen := map[specs.LinuxNamespaceType]bool{}
 	for _, n := range list {
 		if seen[n.Type] {
@@ -52,6 +52,7 @@ func refuseNamespaces(list []specs.LinuxNamespace) error {
 		case specs.MountNamespace:
 			mount = n.Path == ""
 		case specs.UserNamespace, specs.TimeNamespace:
+			user = user || n.Type == specs.UserNamespace
 			if n.Path != "" {
 				return notYet("linux.namespaces: " + string(n.Type) + " by path")
 			}
@@ -60,9 +61,9 @@ func refuseNamespaces(list []specs.LinuxNamespace) error {
 			return errs.Newf(errs.Invalid, "", "", "linux.namespaces: there is no "+string(n.Type)).WithHint("the specification lists them")
 		}
 	}
-	if !mount {
-		return errs.Newf(errs.Unsupported, "", "", "the container would have no mount namespace of its own").
-			WithHint(`add {"type": "mount"} to linux.namespaces`)
+	if user && !mount {
+		return errs.Newf(errs.Invalid, "", "", "in a user namespace the container needs a mount namespace of its own: it may not mount in that of others").
+			WithHint(`have {"type": "mount"} without a path in linux.namespaces`)
 	}
 	return nil
 }

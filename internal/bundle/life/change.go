@@ -41,6 +41,9 @@ func described(place record.Place, s *record.State) error {
 	}
 	c := b.Spec
 	c.ID, c.Name, c.Created, c.Security.NoKeyring = spec.ContainerID(s.ID), s.ID, s.Created, s.Besides.Keyring
+	if s.Besides.Mount != 0 {
+		c.Namespaces.Mount = spec.Namespace{Mode: spec.Host}
+	}
 	if s.Besides.Limits != nil {
 		c.Resources = spec.Resources{}
 		if err := json.Unmarshal(s.Besides.Limits, &c.Resources); err != nil {

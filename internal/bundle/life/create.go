@@ -115,6 +115,9 @@ func (c *Container) make(ctx context.Context, b *bundle.Bundle) error {
 
 // launch starts the process and lets it wait.
 func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) error {
+	if err := ownMounts(b.Spec); err != nil {
+		return err
+	}
 	box := *b.Spec
 	box.Process.Env = append(slices.Clip(box.Process.Env), req.Env...)
 	in := bundled.Input{Container: &box}
@@ -137,6 +140,10 @@ func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) e
 			return err
 		}
 		return share()
+	}
+	env.Note = func(mount uint64) error {
+		c.State.Besides.Mount = mount
+		return c.Place.Save(c.State)
 	}
 	if in.Sources, err = bundle.Sources(b.Spec); err != nil {
 		return err

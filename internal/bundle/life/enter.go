@@ -73,12 +73,12 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 		return nil, errs.Wrap("enter container", x.ID, err)
 	}
 	defer files[plan.Target].Close()
-	root, err := unix.Open("/proc/"+strconv.Itoa(s.PID)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := openRoot(s.PID)
 	if err != nil {
 		return nil, errs.Wrap("enter container", x.ID, err)
 	}
-	files[plan.TargetRoot] = os.NewFile(uintptr(root), "root")
-	defer files[plan.TargetRoot].Close()
+	files[plan.TargetRoot] = root
+	defer root.Close()
 	out, err := launch.Join(ctx, p, launch.Env{Files: files, Listener: toAgent(s, status)})
 	if err != nil {
 		return nil, err
@@ -97,6 +97,12 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+// openRoot opens the root directory of a process.
+func openRoot(pid int) (*os.File, error) {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return os.NewFile(uintptr(fd), "root"), err
 }
 
 // further is what the plan of one more process depends on: that of c.

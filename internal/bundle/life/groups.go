@@ -205,13 +205,13 @@ func destroy(ctx context.Context, s *record.State) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTime)
 	defer cancel()
 	if s.Scope == "" {
-		return errors.Join(s.Groups.Destroy(ctx), s.Share.Remove())
+		return errors.Join(s.Groups.Destroy(ctx), s.Share.Remove(), unmountRoot(s))
 	}
 	err := s.Groups.Kill(ctx)
 	if err == nil {
 		err = stop(s.Scope)
 	}
-	return errors.Join(err, s.Groups.Remove(ctx), s.Share.Remove())
+	return errors.Join(err, s.Groups.Remove(ctx), s.Share.Remove(), unmountRoot(s))
 }
 
 func stop(unit string) error {

@@ -144,6 +144,11 @@ func hookFiles(pid int, state []byte) (files map[plan.Handle]*os.File, r *os.Fil
 		return files, nil, errs.Wrap("open process", strconv.Itoa(pid), err)
 	}
 	files[plan.Target] = os.NewFile(uintptr(fd), "container")
+	root, err := openRoot(pid)
+	if err != nil {
+		return files, nil, errs.Wrap("open root of process", strconv.Itoa(pid), err)
+	}
+	files[plan.TargetRoot] = root
 	if fd, err = unix.MemfdCreate("state", unix.MFD_CLOEXEC); err != nil {
 		return files, nil, errs.Wrap("make file for", "the state", err)
 	}

@@ -53,6 +53,7 @@ type State struct {
 type Besides struct {
 	Keyring bool            `json:"keyring,omitempty"` // it has the session keyring of who created it
 	Limits  json.RawMessage `json:"limits,omitempty"`  // as in spec.json, if they were changed
+	Mount   uint64          `json:"mount,omitempty"`   // kernel.MountID of its root, if that is mounted for all of the host to see
 }
 
 // Status is what a container is doing, in the specification's words (runtime.md, "State"), and paused.
