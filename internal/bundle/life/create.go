@@ -29,17 +29,18 @@ import (
 
 // Request is a container to be created.
 type Request struct {
-	Root    string // --root
-	ID      string
-	Bundle  string
-	Console string     // the socket that takes the terminal; empty: none
-	PIDFile string     // empty: none
-	Passed  []*os.File // descriptors 3 and up of the command
-	Env     []string   // of the command, besides what config.json says
-	Keyring bool       // it keeps our session keyring
-	Systemd bool       // systemd makes its control groups
-	Stays   bool       // who creates it looks after its terminal
-	Warn    func(string)
+	Root     string // --root
+	ID       string
+	Bundle   string
+	Console  string     // the socket that takes the terminal; empty: none
+	PIDFile  string     // empty: none
+	Passed   []*os.File // descriptors 3 and up of the command
+	Env      []string   // of the command, besides what config.json says
+	Keyring  bool       // it keeps our session keyring
+	Systemd  bool       // systemd makes its control groups
+	Rootless bool       // it does without groups that may not be made
+	Stays    bool       // who creates it looks after its terminal
+	Warn     func(string)
 }
 
 // Container is one that was created by this process.
@@ -65,6 +66,9 @@ func Create(ctx context.Context, req Request) (*Container, error) {
 	}
 	for _, w := range b.Warnings {
 		req.Warn(w)
+	}
+	if err := inNest(&b.Spec.Namespaces.User); err != nil {
+		return nil, err
 	}
 	if err := checkConsole(b.Spec.Process.Terminal, req.Console, req.Stays); err != nil {
 		return nil, err
@@ -122,7 +126,7 @@ func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) e
 	box.Process.Env = append(slices.Clip(box.Process.Env), req.Env...)
 	in := bundled.Input{Container: &box}
 	env := launch.Env{Files: map[plan.Handle]*os.File{}}
-	groups, err := planGroups(b.Groups, c.Place, b.Spec, req.Systemd, b.Annotations)
+	groups, err := planGroups(b, c.Place, req)
 	defer groups.close()
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ func Update(root, id string, r spec.Resources, warn func(string)) error {
 			return err
 		}
 		before := &s.Container.Resources
-		p, err := cgroup.Update(cgroup.Detect(), s.Groups, complete(*before, r))
+		p, err := cgroup.Update(detect(), s.Groups, complete(*before, r))
 		if err != nil {
 			return err
 		}
