@@ -53,6 +53,7 @@ var band = map[string]int{
 	"plan": 2, "plan/decide": 2, "plan/bundled": 2, "wiring": 2,
 	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3, "launch/rows": 3, "launch/copytree": 3, "launch/detached": 3, "launch/compile": 3, "launch/numbers": 3,
 	"cgroup": 3, "resctrl": 3, "seccomp": 3, "events": 3, "about": 3, "logs": 3, "logs/gz": 3, "logs/read": 3, "logs/records": 3, "wire": 3, "wire/rules": 3, "wire/standing": 3, "wire/walls": 3, "hostnet": 3, "attendant": 3, "cni": 3, "cni/execute": 3, "ports": 3, "callers": 3, "resolve": 3, "registry/registries": 3, "store/layout": 3,
+	"seal": 3, "quota": 3,
 	"cgroup/counts": 3, "cgroup/scope": 3, "systemd": 3,
 	"bundle": 4, "bundle/record": 4,
 	"image": 4, "supply": 4, "container": 4, "keeper": 4, "platform": 4, "volume": 4, "content": 4, "network": 4, "usernet": 4,

@@ -6,13 +6,8 @@ import (
 	"os"
 
 	"github.com/cortenhq/corten/internal/cli/oci"
-	"github.com/cortenhq/corten/internal/kernel/nest"
 )
 
 func main() {
-	refused := nest.Enter(os.Args)
-	if refused == nil {
-		refused = nest.Settle()
-	}
-	os.Exit(oci.Main(context.Background(), os.Args[1:], refused))
+	os.Exit(oci.Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -23,6 +23,7 @@
 //
 //	[root]   the tests run as root
 //	[user]   and have what it takes to make an ordinary user
+//	[quotas] folders of tests can be limited by project quotas
 //
 // To run one script: go test ./cmd/corten -run 'TestScripts/^run$'. With -v it shows each
 // command; with -update it writes what cmp finds into the script.
@@ -41,6 +42,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/cortenhq/corten/internal/quota"
 	"github.com/cortenhq/corten/internal/testnet"
 )
 
@@ -105,6 +107,8 @@ func TestScripts(t *testing.T) {
 				return os.Geteuid() == 0, nil
 			case "user":
 				return neededByUsers() == nil, nil
+			case "quotas":
+				return quota.Check(os.TempDir()) == nil, nil
 			}
 			return false, fmt.Errorf("no condition %q", cond)
 		},

@@ -23,6 +23,7 @@ type Record struct {
 	Connected bool     `json:"connected,omitempty"` // to networks, where it has claims
 	Remove    bool     `json:"remove,omitempty"`    // --rm
 	Kept      bool     `json:"kept,omitempty"`      // the container outlives its owner, who has only to be replaced
+	Limited   bool     `json:"limited,omitempty"`   // what it may write to disk, by a project of its own
 	Fresh     bool     `json:"fresh,omitempty"`     // it was made for a start, and goes with it if nobody was told of that
 }
 
@@ -36,7 +37,7 @@ const (
 )
 
 func recordOf(c *spec.Container, groups []string) Record {
-	return Record{Name: c.Name, Groups: groups, Volumes: c.AnonymousVolumes(), Connected: c.Connected(), Remove: c.Life.Remove}
+	return Record{Name: c.Name, Groups: groups, Volumes: c.AnonymousVolumes(), Connected: c.Connected(), Remove: c.Life.Remove, Limited: c.Root.Size > 0}
 }
 
 // Lock is the right to look after a container: the file run/active/ID, flocked. The file

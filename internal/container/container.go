@@ -21,6 +21,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/quota"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -224,7 +225,7 @@ func writeJSON(path string, v any, d disk.Durability) error {
 // the record stays, for the next sweep to try again.
 func (x *Container) Remove() error {
 	if !x.hidden {
-		if err := remove(x.dirs, x.Spec.ID, x.Spec.Name); err != nil {
+		if err := remove(x.dirs, x.Spec.ID, x.Spec.Name, x.Spec.Root.Size > 0); err != nil {
 			x.Abandon()
 			return err
 		}
@@ -234,9 +235,14 @@ func (x *Container) Remove() error {
 
 // remove takes away the directory first and the name last: a name whose directory is gone
 // is free (claimName), while a directory without its name could not be found.
-func remove(dirs Dirs, id spec.ContainerID, name string) error {
+func remove(dirs Dirs, id spec.ContainerID, name string, limited bool) error {
 	if err := takeAway(dirs, Dir(dirs, id)); err != nil {
 		return errs.Wrap("remove container", name, err)
+	}
+	if limited {
+		if err := quota.Release(dirs.Root, owner(id)); err != nil {
+			return err
+		}
 	}
 	return dropName(dirs, name, id)
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/disk"
+	"github.com/cortenhq/corten/internal/quota"
 )
 
 // Removing the few empty directories of a container that wrote nothing takes a file system
@@ -65,7 +66,7 @@ func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.I
 func (x *Container) Hide() bool {
 	left := lightAtMost
 	x.hidden = light(filepath.Join(x.Dir(), "upper"), &left) && moveTo(filepath.Join(x.dirs.Root, "gone"), x.Dir()) == nil &&
-		dropName(x.dirs, x.Spec.Name, x.Spec.ID) == nil
+		dropName(x.dirs, x.Spec.Name, x.Spec.ID) == nil && (x.Spec.Root.Size == 0 || quota.Release(x.dirs.Root, owner(x.Spec.ID)) == nil)
 	return x.hidden
 }
 

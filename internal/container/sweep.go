@@ -212,10 +212,11 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) er
 		if err := undo.RemoveVolumes(id, r.Volumes); err != nil {
 			return err
 		}
+		limited := true // maybe: who died young, or lost its spec to a power cut, cannot tell
 		if c, err := ReadSpec(dirs, id); err == nil {
-			r.Name = c.Name // it may have been renamed
+			r.Name, limited = c.Name, c.Root.Size > 0 // it may have been renamed
 		}
-		return remove(dirs, id, r.Name)
+		return remove(dirs, id, r.Name, limited || r.Limited)
 	}
 	if err := undo.RemoveVolumes(id, nil); err != nil {
 		return err

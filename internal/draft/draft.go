@@ -13,6 +13,7 @@ import (
 	"github.com/cortenhq/corten/internal/events"
 	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/plan"
+	"github.com/cortenhq/corten/internal/quota"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/volume"
 )
@@ -44,6 +45,9 @@ func (s Site) Draft(ctx context.Context, req Request) (*Draft, error) {
 		return nil, err
 	}
 	if err = d.makeBox(); err == nil {
+		err = d.Box.LimitDisk()
+	}
+	if err == nil {
 		err = d.claimAll(ctx)
 	}
 	if err == nil {
@@ -79,7 +83,7 @@ func (s Site) Create(ctx context.Context, req Request, care container.Care) (*Dr
 	if err := d.makeBox(); err != nil {
 		return nil, err
 	}
-	if err := d.record(); err != nil {
+	if err := errors.Join(d.Box.LimitDisk(), d.record()); err != nil {
 		d.Discard()
 		return nil, err
 	}
@@ -94,10 +98,26 @@ func (s Site) Again(ctx context.Context, box *container.Container) (*Draft, erro
 	if d.base, err = s.baseOf(ctx, box.Spec, false); err != nil {
 		return nil, err
 	}
-	if err := d.planGroups(); err != nil {
+	if err := d.unseal(); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(d.planGroups(), box.LimitDisk()); err != nil {
 		return nil, err
 	}
 	return d, d.claimAll(ctx)
+}
+
+// unseal writes down that the container begins to run on a tree without seals, as after its store
+// was moved: from then on it may have files of which no seal is known.
+func (d *Draft) unseal() error {
+	if !d.Spec.Image.Sealed || d.base.image.Sealed {
+		return nil
+	}
+	d.Spec.Image.Sealed = false
+	return container.Edit(d.Site.Dirs, d.Spec.ID, func(c *spec.Container) error {
+		c.Image.Sealed = false
+		return nil
+	})
 }
 
 // kept reports whether it will have a keeper.
@@ -183,6 +203,11 @@ func (d *Draft) claimAll(ctx context.Context) (err error) {
 
 // pretend fills in what claimAll would, without touching anything.
 func (d *Draft) pretend(ctx context.Context) error {
+	if d.Spec.Root.Size > 0 {
+		if err := quota.Check(d.Site.Dirs.Root); err != nil {
+			return err
+		}
+	}
 	switch {
 	case nest.Inside():
 		if err := d.mapNested(); err != nil {

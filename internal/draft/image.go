@@ -39,20 +39,33 @@ func (s Site) imageBase(ctx context.Context, req Request, dry bool) (base, error
 	if err != nil {
 		return base{}, err
 	}
+	how := sealed(req.Spec.Image)
 	return base{
-		image:    spec.Image{Name: req.Spec.Image.Name, Manifest: string(x.Manifest), Config: string(x.ID)},
+		image:    spec.Image{Name: req.Spec.Image.Name, Manifest: string(x.Manifest), Config: string(x.ID), Sealed: t.Kind == store.Sealed},
 		config:   x.Config,
-		root:     func(l rootfs.Layer) plan.Root { return treeRoot(lib, t, l) },
+		root:     func(l rootfs.Layer) plan.Root { return treeRoot(lib, t, l, how) },
 		accounts: func() plan.Accounts { return plan.Accounts{Passwd: facts.Passwd, Group: facts.Group} },
 		hold:     func(c *spec.Container) error { return lib.Hold(x, t, c) },
 	}, nil
 }
 
-func treeRoot(lib *image.Library, t image.Tree, l rootfs.Layer) plan.Root {
-	if t.Kind == store.Dir {
+// sealed is what can be asked of the content of a container's files. One that was made before there were
+// seals may have metadata without them in its writable layer.
+func sealed(im spec.Image) plan.Sealed {
+	if fresh := im.Manifest == ""; fresh || im.Sealed {
+		return plan.Always
+	}
+	return plan.WhereNamed
+}
+
+func treeRoot(lib *image.Library, t image.Tree, l rootfs.Layer, how plan.Sealed) plan.Root {
+	switch t.Kind {
+	case store.Dir:
 		r := rootfs.Directory(t.Path, l)
 		r.Overlay.User = nest.Inside()
 		return r
+	case store.Sealed:
+		return rootfs.Sealed(t.Path, lib.Store().ObjectsDir(), l, how)
 	}
 	return rootfs.Image(t.Path, lib.Store().ObjectsDir(), l)
 }

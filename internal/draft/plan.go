@@ -22,7 +22,7 @@ import (
 // Plan is what is to be done to start the container. Its PID 1 holds the guards for whoever
 // looks after it.
 func (d *Draft) Plan(guards ...plan.Handle) (plan.Plan, error) {
-	layer := rootfs.Layer{Dir: container.Dir(d.Site.Dirs, d.Spec.ID), Volatile: d.Spec.Life.Remove}
+	layer := rootfs.Layer{Dir: container.Dir(d.Site.Dirs, d.Spec.ID), Volatile: d.Spec.Life.Remove, Size: d.Spec.Root.Size}
 	facts, err := d.facts()
 	if err != nil {
 		return plan.Plan{}, err

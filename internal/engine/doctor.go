@@ -93,7 +93,7 @@ type StateInfo struct {
 	RootTotal         int64
 	RunDir            string
 	RunFilesystem     string
-	Trees             string // "erofs" or "directories"; empty: not known
+	Trees             string // "erofs, sealed", "erofs" or "directories"; empty: not known
 	Images            *int   `json:",omitempty"` // nil: they cannot be read
 	Containers        *int   `json:",omitempty"`
 	ContainersRunning *int   `json:",omitempty"`
@@ -147,6 +147,8 @@ func existing(dir string) string {
 func trees(there func(string) probe.Answer) string {
 	data, file, loop := there("overlay data-only layers"), there("EROFS from a file"), there("EROFS from a loop device")
 	switch {
+	case data == probe.Yes && (file == probe.Yes || loop == probe.Yes) && there("fs-verity") == probe.Yes:
+		return "erofs, sealed"
 	case data == probe.Yes && (file == probe.Yes || loop == probe.Yes):
 		return "erofs"
 	case data == probe.No || file == probe.No && loop == probe.No:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/store"
 	"github.com/cortenhq/corten/internal/tree"
 )
@@ -24,6 +25,7 @@ import (
 //	bytes 550012345
 //	passwd 1044
 //	group 469
+//	seal 3f1c...       of a sealed tree alone
 //
 // and then, after an empty line, passwd and group, with as many bytes as said. FORMATS.md
 // describes the file.
@@ -32,11 +34,13 @@ type Facts struct {
 	Bytes   int64  // of regular files, each file once
 	Passwd  []byte // content of /etc/passwd, nil if there is none
 	Group   []byte // content of /etc/group
+	Seal    string // of a sealed tree, in hexadecimal digits
 }
 
 const (
 	factsFile   = "facts"
 	factsHead   = "corten facts 1\n"
+	sealLine    = "seal "
 	maxAccounts = 1 << 20 // bytes of passwd and of group
 )
 
@@ -140,6 +144,9 @@ func (f Facts) encode() []byte {
 	}{{"entries", int64(f.Entries)}, {"bytes", f.Bytes}, {"passwd", int64(len(f.Passwd))}, {"group", int64(len(f.Group))}} {
 		b.WriteString(n.name + " " + strconv.FormatInt(n.value, 10) + "\n")
 	}
+	if f.Seal != "" {
+		b.WriteString(sealLine + f.Seal + "\n")
+	}
 	b.WriteByte('\n')
 	b.Write(f.Passwd)
 	b.Write(f.Group)
@@ -182,6 +189,11 @@ func decodeFacts(raw []byte) (f Facts, ok bool) {
 		ok = ok && named && err == nil && v >= 0
 		n.set(v)
 		raw = rest
+	}
+	if rest, sealed := bytes.CutPrefix(raw, []byte(sealLine)); sealed {
+		line, rest, _ := bytes.Cut(rest, []byte("\n"))
+		f.Seal, raw = string(line), rest
+		ok = ok && oci.Digest("sha256:"+f.Seal).Valid()
 	}
 	raw, empty := bytes.CutPrefix(raw, []byte("\n"))
 	if !ok || !empty || sizes[0] > int64(len(raw)) || sizes[1] != int64(len(raw))-sizes[0] {

@@ -19,6 +19,7 @@ func TestFactsSurviveTheDisk(t *testing.T) {
 			Bytes:   rapid.Int64Min(0).Draw(t, "bytes"),
 			Passwd:  rapid.SliceOf(rapid.Byte()).Draw(t, "passwd"),
 			Group:   rapid.SliceOf(rapid.Byte()).Draw(t, "group"),
+			Seal:    rapid.StringMatching("([0-9a-f]{64})?").Draw(t, "seal"),
 		}
 		got, ok := decodeFacts(f.encode())
 		if !ok || !cmp.Equal(f, got) {
@@ -31,6 +32,8 @@ func FuzzFacts(f *testing.F) {
 	f.Add([]byte(factsHead + "entries 1\nbytes 2\npasswd 3\ngroup 4\n\nabcdefg"))
 	f.Add([]byte(factsHead + "entries 1\nbytes 2\npasswd 99999999999\ngroup -4\n\nabcdefg"))
 	f.Add([]byte(factsHead + "passwd 1\n"))
+	f.Add([]byte(factsHead + "entries 1\nbytes 2\npasswd 1\ngroup 0\nseal " + strings.Repeat("5", 64) + "\n\na"))
+	f.Add([]byte(factsHead + "entries 1\nbytes 2\npasswd 1\ngroup 0\nseal 5\n\na"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if x, ok := decodeFacts(raw); ok && !bytes.Equal(x.encode(), raw) {
 			t.Errorf("%q was read as %v", raw, x)

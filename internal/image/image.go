@@ -25,16 +25,16 @@ type Library struct {
 	store *store.Store
 	root  string // Corten's lasting state
 	run   string // what a reboot forgets: remembers what kind of tree this kernel can mount
-	kind  string // the kind of tree that is wanted all the same: "erofs", "dir" or ""
+	kind  string // the kind of tree that is wanted all the same: "erofs", "dir", "sealed" or ""
 }
 
-// Open returns the library on Corten's state folders. The kind of tree, "erofs" or "dir",
-// is chosen by what the kernel can do unless kind names one.
+// Open returns the library on Corten's state folders. The kind of tree, "sealed", "erofs" or
+// "dir", is chosen by what the kernel can do unless kind names one.
 func Open(root, run, kind string) (*Library, error) {
 	switch kind {
-	case "", store.EROFS.String(), store.Dir.String():
+	case "", store.EROFS.String(), store.Dir.String(), store.Sealed.String():
 	default:
-		return nil, errs.Newf(errs.Invalid, "choose kind of tree", kind, "there are erofs and dir")
+		return nil, errs.Newf(errs.Invalid, "choose kind of tree", kind, "there are erofs, dir and sealed")
 	}
 	s, err := store.Open(root)
 	if err != nil {
@@ -258,6 +258,6 @@ func (l *Library) Whole(name string, target oci.Descriptor, want *oci.Platform) 
 			return Image{}, false
 		}
 	}
-	_, ok, err := l.Tree(x)
-	return x, ok && err == nil
+	t, ok, err := l.Tree(x)
+	return x, ok && err == nil && !t.Outdated
 }

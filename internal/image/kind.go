@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,47 +16,68 @@ import (
 	"github.com/cortenhq/corten/internal/kernel"
 	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/seal"
 	"github.com/cortenhq/corten/internal/store"
 	"github.com/cortenhq/corten/internal/tree"
 )
 
-// treeKind is the form in which trees are kept here: EROFS images where this kernel can
-// mount them with the objects below, else directories. The answer holds until the next
-// boot, which may bring another kernel, and is remembered that long.
-func (l *Library) treeKind() (store.TreeKind, error) {
-	memory := filepath.Join(l.run, "tree-kind")
-	kind := l.kind
-	if kind == "" {
-		b, _ := disk.Read(memory)
-		kind = string(b)
-	}
+// TreeKind is the form in which trees are kept here: EROFS images where this kernel can
+// mount them with the objects below, sealed if it can check them as well, else directories. The
+// answer holds for the file system of the store until the next boot, which may bring another kernel, and is
+// remembered that long.
+func (l *Library) TreeKind() (store.TreeKind, error) {
 	if nest.Inside() { // the kernel mounts images of disks for root of the host alone
-		kind = store.Dir.String()
-	}
-	switch kind {
-	case store.EROFS.String():
-		return store.EROFS, nil
-	case store.Dir.String():
 		return store.Dir, nil
 	}
-	can, err := canMountTrees(l.root)
+	if kind, ok := kindOf(l.kind); ok {
+		return kind, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(l.root, &st); err != nil {
+		return 0, errs.Wrap("find out how to keep trees in", l.root, err)
+	}
+	on := " " + strconv.FormatUint(st.Dev, 10) // the store may be moved to another file system
+	memory := filepath.Join(l.run, "tree-kind")
+	b, _ := disk.Read(memory)
+	if name, known := strings.CutSuffix(string(b), on); known {
+		if kind, ok := kindOf(name); ok {
+			return kind, nil
+		}
+	}
+	answer, err := bestKind(l.root)
 	if err != nil {
 		return 0, errs.Wrap("find out how to keep trees", "", err)
 	}
-	answer := store.Dir
-	if can {
-		answer = store.EROFS
-	}
 	if err := os.MkdirAll(l.run, 0o711); err == nil {
 		// Not being able to remember only costs asking again.
-		_ = disk.WriteFile(memory, []byte(answer.String()), 0o644, disk.Volatile)
+		_ = disk.WriteFile(memory, []byte(answer.String()+on), 0o644, disk.Volatile)
 	}
 	return answer, nil
 }
 
+func kindOf(name string) (store.TreeKind, bool) {
+	for _, k := range []store.TreeKind{store.EROFS, store.Dir, store.Sealed} {
+		if k.String() == name {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
+// bestKind tries the kinds, the best first.
+func bestKind(dir string) (store.TreeKind, error) {
+	for _, k := range []store.TreeKind{store.Sealed, store.EROFS} {
+		if can, err := canMountTrees(dir, k); can || err != nil {
+			return k, err
+		}
+	}
+	return store.Dir, nil
+}
+
 // canMountTrees tries: an EROFS image of one file, kept in dir, whose content is an object
-// in a data-only layer (Linux 6.5). An error means that it could not be found out.
-func canMountTrees(dir string) (bool, error) {
+// in a data-only layer (Linux 6.5), and of the kind Sealed has to have its seal (6.6). An error
+// means that it could not be found out.
+func canMountTrees(dir string, kind store.TreeKind) (bool, error) {
 	dir, err := os.MkdirTemp(dir, ".probe-")
 	if err != nil {
 		return false, err
@@ -69,6 +92,15 @@ func canMountTrees(dir string) (bool, error) {
 	if err := os.WriteFile(object, []byte(text), 0o600); err != nil {
 		return false, err
 	}
+	opt, overlay := erofs.Options{}, [][2]string{{"metacopy", "on"}, {"redirect_dir", "on"}}
+	if kind == store.Sealed {
+		s, err := seal.File(object)
+		if err != nil {
+			return false, inconclusive(err)
+		}
+		opt.Verity = func(oci.Digest) ([32]byte, bool) { return s, true }
+		overlay = append(overlay, [2]string{"verity", "require"})
+	}
 	image := filepath.Join(dir, "image")
 	f, err := os.Create(image)
 	if err != nil {
@@ -77,11 +109,16 @@ func canMountTrees(dir string) (bool, error) {
 	_, err = erofs.Write(f, &tree.Tree{Entries: []tree.Entry{
 		{Type: tree.Dir, Mode: 0o755},
 		{Path: "file", Type: tree.Regular, Mode: 0o644, Size: int64(len(text)), Object: sum},
-	}}, erofs.Options{})
+	}}, opt)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return false, err
 	}
-	got, err := readThrough(dir)
+	if kind == store.Sealed {
+		if _, err := seal.File(image); err != nil {
+			return false, inconclusive(err)
+		}
+	}
+	got, err := readThrough(dir, overlay)
 	return err == nil && got == text, inconclusive(err)
 }
 
@@ -95,10 +132,10 @@ func inconclusive(err error) error {
 	return nil
 }
 
-// readThrough reads "file" of the EROFS "image" over "objects", all in dir. Before Linux
+// readThrough reads "file" of the EROFS "image" over "objects", all in dir, with options of the overlay. Before Linux
 // 6.15 an overlay's layers must be mounted somewhere, so it is done in a mount namespace that
 // ends with the thread that it is made for.
-func readThrough(dir string) (content string, err error) {
+func readThrough(dir string, overlay [][2]string) (content string, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -110,14 +147,14 @@ func readThrough(dir string) (content string, err error) {
 			return
 		}
 		if err = unix.Chdir(dir); err == nil { // a path may have what separates layers
-			content, err = readMounted()
+			content, err = readMounted(overlay)
 		}
 	}()
 	<-done
 	return content, err
 }
 
-func readMounted() (string, error) {
+func readMounted(overlay [][2]string) (string, error) {
 	const image, at = "image", "mount"
 	treeFD, err := newMount("erofs", [2]string{"source", image})
 	if errors.Is(err, unix.ENOTBLK) { // before Linux 6.12
@@ -138,7 +175,7 @@ func readMounted() (string, error) {
 	if err := unix.MoveMount(treeFD, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return "", err
 	}
-	rootFD, err := newMount("overlay", [2]string{"lowerdir", at + "::objects"}, [2]string{"metacopy", "on"}, [2]string{"redirect_dir", "on"})
+	rootFD, err := newMount("overlay", append(overlay, [2]string{"lowerdir", at + "::objects"})...)
 	if err != nil {
 		return "", err
 	}

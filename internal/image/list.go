@@ -97,7 +97,7 @@ func (l *Library) summary(ctx context.Context, e store.Image, pass func(oci.Ref,
 // size is what the facts of the image's tree say. Only an image that has no tree of any
 // kind, as after an upgrade, is measured.
 func (l *Library) size(ctx context.Context, x Image) (int64, error) {
-	for _, kind := range []store.TreeKind{store.EROFS, store.Dir} {
+	for _, kind := range []store.TreeKind{store.Sealed, store.EROFS, store.Dir} {
 		path, ok := l.store.Tree(store.NewTreeKey(kind, treeWriter, x.Layers))
 		if !ok {
 			continue

@@ -11,6 +11,7 @@ import (
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/oci"
+	"github.com/cortenhq/corten/internal/seal"
 	"github.com/cortenhq/corten/internal/store"
 	"github.com/cortenhq/corten/internal/tree"
 )
@@ -23,22 +24,45 @@ const treeWriter = 2
 // Tree is an image's file system, ready to be mounted.
 type Tree struct {
 	Kind store.TreeKind
-	Path string // an EROFS image, or a directory
-	ID   string // under which the store keeps it
+	Path string    // an EROFS image, or a directory
+	ID   string    // under which the store keeps it
+	Seal seal.Seal // of a sealed one, by the kernel
+
+	// Outdated says that sealed trees are wanted here by now. Pulling the image makes one.
+	Outdated bool
 }
 
 // Facts reads what is recorded about the tree.
-func (t Tree) Facts() (Facts, error) { return readFacts(t.Path) }
+func (t Tree) Facts() (Facts, error) {
+	f, err := readFacts(t.Path)
+	if err == nil && t.Kind == store.Sealed && f.Seal != t.Seal.Hex() {
+		err = errs.Newf(errs.Corrupt, "read facts of tree", t.Path, "it is another tree than was sealed").
+			WithHint("remove the image and pull it again; if this comes back, check the disk")
+	}
+	return f, err
+}
 
 // Tree returns the tree of an image, if there is one of the kind that is wanted here. An
-// image has none of it when it was pulled for another kernel.
-func (l *Library) Tree(x Image) (Tree, bool, error) {
+// image has none of it when it was pulled for another kernel. One without seals, from before
+// there were any, will do; a sealed one that has lost its seal, as a copy does, is not there.
+func (l *Library) Tree(x Image) (t Tree, ok bool, err error) {
 	kind, k, err := l.TreeKey(x.Layers)
 	if err != nil {
 		return Tree{}, false, err
 	}
-	path, ok := l.store.Tree(k)
-	return Tree{kind, path, k.ID()}, ok, nil
+	t = Tree{Kind: kind, ID: k.ID()}
+	t.Path, ok = l.store.Tree(k)
+	if ok && kind == store.Sealed {
+		t.Seal, ok, err = seal.Of(t.Path)
+	}
+	if ok || err != nil || kind != store.Sealed {
+		return t, ok, err
+	}
+	k = store.NewTreeKey(store.EROFS, treeWriter, x.Layers)
+	if path, there := l.store.Tree(k); there {
+		return Tree{Kind: store.EROFS, Path: path, ID: k.ID(), Outdated: true}, true, nil
+	}
+	return t, false, nil
 }
 
 // MakeTree makes the tree of an image whose layers are here.
@@ -55,22 +79,30 @@ func (l *Library) MakeTree(ctx context.Context, x Image) (Tree, error) {
 	if err != nil {
 		return Tree{}, err
 	}
-	d, err := l.Draw(ctx, kind, x.Layers, nil)
+	d, err := l.Draw(ctx, kind, x.Layers, nil, l.Book())
 	if err != nil {
 		return Tree{}, err
 	}
-	path, err := lease.PutTree(key, d.Write)
-	return Tree{kind, path, key.ID()}, err
+	return d.Put(lease, kind, key)
+}
+
+// Book is an empty book for the seals of the store's objects.
+func (l *Library) Book() *seal.Book {
+	return seal.NewBook(func(d oci.Digest) string {
+		path, _ := l.store.ObjectPath(d) // of one that the store has named
+		return path
+	})
 }
 
 // Draw makes the tree of layers, the lowest first, but does not write it yet. Layers that
-// are not in fresh are read from the store.
-func (l *Library) Draw(ctx context.Context, k store.TreeKind, layers []oci.Digest, fresh map[oci.Digest]*tree.Index) (*Drawing, error) {
+// are not in fresh are read from the store. Of a sealed tree all objects are sealed then, and
+// their seals in the book.
+func (l *Library) Draw(ctx context.Context, k store.TreeKind, layers []oci.Digest, fresh map[oci.Digest]*tree.Index, book *seal.Book) (*Drawing, error) {
 	t, err := l.merged(ctx, layers, fresh)
 	if err != nil {
 		return nil, err
 	}
-	d := &Drawing{store: l.store}
+	d := &Drawing{store: l.store, sealed: k == store.Sealed}
 	if d.facts, err = gather(l.store, t); err != nil {
 		return nil, errs.Wrap("read accounts of image", "", err)
 	}
@@ -79,13 +111,33 @@ func (l *Library) Draw(ctx context.Context, k store.TreeKind, layers []oci.Diges
 		d.tree = t
 		return d, nil
 	}
-	_, err = erofs.Write(&d.image, t, erofs.Options{})
+	opt := erofs.Options{}
+	if d.sealed {
+		if err := sealAll(ctx, t, book); err != nil {
+			return nil, err
+		}
+		opt.Verity = func(object oci.Digest) ([32]byte, bool) { return book.Seal(object) }
+	}
+	_, err = erofs.Write(&d.image, t, opt)
 	return d, err
+}
+
+// sealAll seals the objects of a tree that are not in the book.
+func sealAll(ctx context.Context, t *tree.Tree, book *seal.Book) error {
+	batch := book.Batch(ctx)
+	for i := range t.Entries {
+		if d := t.Entries[i].Object; d != "" {
+			if _, ok := book.Seal(d); !ok {
+				batch.Add(d)
+			}
+		}
+	}
+	return batch.Wait()
 }
 
 // TreeKey is the kind of tree that is wanted here, and the key of the one of these layers.
 func (l *Library) TreeKey(layers []oci.Digest) (store.TreeKind, store.TreeKey, error) {
-	kind, err := l.treeKind()
+	kind, err := l.TreeKind()
 	return kind, store.NewTreeKey(kind, treeWriter, layers), err
 }
 
@@ -110,10 +162,11 @@ func (l *Library) merged(ctx context.Context, layers []oci.Digest, fresh map[oci
 // Drawing is a tree that has yet to be written to the disk. It is made while the layers are
 // still on their way to the disk, and then only has to be written.
 type Drawing struct {
-	store *store.Store
-	image imageBytes // EROFS
-	tree  *tree.Tree // a directory
-	facts Facts
+	store  *store.Store
+	image  imageBytes // EROFS
+	sealed bool       // and to be sealed
+	tree   *tree.Tree // a directory
+	facts  Facts
 }
 
 // imageBytes takes an EROFS image, which its writer hands out in one piece and then forgets.
@@ -128,15 +181,32 @@ func (w *imageBytes) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Write writes the tree at path, and its facts beside it. The store then makes the tree
+// Put stores the tree under its key. One that is there and has lost its seal gets it back: the objects have
+// theirs by now, and Facts will say whether it is the tree that was sealed.
+func (d *Drawing) Put(lease *store.Lease, kind store.TreeKind, key store.TreeKey) (Tree, error) {
+	path, err := lease.PutTree(key, d.write)
+	t := Tree{Kind: kind, Path: path, ID: key.ID()}
+	if err == nil && d.sealed {
+		t.Seal, err = seal.File(path)
+	}
+	return t, err
+}
+
+// write writes the tree at path, and its facts beside it. The store then makes the tree
 // durable, and the directory that both are in; the facts' content is ours to sync.
-func (d *Drawing) Write(path string) error {
-	if err := disk.WriteFile(filepath.Join(filepath.Dir(path), factsFile), d.facts.encode(), 0o444, disk.Durable); err != nil {
-		return err
-	}
+func (d *Drawing) write(path string) (err error) {
 	if d.tree != nil {
-		_, err := dirtree.Write(d.tree, path, d.store.OpenObject, dirtree.Options{UserXattr: os.Geteuid() != 0 || nest.Inside(), Alone: nest.Single()})
+		_, err = dirtree.Write(d.tree, path, d.store.OpenObject, dirtree.Options{UserXattr: os.Geteuid() != 0 || nest.Inside(), Alone: nest.Single()})
+	} else {
+		err = os.WriteFile(path, d.image.b, 0o444)
+	}
+	if err == nil && d.sealed {
+		var s seal.Seal
+		s, err = seal.File(path)
+		d.facts.Seal = s.Hex()
+	}
+	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, d.image.b, 0o444)
+	return disk.WriteFile(filepath.Join(filepath.Dir(path), factsFile), d.facts.encode(), 0o444, disk.Durable)
 }

@@ -15,10 +15,6 @@ func Landlock() (int, error) { return landlockABI() }
 // else 0. The filter stays for the thread's life.
 func SeccompAllow(flags uint) (int, error) { return seccompAllow(flags) }
 
-// EnableVerity seals a file, open for reading only and by nobody for writing: SHA-256 in
-// blocks of 4 KiB (fs-verity: Linux 5.4).
-func EnableVerity(fd int) error { return enableVerity(fd) }
-
 // ListMounts asks for the numbers of the mounts below the root and returns how many of
 // them there are, up to a few, and the first (listmount: Linux 6.8).
 func ListMounts() (n int, first uint64, err error) { return listMounts() }
@@ -29,10 +25,6 @@ func StatMount(id uint64) error { return statMount(id) }
 // SecurityModules are the numbers, LSM_ID_* of <linux/lsm.h>, of the active security
 // modules (lsm_list_modules: Linux 6.8).
 func SecurityModules() ([]uint64, error) { return lsmList() }
-
-// QuotaFlags tells which quotas are on, FS_QUOTA_* of <linux/dqblk_xfs.h>, on the file
-// system that fd is on (quotactl_fd: Linux 5.14).
-func QuotaFlags(fd int) (uint16, error) { return quotaFlags(fd) }
 
 // Userfaultfd makes a descriptor for page faults of user mode.
 func Userfaultfd() (int, error) {

@@ -25,15 +25,6 @@ func seccompAllow(flags uint) (int, error) {
 	return int(fd), nil
 }
 
-func enableVerity(fd int) error {
-	arg := unix.FsverityEnableArg{Version: 1, Hash_algorithm: unix.FS_VERITY_HASH_ALG_SHA256, Block_size: 4096}
-	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.FS_IOC_ENABLE_VERITY, uintptr(unsafe.Pointer(&arg)))
-	if e != 0 {
-		return e
-	}
-	return nil
-}
-
 // mountRequest is struct mnt_id_req of <linux/mount.h>, in its first size.
 type mountRequest struct {
 	size  uint32
@@ -74,27 +65,6 @@ func lsmList() ([]uint64, error) {
 		return nil, e
 	}
 	return ids[:min(int(n), len(ids))], nil
-}
-
-func quotaFlags(fd int) (uint16, error) {
-	const (
-		xGetQStatV = 'X'<<8 + 8 // Q_XGETQSTATV
-		project    = 2          // PRJQUOTA; the answer covers all types
-		version    = 1          // FS_QSTATV_VERSION1
-	)
-	// struct fs_quota_statv, 160 bytes: the version, a byte, the flags as 16 bits.
-	var stat struct {
-		version uint8
-		_       uint8
-		flags   uint16
-		_       [252]byte
-	}
-	stat.version = version
-	_, _, e := unix.Syscall6(unix.SYS_QUOTACTL_FD, uintptr(fd), xGetQStatV<<8|project, 0, uintptr(unsafe.Pointer(&stat)), 0, 0)
-	if e != 0 {
-		return 0, e
-	}
-	return stat.flags, nil
 }
 
 func pidfdExit(pidfd int) (unix.WaitStatus, bool) {

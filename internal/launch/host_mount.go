@@ -80,6 +80,9 @@ func (h *host) overlayOn(s plan.Overlay) (fd int, err error) {
 	if len(s.Data) > 0 {
 		options = append(options, "metacopy=on", "redirect_dir=on")
 	}
+	if s.Sealed != "" {
+		options = append(options, "verity="+string(s.Sealed))
+	}
 	if s.User {
 		options = append(options, "userxattr")
 	}

@@ -129,6 +129,9 @@ func (h *host) overlayOf(o plan.Overlay, v RootView) (int, error) {
 		lower += "::" + path(a)
 		more = []string{"metacopy=on", "redirect_dir=follow"}
 	}
+	if o.Sealed != "" {
+		more = append(more, "verity="+string(o.Sealed))
+	}
 	if o.User {
 		more = append(more, "userxattr")
 	}

@@ -63,11 +63,23 @@ type (
 		Writable Handle   `json:"writable"`           // holds "upper" and "work"
 		Volatile bool     `json:"volatile,omitempty"` // never synced: the container is removed when it ends
 		Label    string   `json:"label,omitempty"`    // SELinux context of every file
+		Sealed   Sealed   `json:"sealed,omitempty"`   // the content of the lowest tree's files is compared with the seals that the tree names (Linux 6.6)
 		User     bool     `json:"user,omitempty"`     // its own attributes are in user.overlay: trusted ones are not for who is root of a user namespace only (Linux 5.11)
 		Root     Owner    `json:"root"`               // files made in it get their owner relative to this
 		NoDev    bool     `json:"noDev,omitempty"`    // device nodes that an image brought do not open
 		As       Handle   `json:"as"`
 	}
+)
+
+// Sealed says what an overlay asks of the content of files of which it has the metadata alone: the value of its
+// option verity. "" asks for nothing.
+type Sealed string
+
+// What is asked for. Of a file whose owner was changed in the container the writable layer has the
+// metadata, with the seal that the file had then, or with none if that was before there were seals.
+const (
+	WhereNamed Sealed = "on"      // content has the seal that the metadata names
+	Always     Sealed = "require" // and all metadata names one
 )
 
 // Owner is the host's uid and gid of the container's root.
@@ -243,6 +255,12 @@ func (s Overlay) String() string {
 	}
 	if s.Volatile {
 		words += ", never synced to disk"
+	}
+	switch s.Sealed {
+	case WhereNamed:
+		words += ", content as it was sealed where a seal is named"
+	case Always:
+		words += ", content as it was sealed"
 	}
 	if s.User {
 		words += ", with attributes of users"

@@ -8,6 +8,8 @@
 package rootfs
 
 import (
+	"strconv"
+
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -23,7 +25,8 @@ const (
 // Layer is the container's writable layer: a directory that holds "upper" and "work".
 type Layer struct {
 	Dir      string
-	Volatile bool // it is removed when the container ends, and need never reach the disk
+	Volatile bool  // it is removed when the container ends, and need never reach the disk
+	Size     int64 // bytes that it may take, in words only: its owner sees to that; 0: any number
 }
 
 // Image is a root on an EROFS tree and the objects that it points into.
@@ -36,6 +39,13 @@ func Image(treeFile, objectsDir string, l Layer) plan.Root {
 		},
 		Overlay: plan.Overlay{Lower: []plan.Handle{tree}, Data: []plan.Handle{objects}, Writable: layer, Volatile: l.Volatile},
 	}
+}
+
+// Sealed is an Image whose content has to be as the tree says that it was sealed.
+func Sealed(treeFile, objectsDir string, l Layer, how plan.Sealed) plan.Root {
+	r := Image(treeFile, objectsDir, l)
+	r.Overlay.Sealed = how
+	return r
 }
 
 // Directory is a root on a plain directory tree.
@@ -87,5 +97,9 @@ type Bind struct {
 }
 
 func open(l Layer) plan.Step {
-	return plan.CloneMount{Path: l.Dir, What: "the writable layer", As: layer}
+	what := "the writable layer"
+	if l.Size > 0 {
+		what += ", of at most " + strconv.FormatInt(l.Size, 10) + " bytes (project quota)"
+	}
+	return plan.CloneMount{Path: l.Dir, What: what, As: layer}
 }

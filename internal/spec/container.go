@@ -45,6 +45,7 @@ type Image struct {
 	Name     string `json:"name"`               // as the user wrote it: a reference, an image id, or "host"
 	Manifest string `json:"manifest,omitempty"` // digest; empty for the host platform
 	Config   string `json:"config,omitempty"`   // digest: the image id
+	Sealed   bool   `json:"sealed,omitempty"`   // all that the writable layer has of its files was taken from sealed ones
 	Platform bool   `json:"platform,omitempty"` // Name is a platform ("host"), not an image
 }
 
@@ -84,6 +85,7 @@ type Rlimit struct {
 // Root says how the root file system is presented.
 type Root struct {
 	ReadOnly    bool   `json:"readOnly,omitempty"`
+	Size        int64  `json:"size,omitempty"`        // bytes that may be written to it, with what overlayfs keeps beside; 0: any number
 	ShmSize     int64  `json:"shmSize,omitempty"`     // of /dev/shm, bytes; 0: 64 MiB
 	Path        string `json:"path,omitempty"`        // a directory of the host that is the root, as in an OCI bundle
 	Propagation string `json:"propagation,omitempty"` // of Path, as Mount.Propagation; empty: rslave
@@ -162,7 +164,6 @@ type Namespaces struct {
 	UTS        Namespace        `json:"uts"`
 	Cgroup     Namespace        `json:"cgroup"`
 	Net        Namespace        `json:"net"`
-	Mount      Namespace        `json:"mount,omitzero"`       // of bundles only: others have one of their own
 	TimeOffset map[string]int64 `json:"timeOffset,omitempty"` // "monotonic", "boottime": nanoseconds; a time namespace is made if any is set
 	Hostname   string           `json:"hostname,omitempty"`
 	Domainname string           `json:"domainname,omitempty"`

@@ -18,16 +18,12 @@ import (
 type TreeKind uint8
 
 const (
-	EROFS TreeKind = iota // one image file whose large files lead to objects
-	Dir                   // a directory, where the kernel lacks what EROFS needs
+	EROFS  TreeKind = iota // one image file whose large files lead to objects
+	Dir                    // a directory, where the kernel lacks what EROFS needs
+	Sealed                 // as EROFS; it names the seals of its objects, and is sealed as they are
 )
 
-func (k TreeKind) String() string {
-	if k == Dir {
-		return "dir"
-	}
-	return "erofs"
-}
+func (k TreeKind) String() string { return [...]string{"erofs", "dir", "sealed"}[k] }
 
 // TreeKey names a tree by what it is made from. It is not a digest of the tree: it is known
 // before there is one. It is a few lines of text, so that two keys that should be the same
@@ -64,8 +60,10 @@ func (k TreeKey) ID() string {
 }
 
 func (k TreeKey) kind() TreeKind {
-	if strings.Contains(k.lines, "\nkind dir\n") {
-		return Dir
+	for _, kind := range []TreeKind{Dir, Sealed} {
+		if strings.Contains(k.lines, "\nkind "+kind.String()+"\n") {
+			return kind
+		}
 	}
 	return EROFS
 }
@@ -142,9 +140,10 @@ func (l *Lease) putTree(k TreeKey, build func(path string) error) error {
 }
 
 // syncTree makes a tree durable. Its objects are already: a recorded layer names them. So
-// an image file can be synced alone, without waiting for what else the host is writing.
+// an image file can be synced alone, without waiting for what else the host is writing; unless
+// objects were sealed for it since.
 func (l *Lease) syncTree(kind TreeKind, path string) error {
-	if kind == Dir {
+	if kind != EROFS {
 		return l.sync()
 	}
 	f, err := os.Open(path)

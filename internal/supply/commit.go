@@ -8,7 +8,6 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/image"
-	"github.com/cortenhq/corten/internal/layer"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/tree"
 )
@@ -39,12 +38,12 @@ func Commit(ctx context.Context, l *image.Library, req CommitRequest) (image.Ima
 	if err := lease.Use(req.Base); err != nil {
 		return image.Image{}, err
 	}
-	f := &fetch{lib: l, lease: lease, tell: func(image.Event) {}}
+	f := begin(l, lease)
 	below, err := f.below(l, req.Base)
 	if err != nil {
 		return image.Image{}, errs.Wrap(op, "", err)
 	}
-	x, err := layer.Read(ctx, req.Tar, lease, layer.Options{})
+	x, err := f.read(ctx, req.Tar, "")
 	if err != nil {
 		return image.Image{}, errs.Wrap(op, "", err)
 	}

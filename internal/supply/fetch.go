@@ -13,6 +13,7 @@ import (
 	"github.com/cortenhq/corten/internal/layer"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/registry"
+	"github.com/cortenhq/corten/internal/seal"
 	"github.com/cortenhq/corten/internal/store"
 	"github.com/cortenhq/corten/internal/tree"
 )
@@ -34,6 +35,7 @@ type fetch struct {
 	manifest oci.Manifest
 	image    image.Image
 	fresh    map[oci.Digest]*tree.Index // layers that were not here, by diff id
+	book     *seal.Book                 // of objects that were stored
 	kind     store.TreeKind
 	key      store.TreeKey
 	drawn    *image.Drawing // nil: the tree is here
@@ -43,6 +45,11 @@ type fetch struct {
 type blob struct {
 	digest oci.Digest
 	raw    []byte
+}
+
+// begin is a fetch that knows nothing of its image yet.
+func begin(lib *image.Library, lease *store.Lease) *fetch {
+	return &fetch{lib: lib, lease: lease, tell: func(image.Event) {}, book: lib.Book()}
 }
 
 // run brings the image that target, whose bytes are raw, leads to, with all that a
@@ -70,7 +77,7 @@ func (f *fetch) settle(ctx context.Context) (image.Image, error) {
 		return image.Image{}, err
 	}
 	if f.drawn != nil {
-		if _, err := f.lease.PutTree(f.key, f.drawn.Write); err != nil {
+		if _, err := f.drawn.Put(f.lease, f.kind, f.key); err != nil {
 			return image.Image{}, err
 		}
 	}
@@ -178,9 +185,12 @@ func (f *fetch) content(ctx context.Context) error {
 
 // draw makes the tree, if it is not here.
 func (f *fetch) draw(ctx context.Context) error {
-	_, ok, err := f.lease.UseTree(f.key)
+	path, ok, err := f.lease.UseTree(f.key)
+	if err == nil && ok && f.kind == store.Sealed {
+		_, ok, err = seal.Of(path)
+	}
 	if err == nil && !ok {
-		f.drawn, err = f.lib.Draw(ctx, f.kind, f.image.Layers, f.fresh)
+		f.drawn, err = f.lib.Draw(ctx, f.kind, f.image.Layers, f.fresh, f.book)
 	}
 	f.fresh = nil
 	return err
@@ -279,13 +289,51 @@ func (f *fetch) layer(ctx context.Context, p parcel) (*tree.Index, error) {
 		return nil, err
 	}
 	defer tar.Close()
-	x, err := layer.Read(ctx, tar, f.lease, layer.Options{DiffID: p.diffID})
+	x, err := f.read(ctx, tar, p.diffID)
 	if err != nil {
 		return nil, err
 	}
 	// What follows the compressed tar counts for the digest too.
 	_, err = io.Copy(io.Discard, verified)
 	return x, err
+}
+
+// read reads the tar of a layer, whose diff id may be "". Its files become objects, and where trees are
+// sealed they are sealed beside: the layer is recorded when all of them are, so the same sync makes
+// both durable.
+func (f *fetch) read(ctx context.Context, tar io.Reader, diffID oci.Digest) (*tree.Index, error) {
+	opt := layer.Options{DiffID: diffID}
+	if kind, err := f.lib.TreeKind(); err != nil || kind != store.Sealed {
+		return layer.Read(ctx, tar, f.lease, opt)
+	}
+	batch := f.book.Batch(ctx)
+	x, err := layer.Read(ctx, tar, sealing{f.lease, batch}, opt)
+	if serr := batch.Wait(); err == nil {
+		err = serr
+	}
+	return x, err
+}
+
+// sealing is a lease that has objects sealed as they come.
+type sealing struct {
+	*store.Lease
+	batch *seal.Batch
+}
+
+func (s sealing) PutBytes(b []byte) (oci.Digest, error) {
+	d, err := s.Lease.PutBytes(b)
+	if err == nil {
+		s.batch.Add(d)
+	}
+	return d, err
+}
+
+func (s sealing) PutReader(r io.Reader, size int64) (oci.Digest, error) {
+	d, err := s.Lease.PutReader(r, size)
+	if err == nil {
+		s.batch.Add(d)
+	}
+	return d, err
 }
 
 // record makes layers durable as they arrive: those that came while the last ones were

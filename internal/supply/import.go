@@ -44,14 +44,14 @@ func Import(ctx context.Context, l *image.Library, req ImportRequest) (image.Ima
 		return image.Image{}, errs.Wrap(op, req.From, err)
 	}
 	defer tar.Close()
-	x, err := layer.Read(ctx, tar, lease, layer.Options{})
+	f := begin(l, lease)
+	x, err := f.read(ctx, tar, "")
 	if err != nil {
 		return image.Image{}, errs.Wrap(op, req.From, err)
 	}
 	if err := lease.PutLayers(ctx, x); err != nil {
 		return image.Image{}, err
 	}
-	f := &fetch{lib: l, lease: lease, tell: func(image.Event) {}}
 	req.describe(f, config, x)
 	im, err := f.settle(ctx)
 	if err != nil {

@@ -66,7 +66,8 @@ func loadOne(ctx context.Context, l *image.Library, from archived, im archive.Im
 		name = im.Refs[0].String()
 	}
 	tell(image.Event{Stage: image.Pulling, Name: name})
-	f := &fetch{lib: l, from: from, lease: lease, want: want, tell: tell}
+	f := begin(l, lease)
+	f.from, f.want, f.tell = from, want, tell
 	target := oci.Descriptor{MediaType: im.Desc.MediaType, Digest: im.Desc.Digest, Size: int64(len(raw))}
 	x, err := f.run(ctx, target, raw)
 	if err != nil {

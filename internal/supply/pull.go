@@ -44,7 +44,8 @@ func Pull(ctx context.Context, l *image.Library, client *registry.Client, ref oc
 		return image.Image{}, false, err
 	}
 	tell(image.Event{Stage: image.Pulling, Name: name})
-	f := &fetch{lib: l, from: repository{client, ref}, lease: lease, want: want, tell: tell}
+	f := begin(l, lease)
+	f.from, f.want, f.tell = repository{client, ref}, want, tell
 	if x, err = f.run(ctx, target, raw); err != nil {
 		return image.Image{}, false, during("pull", ref.Familiar(), err)
 	}

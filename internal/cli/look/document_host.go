@@ -58,6 +58,7 @@ type securityDoc struct {
 	Devices                    []deviceDoc
 	OomScoreAdj                int
 	Ulimits                    []ulimitDoc
+	StorageOpt                 map[string]string
 }
 
 type deviceDoc struct{ PathOnHost, PathInContainer, CgroupPermissions string }
@@ -126,6 +127,9 @@ func newHost(s *spec.Container) hostDoc {
 	}
 	for _, l := range s.Process.Rlimits {
 		d.Ulimits = append(d.Ulimits, ulimitDoc{l.Name, l.Soft, l.Hard})
+	}
+	if s.Root.Size > 0 {
+		d.StorageOpt = map[string]string{"size": strconv.FormatInt(s.Root.Size, 10)}
 	}
 	if s.Process.OOMScore != nil {
 		d.OomScoreAdj = *s.Process.OOMScore

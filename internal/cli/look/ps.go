@@ -98,7 +98,11 @@ func (f *psFlags) list(cmd *cobra.Command, sh *shell.Shell) ([]psLine, error) {
 		if serr != nil {
 			return lines, serr
 		}
-		lines[i].Size = show.Size(own) + " (virtual " + show.Size(whole) + ")"
+		lines[i].Size = show.Size(own)
+		if limit := c.Spec.Root.Size; limit > 0 {
+			lines[i].Size += " of " + show.Size(limit)
+		}
+		lines[i].Size += " (virtual " + show.Size(whole) + ")"
 	}
 	return lines, err
 }

@@ -29,7 +29,6 @@ func Flags() []Refusal {
 		{"link", "", "", "put both on a network of their own, where they find each other by name: corten network create NAME, then --network NAME"},
 		{"link-local-ip", "", "the kernel gives each interface one, for IPv6", "leave it out, or choose an address with --ip or --ip6"},
 		{"runtime", "", "", "corten starts containers itself"},
-		{"storage-opt", "", "", "to limit what can be written use --read-only with --tmpfs TARGET:size=SIZE"},
 		{"use-api-socket", "", "there is no daemon and so no socket", "leave it out"},
 		{"volume-driver", "", "", "a volume is a folder of Corten's own; use a bind mount for one elsewhere"},
 		{"volumes-from", "", "", "give both containers the same named volume: -v NAME:TARGET"},

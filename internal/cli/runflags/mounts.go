@@ -13,9 +13,9 @@ import (
 
 // mounts is what the container sees besides its image.
 type mounts struct {
-	volumes, mounts, tmpfs []string
-	readOnly               bool
-	shmSize                string
+	volumes, mounts, tmpfs, storage []string
+	readOnly                        bool
+	shmSize                         string
 }
 
 func (f *mounts) bind(g group) {
@@ -24,11 +24,15 @@ func (f *mounts) bind(g group) {
 	g.list(&f.tmpfs, "tmpfs", "", "Mount memory at `TARGET[:OPTIONS]`, such as size=64m,mode=700,exec (repeatable)")
 	g.yesNo(&f.readOnly, "read-only", "", false, "Make the root file system read-only")
 	g.text(&f.shmSize, "shm-size", "", "`SIZE` of /dev/shm (default 64m)")
+	g.list(&f.storage, "storage-opt", "", "Limit what is written to the root: size=`SIZE`, at least 1m; takes ext4 or XFS with project quotas")
 }
 
 func (f *mounts) fill(c *spec.Container) error {
 	c.Root.ReadOnly = f.readOnly
 	var err error
+	if c.Root.Size, err = values.DiskLimit("storage-opt", f.storage); err != nil {
+		return err
+	}
 	if c.Root.ShmSize, err = values.Size("shm-size", f.shmSize); err != nil {
 		return err
 	}

@@ -139,6 +139,7 @@ func samples(t *testing.T) map[string][]string {
 		"cpu-rt-period":         {"--cpu-rt-period", "1000"},
 		"cpu-rt-runtime":        {"--cpu-rt-runtime", "1000"},
 		"pids-limit":            {"--pids-limit", "10"},
+		"storage-opt":           {"--storage-opt", "size=10m"},
 		"blkio-weight":          {"--blkio-weight", "100"},
 		"blkio-weight-device":   {"--blkio-weight-device", blockDevice(t) + ":100"},
 		"device-read-bps":       {"--device-read-bps", blockDevice(t) + ":1m"},

@@ -214,6 +214,9 @@ func (l *line) mounts(c *spec.Container) {
 	}
 	l.yes("read-only", c.Root.ReadOnly)
 	l.num("shm-size", c.Root.ShmSize)
+	if c.Root.Size > 0 {
+		l.flag("storage-opt", "size="+strconv.FormatInt(c.Root.Size, 10))
+	}
 }
 
 func mount(m spec.Mount) string {

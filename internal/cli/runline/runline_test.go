@@ -59,6 +59,7 @@ func said(dir string) map[string][]string {
 		"tmpfs":                 {"/r", "/s:size=64m,mode=700,exec,ro"},
 		"read-only":             {""},
 		"shm-size":              {"1g"},
+		"storage-opt":           {"size=1m", "size=10g"},
 		"network": {"none", "host", "container:web", "ns:/run/netns/x", "bridge", "default", "lab", "lab:alias=a,alias=b.c,ip=10.0.0.5,mac=02-00-00-00-00-05",
 			"name=dmz,alias=x,ip6=fd00::5,driver-opt=com.docker.network.endpoint.ifname=eth7,rate-in=1gbit", "wan:interface_name=wan0,rate-out=1500kbit,burst=9k"},
 		"net":           {"none", "lan"},

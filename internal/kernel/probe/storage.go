@@ -19,14 +19,14 @@ func storage() []feature {
 			"a folder that this user may write to: --run, CORTEN_RUN", needed, runFolder},
 		{"free space", "takes images and what containers write", "pulls and containers may end for want of room",
 			"corten rmi, a larger disk, or a state folder elsewhere: --root", used, freeSpace},
-		{"fs-verity", "has the kernel check every read of an image's files", "a file that was changed on the disk is found by corten's own checks only",
-			"CONFIG_FS_VERITY (Linux 5.4) and a file system made for it: tune2fs -O verity on ext4, btrfs", later, verity},
+		{"fs-verity", "has the kernel check every read of an image's files", "nobody notices that a file was changed on the disk",
+			"Linux 6.6, CONFIG_FS_VERITY, and a file system made for it: tune2fs -O verity on ext4, btrfs", used, verity},
 		{"reflink", "copies files without copying their bytes", "copies on the state folder's file system take time and room",
 			"xfs (mkfs.xfs -m reflink=1) or btrfs for the state folder", used, reflink},
 		{"O_TMPFILE", "writes files that vanish with a killed writer", "a killed writer leaves a file that the next command removes",
 			"ext4, xfs, btrfs, tmpfs, overlayfs (Linux 6.1)", used, tmpfile},
 		{"project quotas", "limits what a container may write to disk", "--storage-opt size is refused",
-			"ext4 made with -O quota,project or xfs, mounted with prjquota; CONFIG_QUOTA, CONFIG_XFS_QUOTA; Linux 5.14 to ask", later, projectQuota},
+			"ext4 made with -O quota,project or xfs, mounted with prjquota; CONFIG_QUOTA, CONFIG_XFS_QUOTA; Linux 5.14 to ask", used, projectQuota},
 		{"discard", "gives freed blocks back to the disk below", "the image of a virtual machine or a thin volume grows and never shrinks",
 			"a disk that can discard; mount option discard, or fstrim now and then", used, discard},
 	}
@@ -180,7 +180,18 @@ func verity(h *host) finding {
 	case unix.EOPNOTSUPP, unix.ENOTTY:
 		return no("the kernel or the file system has none: " + words(err))
 	}
-	return judge(err)
+	if err != nil {
+		return judge(err)
+	}
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return judge(err)
+	}
+	defer unix.Close(fs)
+	if unix.FsconfigSetString(fs, "verity", "require") != nil {
+		return no("overlayfs of this kernel compares no seals")
+	}
+	return yes("")
 }
 
 func reflink(h *host) finding {
