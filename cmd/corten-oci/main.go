@@ -6,8 +6,13 @@ import (
 	"os"
 
 	"github.com/cortenhq/corten/internal/cli/oci"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 )
 
 func main() {
-	os.Exit(oci.Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	refused := nest.Enter(os.Args)
+	if refused == nil {
+		refused = nest.Settle()
+	}
+	os.Exit(oci.Main(context.Background(), os.Args[1:], refused))
 }

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	}
 	dir, err := os.MkdirTemp("", "corten-test-")
 	if err == nil {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/", "github.com/cortenhq/corten/cmd/corten-oci")
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -E=github.com/cortenhq/corten/internal/kernel/nest.entry", "-o", dir+"/", "github.com/cortenhq/corten/cmd/corten-oci")
 		cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 		err = errors.Join(cmd.Run(), os.Setenv(programs, dir))
 	}

@@ -24,6 +24,7 @@ import (
 // Bundle is a container as its bundle describes it.
 type Bundle struct {
 	Dir         string // absolute
+	Text        []byte // config.json
 	Version     string // of the specification that it follows
 	Spec        *spec.Container
 	Groups      string // cgroupsPath
@@ -36,6 +37,12 @@ type Bundle struct {
 type config struct {
 	specs.Spec
 	Linux *linux `json:"linux"`
+	// Other platforms are refused, and so not read: to learn their types takes the decoder 0.25 ms.
+	Windows json.RawMessage `json:"windows"`
+	Solaris json.RawMessage `json:"solaris"`
+	ZOS     json.RawMessage `json:"zos"`
+	FreeBSD json.RawMessage `json:"freebsd"`
+	VM      json.RawMessage `json:"vm"`
 }
 
 type linux struct {
@@ -64,11 +71,12 @@ func Load(dir string, held uint64) (*Bundle, error) {
 		}
 		return nil, e
 	}
-	b, err := parse(dir, text, held)
+	b, err := Parse(dir, text, held)
 	return b, errs.Wrap("read", file, err)
 }
 
-func parse(dir string, text []byte, held uint64) (*Bundle, error) {
+// Parse reads the config.json of the bundle in a directory.
+func Parse(dir string, text []byte, held uint64) (*Bundle, error) {
 	var c config
 	if err := json.Unmarshal(text, &c); err != nil {
 		return nil, errs.New(errs.Invalid, "", "", err)
@@ -84,7 +92,7 @@ func parse(dir string, text []byte, held uint64) (*Bundle, error) {
 	if t.err != nil {
 		return nil, t.err
 	}
-	b := &Bundle{Dir: dir, Version: c.Version, Spec: t.out, Groups: c.Linux.CgroupsPath, Annotations: c.Annotations, Warnings: t.warn}
+	b := &Bundle{Dir: dir, Text: text, Version: c.Version, Spec: t.out, Groups: c.Linux.CgroupsPath, Annotations: c.Annotations, Warnings: t.warn}
 	if c.Hooks != nil {
 		b.Hooks = *c.Hooks
 	}

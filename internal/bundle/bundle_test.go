@@ -32,7 +32,7 @@ func TestPlans(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := parse("/bundle", text, ^uint64(0))
+			b, err := Parse("/bundle", text, ^uint64(0))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +128,7 @@ func least(t *testing.T, change string) []byte {
 
 // TestRefused: what cannot be honoured is named, with a way out.
 func TestRefused(t *testing.T) {
-	if _, err := parse("/b", least(t, `{}`), 0); err != nil {
+	if _, err := Parse("/b", least(t, `{}`), 0); err != nil {
 		t.Fatal(err)
 	}
 	for change, want := range map[string]string{
@@ -142,7 +142,7 @@ func TestRefused(t *testing.T) {
 		`{"linux": {"netDevices": {"eth0": {}}}}`:                                              "netDevices",
 		`{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}}}`: "listenerPath",
 		`{"linux": {"seccomp": {}}}`:                                                           "defaultAction",
-		`{"linux": {"namespaces": []}}`:                                                        "mount namespace",
+		`{"linux": {"namespaces": [{"type": "user"}]}}`:                                        "mount namespace",
 		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "user", "path": "/x"}]}}`:       "user by path",
 		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "user"}]}}`:                     "uidMappings",
 		`{"linux": {"namespaces": [{"type": "mount"}, {"type": "mount"}]}}`:                    "twice",
@@ -159,7 +159,7 @@ func TestRefused(t *testing.T) {
 		`{"process": {"rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}]}}`: "RLIMIT_X",
 		`{"root": {"path": ""}}`: "root",
 	} {
-		_, err := parse("/b", least(t, change), 0)
+		_, err := Parse("/b", least(t, change), 0)
 		if err == nil || !strings.Contains(err.Error(), want) || errs.HintOf(err) == "" {
 			t.Errorf("%s: %v, hint %q", change, err, errs.HintOf(err))
 		}
@@ -169,7 +169,7 @@ func TestRefused(t *testing.T) {
 // TestCapabilities: those that are not there are left out with a word, ambient ones that the kernel
 // would refuse without.
 func TestCapabilities(t *testing.T) {
-	b, err := parse("/b", least(t, `{"process": {"capabilities": {"bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_MOON"],
+	b, err := Parse("/b", least(t, `{"process": {"capabilities": {"bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_MOON"],
 		"permitted": ["CAP_CHOWN"], "inheritable": ["CAP_CHOWN"], "effective": ["CAP_KILL"], "ambient": ["CAP_CHOWN", "CAP_FOWNER"]}}}`), 1|1<<3)
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +227,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		b, err := parse("/nowhere", text, ^uint64(0))
+		b, err := Parse("/nowhere", text, ^uint64(0))
 		if err != nil {
 			return
 		}

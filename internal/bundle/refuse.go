@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"encoding/json"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -17,8 +18,8 @@ func refuse(c *config) error {
 		there bool
 		name  string
 	}{
-		{c.Windows != nil || c.Solaris != nil || c.ZOS != nil || c.FreeBSD != nil, "another platform than linux"},
-		{c.VM != nil, "vm"},
+		{said(c.Windows) || said(c.Solaris) || said(c.ZOS) || said(c.FreeBSD), "another platform than linux"},
+		{said(c.VM), "vm"},
 		{len(c.Linux.NetDevices) > 0, "linux.netDevices"},
 	} {
 		if x.there {
@@ -40,7 +41,7 @@ func refuse(c *config) error {
 }
 
 func refuseNamespaces(list []specs.LinuxNamespace) error {
-	mount := false
+	mount, user := false, false
 	seen := map[specs.LinuxNamespaceType]bool{}
 	for _, n := range list {
 		if seen[n.Type] {
@@ -51,6 +52,7 @@ func refuseNamespaces(list []specs.LinuxNamespace) error {
 		case specs.MountNamespace:
 			mount = n.Path == ""
 		case specs.UserNamespace, specs.TimeNamespace:
+			user = user || n.Type == specs.UserNamespace
 			if n.Path != "" {
 				return notYet("linux.namespaces: " + string(n.Type) + " by path")
 			}
@@ -59,9 +61,9 @@ func refuseNamespaces(list []specs.LinuxNamespace) error {
 			return errs.Newf(errs.Invalid, "", "", "linux.namespaces: there is no "+string(n.Type)).WithHint("the specification lists them")
 		}
 	}
-	if !mount {
-		return errs.Newf(errs.Unsupported, "", "", "the container would have no mount namespace of its own").
-			WithHint(`add {"type": "mount"} to linux.namespaces`)
+	if user && !mount {
+		return errs.Newf(errs.Invalid, "", "", "in a user namespace the container needs a mount namespace of its own: it may not mount in that of others").
+			WithHint(`have {"type": "mount"} without a path in linux.namespaces`)
 	}
 	return nil
 }
@@ -69,3 +71,6 @@ func refuseNamespaces(list []specs.LinuxNamespace) error {
 func notYet(what string) error {
 	return errs.Newf(errs.Unsupported, "", "", what+" is not there yet").WithHint("leave it out of config.json, or use another runtime for this container")
 }
+
+// said reports whether there is something in a part of config.json that was not read.
+func said(part json.RawMessage) bool { return len(part) > 0 && string(part) != "null" }

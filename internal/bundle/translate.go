@@ -70,13 +70,15 @@ func (t *translator) container(c *config) {
 // namespaces is where each comes from: what is not listed is the host's.
 func namespaces(list []specs.LinuxNamespace) spec.Namespaces {
 	host := spec.Namespace{Mode: spec.Host}
-	n := spec.Namespaces{User: spec.UserNS{Mode: spec.UserHost}, PID: host, IPC: host, UTS: host, Cgroup: host, Net: host}
+	n := spec.Namespaces{User: spec.UserNS{Mode: spec.UserHost}, Mount: host, PID: host, IPC: host, UTS: host, Cgroup: host, Net: host}
 	for _, x := range list {
 		ns := spec.Namespace{}
 		if x.Path != "" {
 			ns = spec.Namespace{Mode: spec.Path, Path: x.Path}
 		}
 		switch x.Type {
+		case specs.MountNamespace:
+			n.Mount = ns
 		case specs.PIDNamespace:
 			n.PID = ns
 		case specs.NetworkNamespace:

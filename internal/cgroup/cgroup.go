@@ -64,6 +64,22 @@ func (p Plan) Join() error {
 	return p.Apply()
 }
 
+// Allowed reports whether the caller may make the groups, as far as can be told before.
+func (p Plan) Allowed() bool {
+	for _, dir := range p.Group {
+		above := path.Dir(dir)
+		for ; above != "/"; above = path.Dir(above) {
+			if err := unix.Faccessat(unix.AT_FDCWD, above, unix.W_OK, unix.AT_EACCESS); err != unix.ENOENT {
+				break
+			}
+		}
+		if unix.Faccessat(unix.AT_FDCWD, above, unix.W_OK, unix.AT_EACCESS) != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // Guard attaches the device filter.
 func (p Plan) Guard() error {
 	if p.Filter.Rules == nil {

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -47,6 +48,12 @@ func Hold(p plan.Plan, env Env) (*Waiting, error) {
 	if err != nil {
 		_ = known.Close()
 		return nil, err
+	}
+	if nest.Inside() {
+		// The user's next command, which starts the container, has to find our user namespace by it. Until then it
+		// has our memory; it is alone in the container, and we are about to end.
+		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+		nest.Register(h.proc.PID)
 	}
 	h.closeShared()
 	return &Waiting{Process: h.process(), h: h, plan: p, known: known}, nil

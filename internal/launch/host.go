@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel"
 	"github.com/cortenhq/corten/internal/launch/compile"
 	"github.com/cortenhq/corten/internal/launch/detached"
 	"github.com/cortenhq/corten/internal/launch/numbers"
@@ -77,6 +78,12 @@ func (h *host) run(s plan.Step) error {
 		return h.attributes(s)
 	case bundled.GiveStdio:
 		return h.giveStdio(s.UID)
+	case bundled.NoteRoot:
+		id, err := kernel.MountID(h.fd(plan.RootMount), "")
+		if err != nil {
+			return err
+		}
+		return h.env.Note(id)
 	case bundled.Hooks:
 		return h.env.Hooks(h.proc.PID, s.Inside)
 	case plan.Release:

@@ -84,8 +84,9 @@ type (
 		Mount Handle `json:"mount"`
 
 		// At is the directory of the host that it hangs on until Pivot, where hooks look for it, if the
-		// process can reach that.
-		At string `json:"at,omitempty"`
+		// process can reach that; with Stay it hangs there and nowhere else.
+		At   string `json:"at,omitempty"`
+		Stay bool   `json:"stay,omitempty"`
 	}
 
 	// Attach moves a detached mount to Target in the root.
@@ -333,6 +334,9 @@ func (s Stow) String() string {
 	return "put " + strings.Join(names, ", ") + " with what is dropped"
 }
 func (s EnterRoot) String() string {
+	if s.Stay {
+		return "mount the root file system at " + s.At + " of the host"
+	}
 	if s.At != "" {
 		return "put the root file system in place, and show it at " + s.At
 	}

@@ -10,7 +10,7 @@ import (
 // Handles that whoever executes the plan of a further process opens.
 const (
 	Target     Handle = "container"      // pidfd of the container's first process
-	TargetRoot Handle = "container root" // its root directory; for a terminal only
+	TargetRoot Handle = "container root" // its root directory; for a terminal, and where it has the host's mount namespace
 )
 
 // Steps that only further processes take.
@@ -19,6 +19,11 @@ type (
 	Enter struct {
 		Namespaces []string `json:"namespaces"`
 		FD         Handle   `json:"fd"`
+	}
+
+	// TakeRoot makes the container's root that of the process, where they are in one mount namespace.
+	TakeRoot struct {
+		FD Handle `json:"fd"`
 	}
 
 	// Fork goes on as another process: nobody can enter a pid namespace himself, only what he
@@ -41,12 +46,15 @@ type (
 )
 
 func (Enter) Kind() string    { return "enter" }
+func (TakeRoot) Kind() string { return "take-root" }
 func (Fork) Kind() string     { return "fork" }
 func (OpenPeer) Kind() string { return "open-peer" }
 
 func (s Enter) String() string {
 	return "join the container's namespaces: " + strings.Join(s.Namespaces, ", ")
 }
+
+func (TakeRoot) String() string { return "take the container's root" }
 
 func (s Fork) String() string {
 	words := "go on as another process"
@@ -64,6 +72,7 @@ func (s OpenPeer) String() string {
 }
 
 func (s Enter) uses() []Handle     { return []Handle{s.FD} }
+func (s TakeRoot) uses() []Handle  { return []Handle{s.FD} }
 func (s Fork) uses() []Handle      { return []Handle{s.Group} }
 func (s OpenPeer) uses() []Handle  { return []Handle{s.Root} }
 func (s OpenPeer) opens() []Handle { return []Handle{s.As} }

@@ -164,6 +164,7 @@ type Namespaces struct {
 	UTS        Namespace        `json:"uts"`
 	Cgroup     Namespace        `json:"cgroup"`
 	Net        Namespace        `json:"net"`
+	Mount      Namespace        `json:"mount,omitzero"`       // of bundles only: others have one of their own
 	TimeOffset map[string]int64 `json:"timeOffset,omitempty"` // "monotonic", "boottime": nanoseconds; a time namespace is made if any is set
 	Hostname   string           `json:"hostname,omitempty"`
 	Domainname string           `json:"domainname,omitempty"`

@@ -2,11 +2,14 @@ package life
 
 import (
 	"context"
+	"encoding/json"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/bundle"
 	"github.com/cortenhq/corten/internal/bundle/record"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/spec"
 )
 
 // Find finds a container and what it does.
@@ -23,10 +26,41 @@ func Find(root, id string) (record.Place, *record.State, record.Status, error) {
 	return place, s, status, err
 }
 
+// described adds to a state what the container was created from, with what has changed since.
+func described(place record.Place, s *record.State) error {
+	if s.Container != nil {
+		return nil
+	}
+	text, err := place.Description()
+	if err != nil {
+		return err
+	}
+	b, err := bundle.Parse(s.Bundle, text, held())
+	if err != nil {
+		return errs.Wrap("read description of", place.ID, err)
+	}
+	c := b.Spec
+	c.ID, c.Name, c.Created, c.Security.NoKeyring = spec.ContainerID(s.ID), s.ID, s.Created, s.Besides.Keyring
+	if s.Besides.Mount != 0 {
+		c.Namespaces.Mount = spec.Namespace{Mode: spec.Host}
+	}
+	if s.Besides.Limits != nil {
+		c.Resources = spec.Resources{}
+		if err := json.Unmarshal(s.Besides.Limits, &c.Resources); err != nil {
+			return errs.New(errs.Corrupt, "read limits of", place.ID, err)
+		}
+	}
+	s.Container = c
+	return nil
+}
+
 // with has a container that nobody else changes meanwhile.
 func with(root, id string, f func(record.Place, *record.State, record.Status) error) error {
-	place, _, _, err := Find(root, id) // a lock of one that is not there would stay
+	place, err := record.Of(root, id)
 	if err != nil {
+		return err
+	}
+	if err := place.There(); err != nil { // a lock of one that is not there would stay
 		return err
 	}
 	unlock, err := place.Lock()
@@ -55,7 +89,7 @@ func Start(ctx context.Context, root, id string, warn func(string)) error {
 		if status != record.Created {
 			return not("start", id, status, "only one that is created can be started, once")
 		}
-		err := startHooks(ctx, root, s)
+		err := startHooks(ctx, place, s)
 		if err == nil {
 			if err := place.Start(); err != nil {
 				return err

@@ -29,17 +29,18 @@ import (
 
 // Request is a container to be created.
 type Request struct {
-	Root    string // --root
-	ID      string
-	Bundle  string
-	Console string     // the socket that takes the terminal; empty: none
-	PIDFile string     // empty: none
-	Passed  []*os.File // descriptors 3 and up of the command
-	Env     []string   // of the command, besides what config.json says
-	Keyring bool       // it keeps our session keyring
-	Systemd bool       // systemd makes its control groups
-	Stays   bool       // who creates it looks after its terminal
-	Warn    func(string)
+	Root     string // --root
+	ID       string
+	Bundle   string
+	Console  string     // the socket that takes the terminal; empty: none
+	PIDFile  string     // empty: none
+	Passed   []*os.File // descriptors 3 and up of the command
+	Env      []string   // of the command, besides what config.json says
+	Keyring  bool       // it keeps our session keyring
+	Systemd  bool       // systemd makes its control groups
+	Rootless bool       // it does without groups that may not be made
+	Stays    bool       // who creates it looks after its terminal
+	Warn     func(string)
 }
 
 // Container is one that was created by this process.
@@ -65,6 +66,9 @@ func Create(ctx context.Context, req Request) (*Container, error) {
 	}
 	for _, w := range b.Warnings {
 		req.Warn(w)
+	}
+	if err := inNest(&b.Spec.Namespaces.User); err != nil {
+		return nil, err
 	}
 	if err := checkConsole(b.Spec.Process.Terminal, req.Console, req.Stays); err != nil {
 		return nil, err
@@ -105,18 +109,24 @@ func (c *Container) make(ctx context.Context, b *bundle.Bundle) error {
 		err = c.Place.Make()
 	}
 	b.Spec.ID, b.Spec.Name, b.Spec.Created = spec.ContainerID(c.Place.ID), c.Place.ID, time.Now().UTC()
-	c.State = &record.State{Version: b.Version, ID: c.Place.ID, Bundle: b.Dir, Created: b.Spec.Created,
-		Container: b.Spec, Hooks: b.Hooks, Annotations: b.Annotations}
-	return err
+	c.State = &record.State{Version: b.Version, ID: c.Place.ID, Bundle: b.Dir, Created: b.Spec.Created, Rootfs: b.Spec.Root.Path,
+		Besides: record.Besides{Keyring: b.Spec.Security.NoKeyring}, Container: b.Spec, Hooks: b.Hooks, Annotations: b.Annotations}
+	if err != nil {
+		return err
+	}
+	return c.Place.Describe(b.Text)
 }
 
 // launch starts the process and lets it wait.
 func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) error {
+	if err := ownMounts(b.Spec); err != nil {
+		return err
+	}
 	box := *b.Spec
 	box.Process.Env = append(slices.Clip(box.Process.Env), req.Env...)
 	in := bundled.Input{Container: &box}
 	env := launch.Env{Files: map[plan.Handle]*os.File{}}
-	groups, err := planGroups(b.Groups, c.Place, b.Spec, req.Systemd, b.Annotations)
+	groups, err := planGroups(b, c.Place, req)
 	defer groups.close()
 	if err != nil {
 		return err
@@ -134,6 +144,10 @@ func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) e
 			return err
 		}
 		return share()
+	}
+	env.Note = func(mount uint64) error {
+		c.State.Besides.Mount = mount
+		return c.Place.Save(c.State)
 	}
 	if in.Sources, err = bundle.Sources(b.Spec); err != nil {
 		return err
@@ -212,7 +226,7 @@ func (c *Container) undo(ctx context.Context, warn func(string)) {
 // Start starts a container that this process created, and says why its command cannot be executed,
 // or which hook failed. The container is to be removed then.
 func (c *Container) Start(ctx context.Context) error {
-	if err := startHooks(ctx, c.Place.Root, c.State); err != nil {
+	if err := startHooks(ctx, c.Place, c.State); err != nil {
 		return err
 	}
 	if err := c.Place.Start(); err != nil {

@@ -33,7 +33,7 @@ type Further struct {
 
 // Exec starts one more process. It is a child of this process.
 func Exec(ctx context.Context, x Further) (*launch.Process, error) {
-	_, s, status, err := Find(x.Root, x.ID)
+	place, s, status, err := Find(x.Root, x.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +43,9 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 			hint = "resume it first, or let the process wait for that with --ignore-paused"
 		}
 		return nil, not("enter", x.ID, status, hint)
+	}
+	if err := described(place, s); err != nil {
+		return nil, err
 	}
 	c := *s.Container
 	proc, sec, warnings, err := bundle.Process(&c, x.Process, held())
@@ -70,12 +73,12 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 		return nil, errs.Wrap("enter container", x.ID, err)
 	}
 	defer files[plan.Target].Close()
-	root, err := unix.Open("/proc/"+strconv.Itoa(s.PID)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := openRoot(s.PID)
 	if err != nil {
 		return nil, errs.Wrap("enter container", x.ID, err)
 	}
-	files[plan.TargetRoot] = os.NewFile(uintptr(root), "root")
-	defer files[plan.TargetRoot].Close()
+	files[plan.TargetRoot] = root
+	defer root.Close()
 	out, err := launch.Join(ctx, p, launch.Env{Files: files, Listener: toAgent(s, status)})
 	if err != nil {
 		return nil, err
@@ -96,6 +99,12 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 	return out, nil
 }
 
+// openRoot opens the root directory of a process.
+func openRoot(pid int) (*os.File, error) {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return os.NewFile(uintptr(fd), "root"), err
+}
+
 // further is what the plan of one more process depends on: that of c.
 func further(root string, s *record.State, c *spec.Container) (in decide.ExecInput, err error) {
 	in = decide.ExecInput{Container: c, Process: c.Process}
@@ -111,7 +120,18 @@ func further(root string, s *record.State, c *spec.Container) (in decide.ExecInp
 }
 
 // ProcessOf describes the first process of a container, for others to be like it.
-func ProcessOf(c *spec.Container) *specs.Process {
+func ProcessOf(root, id string) (*specs.Process, error) {
+	place, s, _, err := Find(root, id)
+	if err == nil {
+		err = described(place, s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return processOf(s.Container), nil
+}
+
+func processOf(c *spec.Container) *specs.Process {
 	p, sec := c.Process, c.Security
 	out := &specs.Process{Env: slices.Clone(p.Env), Cwd: p.Cwd, NoNewPrivileges: !sec.AllowNewPrivs, ApparmorProfile: sec.AppArmor,
 		SelinuxLabel: sec.SELinux, OOMScoreAdj: p.OOMScore, Capabilities: &specs.LinuxCapabilities{Bounding: slices.Clone(sec.Capabilities)}}

@@ -4,17 +4,18 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
-	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/cortenhq/corten/internal/bundle"
 	"github.com/cortenhq/corten/internal/bundle/record"
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/cgroup/scope"
-	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/plan/bundled"
@@ -37,37 +38,51 @@ type groups struct {
 
 // planGroups plans the control groups. The container joins all that count or limit something: whoever
 // drives this command reads them, and may limit later.
-func planGroups(path string, place record.Place, c *spec.Container, viaSystemd bool, annotations map[string]string) (g *groups, err error) {
-	g = &groups{host: cgroup.Detect()}
-	r := cgroup.Request{Resources: c.Resources, Account: true, Ready: true, Every: true}
-	if r.Parent, r.ID = groupName(path, place); viaSystemd {
-		if err := g.ask(path, place, annotations); err != nil {
+func planGroups(b *bundle.Bundle, place record.Place, req Request) (g *groups, err error) {
+	g = &groups{host: detect()}
+	r := cgroup.Request{Resources: b.Spec.Resources, Account: true, Ready: true, Every: true}
+	if r.Parent, r.ID = groupName(b.Groups, place); req.Systemd {
+		if err := g.ask(b.Groups, place, b.Annotations); err != nil {
 			return g, err
 		}
 		top, err := g.manager.Group()
 		if err != nil {
 			return g, err
 		}
-		if user, _ := nested(); user >= 0 {
+		if nest.Owner() >= 0 {
 			if err := scope.Enter(g.manager, top); err != nil {
 				return g, err
 			}
-			g.host = cgroup.Detect().Below(top)
+			g.host = detect().Below(top)
 		}
 		r.Parent, r.ID = g.scope.Parent(top), g.scope.Unit
 	}
 	g.Plan, err = cgroup.New(g.host, r)
+	if err == nil && req.Rootless && !g.Allowed() && !limited(r.Resources) {
+		g.host = cgroup.Host{}
+		r.Resources.Devices = nil // whoever may make no groups cannot open devices
+		g.Plan, err = cgroup.New(g.host, r)
+	}
 	return g, err
+}
+
+// detect finds the control groups of the host. Root of a user's namespace may filter no devices.
+func detect() cgroup.Host {
+	host := cgroup.Detect()
+	host.Root = host.Root && nest.Owner() < 0
+	return host
+}
+
+// limited reports whether limits are asked for that take a group.
+func limited(r spec.Resources) bool {
+	r.Devices = nil
+	return !reflect.ValueOf(r).IsZero()
 }
 
 // ask connects to systemd, and finds out what to ask for.
 func (g *groups) ask(path string, place record.Place, annotations map[string]string) (err error) {
 	_, name := groupName("", place)
-	user, err := nested()
-	if err != nil {
-		return err
-	}
-	if g.scope, err = scope.Parse(path, name, user >= 0); err != nil {
+	if g.scope, err = scope.Parse(path, name, nest.Owner() >= 0); err != nil {
 		return err
 	}
 	if g.more, err = scope.Annotated(annotations); err != nil {
@@ -79,32 +94,10 @@ func (g *groups) ask(path string, place record.Place, annotations map[string]str
 
 // manager connects to the systemd that makes scopes for us: the host's for its root, else the user's.
 func manager() (*systemd.Manager, error) {
-	user, err := nested()
-	if err != nil {
-		return nil, err
+	if user := nest.Owner(); user >= 0 {
+		return systemd.User(user)
 	}
-	if user < 0 {
-		return systemd.System()
-	}
-	return systemd.User(user)
-}
-
-// nested is the number on the host of the user who is root here; -1 if that is the host's root.
-func nested() (user int, err error) {
-	text, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return -1, errs.Wrap("read", "/proc/self/uid_map", err)
-	}
-	maps, err := spec.ParseIDMaps(string(text))
-	if err != nil {
-		return -1, errs.Wrap("read", "/proc/self/uid_map", err)
-	}
-	for _, m := range maps {
-		if m.Container == 0 && m.Size != 1<<32-1 {
-			return int(m.Host), nil
-		}
-	}
-	return -1, nil
+	return systemd.System()
 }
 
 // make makes them. What is not made yet may be another's, and is not ours to destroy: so the container
@@ -205,13 +198,13 @@ func destroy(ctx context.Context, s *record.State) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTime)
 	defer cancel()
 	if s.Scope == "" {
-		return errors.Join(s.Groups.Destroy(ctx), s.Share.Remove())
+		return errors.Join(s.Groups.Destroy(ctx), s.Share.Remove(), unmountRoot(s))
 	}
 	err := s.Groups.Kill(ctx)
 	if err == nil {
 		err = stop(s.Scope)
 	}
-	return errors.Join(err, s.Groups.Remove(ctx), s.Share.Remove())
+	return errors.Join(err, s.Groups.Remove(ctx), s.Share.Remove(), unmountRoot(s))
 }
 
 func stop(unit string) error {

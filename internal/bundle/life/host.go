@@ -7,6 +7,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel/lsm"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/seccomp"
 	"github.com/cortenhq/corten/internal/spec"
@@ -34,11 +35,7 @@ func filter(root string, sec spec.Security) (*plan.Filter, error) {
 
 // modules is what is known of the host: security modules that a label is wanted of have to be there.
 func modules(sec spec.Security) (f plan.Facts, err error) {
-	user, err := nested()
-	if err != nil {
-		return f, err
-	}
-	f.Nested = user >= 0
+	f.Nested = nest.Owner() >= 0
 	groups, _ := os.ReadFile("/proc/self/setgroups")
 	f.Alone = strings.TrimSpace(string(groups)) == "deny"
 	if sec.AppArmor != "" && sec.AppArmor != spec.NoProfile {

@@ -31,9 +31,15 @@ func beingMade(h hook, s *record.State) (plan.Plan, error) {
 }
 
 // startHooks runs those that are to be run in a container before its command.
-func startHooks(ctx context.Context, root string, s *record.State) error {
+func startHooks(ctx context.Context, place record.Place, s *record.State) error {
+	if len(s.Hooks.StartContainer) == 0 {
+		return nil
+	}
+	if err := described(place, s); err != nil {
+		return err
+	}
 	return hooksInside(ctx, s.Hooks.StartContainer, s, record.Created, func(h hook, s *record.State) (plan.Plan, error) {
-		return made(root, h, s)
+		return made(place.Root, h, s)
 	})
 }
 
@@ -138,6 +144,11 @@ func hookFiles(pid int, state []byte) (files map[plan.Handle]*os.File, r *os.Fil
 		return files, nil, errs.Wrap("open process", strconv.Itoa(pid), err)
 	}
 	files[plan.Target] = os.NewFile(uintptr(fd), "container")
+	root, err := openRoot(pid)
+	if err != nil {
+		return files, nil, errs.Wrap("open root of process", strconv.Itoa(pid), err)
+	}
+	files[plan.TargetRoot] = root
 	if fd, err = unix.MemfdCreate("state", unix.MFD_CLOEXEC); err != nil {
 		return files, nil, errs.Wrap("make file for", "the state", err)
 	}

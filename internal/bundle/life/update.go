@@ -1,11 +1,13 @@
 package life
 
 import (
+	"encoding/json"
 	"maps"
 
 	"github.com/cortenhq/corten/internal/bundle/record"
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/cgroup/scope"
+	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -16,8 +18,11 @@ func Update(root, id string, r spec.Resources, warn func(string)) error {
 		if status == record.Stopped || status == record.Creating {
 			return not("update", id, status, "only one that is created or runs can be")
 		}
+		if err := described(place, s); err != nil {
+			return err
+		}
 		before := &s.Container.Resources
-		p, err := cgroup.Update(cgroup.Detect(), s.Groups, complete(*before, r))
+		p, err := cgroup.Update(detect(), s.Groups, complete(*before, r))
 		if err != nil {
 			return err
 		}
@@ -31,6 +36,9 @@ func Update(root, id string, r spec.Resources, warn func(string)) error {
 			return err
 		}
 		remember(before, r)
+		if s.Besides.Limits, err = json.Marshal(before); err != nil {
+			return errs.New(errs.Internal, "update container", id, err)
+		}
 		return place.Save(s)
 	})
 }

@@ -25,7 +25,7 @@ import (
 )
 
 // Format is that of state.json. A reader refuses a higher one.
-const Format = 1
+const Format = 2
 
 // State is state.json.
 type State struct {
@@ -39,9 +39,21 @@ type State struct {
 	Groups      cgroup.Group      `json:"groups,omitempty"`
 	Scope       string            `json:"scope,omitempty"` // the unit of systemd that they are, if they are one
 	Share       resctrl.Share     `json:"share,omitzero"`
-	Container   *spec.Container   `json:"container"`
+	Rootfs      string            `json:"rootfs"`
+	Besides     Besides           `json:"besides,omitzero"`
 	Hooks       specs.Hooks       `json:"hooks,omitzero"`
 	Annotations map[string]string `json:"annotations,omitempty"`
+
+	// Container is what config.json says, for who has read that: most verbs do without, and the decoder
+	// takes half a millisecond to learn the types.
+	Container *spec.Container `json:"-"`
+}
+
+// Besides is what holds for a container and config.json does not say.
+type Besides struct {
+	Keyring bool            `json:"keyring,omitempty"` // it has the session keyring of who created it
+	Limits  json.RawMessage `json:"limits,omitempty"`  // as in spec.json, if they were changed
+	Mount   uint64          `json:"mount,omitempty"`   // kernel.MountID of its root, if that is mounted for all of the host to see
 }
 
 // Status is what a container is doing, in the specification's words (runtime.md, "State"), and paused.
@@ -78,6 +90,9 @@ func Of(root, id string) (Place, error) {
 func (p Place) Dir() string   { return filepath.Join(p.Root, p.ID) }
 func (p Place) state() string { return filepath.Join(p.Dir(), "state.json") }
 
+// config is config.json as it was when the container was created.
+func (p Place) config() string { return filepath.Join(p.Dir(), "config.json") }
+
 // FIFO is what a created container waits for a byte from.
 func (p Place) FIFO() string { return filepath.Join(p.Dir(), "start") }
 
@@ -109,14 +124,30 @@ func (p Place) Save(s *State) error {
 	return disk.WriteFile(p.state(), text, 0o600, disk.Volatile)
 }
 
+// Describe writes what the container was created from.
+func (p Place) Describe(config []byte) error {
+	return errs.Wrap("write description of", p.ID, os.WriteFile(p.config(), config, 0o600))
+}
+
+// Description is what the container was created from.
+func (p Place) Description() ([]byte, error) { return disk.Read(p.config()) }
+
+// There is an error if the container is not.
+func (p Place) There() error {
+	if _, err := os.Stat(p.Dir()); err != nil {
+		return errs.Newf(errs.NotFound, "find container", p.ID, "container does not exist").WithHint("corten-oci list shows those of this --root")
+	}
+	return nil
+}
+
 // Load reads state.json. Of a container whose creation was cut short before it there is none.
 func (p Place) Load() (*State, error) {
 	text, err := disk.Read(p.state())
 	if errs.Is(err, errs.NotFound) {
-		if _, err := os.Stat(p.Dir()); err != nil {
-			return nil, errs.Newf(errs.NotFound, "find container", p.ID, "container does not exist").WithHint("corten-oci list shows those of this --root")
+		if err := p.There(); err != nil {
+			return nil, err
 		}
-		return &State{Format: Format, ID: p.ID, Container: &spec.Container{}}, nil
+		return &State{Format: Format, ID: p.ID}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -125,8 +156,9 @@ func (p Place) Load() (*State, error) {
 	if err := json.Unmarshal(text, s); err != nil {
 		return nil, errs.New(errs.Corrupt, "read", p.state(), err)
 	}
-	if s.Format > Format || s.Container == nil {
-		return nil, errs.Newf(errs.Unsupported, "read", p.state(), "it was written by a newer corten-oci")
+	if s.Format != Format {
+		return nil, errs.Newf(errs.Unsupported, "read", p.state(), "it was written by another version of corten-oci").
+			WithHint("have that one delete the container")
 	}
 	return s, nil
 }

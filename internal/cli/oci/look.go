@@ -38,7 +38,7 @@ func look(root, id string) (seen, error) {
 	if err != nil {
 		return seen{}, err
 	}
-	x := seen{s.Version, s.ID, s.PID, status, s.Bundle, s.Container.Root.Path, s.Created, s.Annotations, ""}
+	x := seen{s.Version, s.ID, s.PID, status, s.Bundle, s.Rootfs, s.Created, s.Annotations, ""}
 	if status == record.Stopped || status == record.Creating {
 		x.PID = 0
 	}

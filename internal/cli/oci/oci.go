@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -20,6 +21,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 )
 
 // Version is that of Corten.
@@ -37,15 +39,16 @@ const (
 
 // command is one call of the program.
 type command struct {
-	root    string
-	log     string
-	format  string
-	debug   bool
-	systemd bool // it makes control groups
-	stdout  io.Writer
-	stderr  io.Writer
-	ctx     context.Context
-	code    int
+	root     string
+	log      string
+	format   string
+	debug    bool
+	systemd  bool // it makes control groups
+	rootless string
+	stdout   io.Writer
+	stderr   io.Writer
+	ctx      context.Context
+	code     int
 }
 
 // verb is an entry of the table. Its flags are its own.
@@ -60,13 +63,14 @@ type verb struct {
 	plain bool // what follows the first argument is no flag of ours
 }
 
-// Main runs one command and returns its exit code.
-func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	c := &command{ctx: ctx, stdout: stdout, stderr: stderr}
+// Main runs one command and returns its exit code. refused is why this process, of an ordinary user, is not
+// root of a user namespace.
+func Main(ctx context.Context, args []string, refused error) int {
+	c := &command{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr}
 	f := c.globals()
 	err := f.Parse(args)
 	if show, _ := f.GetBool("version"); err == nil && show {
-		fmt.Fprintf(stdout, "corten-oci version %s\nspec: %s\n", Version, Specification)
+		fmt.Fprintf(c.stdout, "corten-oci version %s\nspec: %s\n", Version, Specification)
 		return 0
 	}
 	if err == nil {
@@ -78,6 +82,9 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if errors.Is(err, pflag.ErrHelp) || err == nil && f.NArg() == 0 {
 		c.usage(f)
 		return 0
+	}
+	if err == nil {
+		err = refused
 	}
 	if err == nil {
 		began := time.Now()
@@ -103,22 +110,23 @@ func (c *command) globals() *pflag.FlagSet {
 	f.StringVar(&c.format, "log-format", "text", "how it is written: text or json")
 	f.BoolVar(&c.debug, "debug", false, "say which verb was called, and how long it took, in the log or to stderr")
 	f.BoolVar(&c.systemd, "systemd-cgroup", false, "have systemd make control groups; cgroupsPath is then slice:prefix:name")
-	f.String("rootless", "auto", "whether cgroups that may not be made are let be; only auto is there")
+	f.StringVar(&c.rootless, "rootless", "auto", "do without control groups that may not be made: true, false, or auto, for ordinary users")
 	f.BoolP("version", "v", false, "print the version")
 	return f
 }
 
-// defaultRoot is where states are: in memory, since a restart of the machine ends all containers.
+// defaultRoot is where states are: in memory, since a restart of the machine ends all containers. Root of
+// a user's namespace is that user.
 func defaultRoot() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && (os.Geteuid() != 0 || nest.Owner() >= 0) {
 		return dir + "/corten-oci"
 	}
 	return "/run/corten-oci"
 }
 
 func (c *command) refuseGlobals(f *pflag.FlagSet) error {
-	if how, _ := f.GetString("rootless"); how != "auto" && how != "false" {
-		return errs.Newf(errs.Unsupported, "use --rootless", how, "it is not there yet").WithHint("leave it out")
+	if !slices.Contains([]string{"true", "false", "auto"}, c.rootless) {
+		return errs.Newf(errs.Invalid, "use --rootless", c.rootless, "it is none of its values").WithHint("true, false or auto")
 	}
 	if c.format != "text" && c.format != "json" {
 		return errs.Newf(errs.Invalid, "use --log-format", c.format, "there is none of this name").WithHint("text or json")

@@ -156,11 +156,10 @@ func (c *command) processOf(f *pflag.FlagSet, args []string) (*specs.Process, er
 	if len(args) < 2 {
 		return nil, errs.Newf(errs.Invalid, "execute", "", "no command given").WithHint("write it after the id, or name a file with --process")
 	}
-	_, s, _, err := life.Find(c.root, args[0])
+	p, err := life.ProcessOf(c.root, args[0])
 	if err != nil {
 		return nil, err
 	}
-	p := life.ProcessOf(s.Container)
 	p.Args = args[1:]
 	p.Terminal, _ = f.GetBool("tty")
 	env, _ := f.GetStringArray("env")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/bundle/life"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 )
 
 // verbs is the table.
@@ -58,6 +59,7 @@ func runFlags(f *pflag.FlagSet) {
 // requestOf reads the flags of create and run.
 func (c *command) requestOf(f *pflag.FlagSet, id string) (life.Request, error) {
 	req := life.Request{Root: c.root, ID: id, Systemd: c.systemd, Warn: c.warn}
+	req.Rootless = c.rootless == "true" || c.rootless == "auto" && nest.Owner() >= 0
 	if on, _ := f.GetBool("no-pivot"); on {
 		return req, errs.Newf(errs.Unsupported, "use --no-pivot", "", "it is not there").WithHint("leave it out")
 	}

@@ -81,18 +81,18 @@ func early(sp uintptr) {
 	sys(unix.SYS_CLOSE, dir, 0, 0, 0) // the helper keeps the lock as long as it works
 }
 
-// doctor reports whether the verb is that, which looks at the host as the user has it, or none. args
-// points at the arguments: before a verb there are flags, each with a value of its own unless it
-// has that in it or is --debug.
+// doctor reports whether the verb is that, which looks at the host as the user has it, or spec of
+// corten-oci, which writes down his number, or none. args points at the arguments: before a verb there
+// are flags, each with a value of its own unless it has that in it or is one of two.
 //
 //go:nosplit
 func doctor(args uintptr) bool {
 	for arg := word(args); arg != 0; arg = word(args) {
 		if at(arg) != '-' {
-			return is(arg, "doctor")
+			return is(arg, "doctor") || is(arg, "spec")
 		}
 		args += 8
-		if !is(arg, "--debug") && !has(arg, '=') && word(args) != 0 {
+		if !is(arg, "--debug") && !is(arg, "--systemd-cgroup") && !has(arg, '=') && word(args) != 0 {
 			args += 8
 		}
 	}

@@ -52,12 +52,44 @@ func Caller() int {
 	return os.Getuid()
 }
 
+// Owner is the number, outside, of the user who is root of the user namespace that this process is in, whoever
+// made that; -1 where root is the host's.
+func Owner() int {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil { // a kernel without user namespaces
+		return -1
+	}
+	maps, err := spec.ParseIDMaps(string(text))
+	if err != nil {
+		return -1
+	}
+	for _, m := range maps {
+		if m.Container == 0 && m.Size != 1<<32-1 {
+			return int(m.Host)
+		}
+	}
+	return -1
+}
+
 // Maps is the ids that there are here, each mapped to itself: what a container's namespace has that
 // lies in this one.
 func Maps() (uid, gid []spec.IDMap, err error) {
 	if err := Settle(); err != nil {
 		return nil, nil, err
 	}
+	if uid, gid, err = Outside(); err != nil {
+		return nil, nil, err
+	}
+	for _, list := range [][]spec.IDMap{uid, gid} {
+		for i := range list {
+			list[i].Host = list[i].Container
+		}
+	}
+	return uid, gid, nil
+}
+
+// Outside is the ids that there are here, and what they are outside.
+func Outside() (uid, gid []spec.IDMap, err error) {
 	for i, name := range [...]string{"/proc/self/uid_map", "/proc/self/gid_map"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -66,9 +98,6 @@ func Maps() (uid, gid []spec.IDMap, err error) {
 		list, err := spec.ParseIDMaps(string(b))
 		if err != nil {
 			return nil, nil, errs.Wrap("read", name, err)
-		}
-		for i := range list {
-			list[i].Host = list[i].Container
 		}
 		if i == 0 {
 			uid = list

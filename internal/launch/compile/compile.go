@@ -161,6 +161,9 @@ func (c *Program) one(s plan.Step) error {
 		c.mounting(s)
 	case plan.Enter:
 		return c.enter(s)
+	case plan.TakeRoot:
+		c.Call(unix.SYS_FCHDIR, c.handle(s.FD))
+		c.Call(unix.SYS_CHROOT, c.Text("."))
 	case plan.Fork:
 		c.fork(s)
 	case plan.Sysctl:

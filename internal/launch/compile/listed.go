@@ -18,6 +18,9 @@ func (c *Program) listed(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.OpenDev:
 		c.ResultIn(c.Call(unix.SYS_OPENAT, c.cwd(), c.Text("/dev"), c.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)), c.handle(s.As))
+	case bundled.Chroot:
+		c.Call(unix.SYS_FCHDIR, c.root)
+		c.Call(unix.SYS_CHROOT, c.Text("."))
 	case bundled.MakeNode:
 		return c.makeNode(s)
 	case bundled.Link:

@@ -33,6 +33,11 @@ func (c *Program) mounting(s plan.Step) {
 	case plan.EnterRoot:
 		c.root = c.handle(s.Mount)
 		c.Call(unix.SYS_UMASK, c.Num(0o022)) // for the places of mounts that are made on the way
+		if s.Stay {
+			c.Call(unix.SYS_MOVE_MOUNT, c.root, c.Text(""), c.cwd(), c.Text(s.At), c.Num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+			c.Call(unix.SYS_FCHDIR, c.root)
+			return
+		}
 		if s.At != "" {
 			c.Call(unix.SYS_MOVE_MOUNT, c.root, c.Text(""), c.cwd(), c.Text(s.At), c.Num(unix.MOVE_MOUNT_F_EMPTY_PATH)).Tolerate(1, unix.EACCES)
 			c.Call(unix.SYS_CLOSE, c.Num(^uintptr(0))).Tolerate(1, unix.EBADF) // as in mask

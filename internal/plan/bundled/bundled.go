@@ -89,7 +89,7 @@ func (b *bundler) open() {
 	if b.in.Filter.Listened() {
 		b.onHost(plan.MakeWay{Ours: plan.ListenerTell, Way: plan.ListenerWay})
 	}
-	for _, j := range b.Joined() {
+	for _, j := range append(b.Joined(), b.mounts()...) {
 		b.onHost(plan.OpenFile{Path: j.Path, What: "the " + j.Namespace + " namespace to join", As: j.FD})
 	}
 	root := b.c.Root
@@ -111,6 +111,9 @@ func (b *bundler) attend(more []plan.Step) {
 		b.onHost(plan.MapIDs{UID: b.c.Namespaces.User.UIDMap, GID: b.c.Namespaces.User.GIDMap})
 	}
 	b.onHost(more...)
+	if b.stays() {
+		b.onHost(NoteRoot{b.c.Root.Path})
+	}
 	if b.hooked() {
 		b.onHost(plan.Release{}, Mounted{})
 	}
@@ -171,7 +174,13 @@ func (b *bundler) view() error {
 		}
 		b.inChild(b.terminal())
 	}
-	b.inChild(plan.Propagation{Mode: "private"}, plan.OpenDev{As: plan.DevMount}, b.enterRoot())
+	for _, j := range b.mounts() {
+		b.inChild(j)
+	}
+	if !b.stays() {
+		b.inChild(plan.Propagation{Mode: "private"})
+	}
+	b.inChild(plan.OpenDev{As: plan.DevMount}, b.enterRoot())
 	if len(b.in.Sources) != len(b.c.Mounts) {
 		return errs.Newf(errs.Internal, "plan mounts", "", "a source for each mount is wanted")
 	}
@@ -200,16 +209,33 @@ func (b *bundler) view() error {
 	if b.c.Root.ReadOnly {
 		b.inChild(plan.ReadOnlyRoot{})
 	}
-	b.inChild(plan.Pivot{})
+	if b.stays() {
+		b.inChild(Chroot{})
+	} else {
+		b.inChild(plan.Pivot{})
+	}
 	if mode := strings.TrimPrefix(b.c.Root.Propagation, "r"); mode == "shared" || mode == "unbindable" {
 		b.inChild(RootPropagation{mode})
 	}
 	return nil
 }
 
+// stays reports whether the container has the host's mount namespace: its root then lies where the
+// bundle has it, for all to see, until it is removed.
+func (b *bundler) stays() bool { return b.c.Namespaces.Mount.Mode == spec.Host }
+
+// mounts is the mount namespace that is there already, if it gets none of its own. Its tree is
+// dropped for the container's, for all who are in it.
+func (b *bundler) mounts() []plan.Join {
+	if n := b.c.Namespaces.Mount; n.Mode == spec.Path {
+		return []plan.Join{{Namespace: "mount", FD: "ns:mount", Path: n.Path}}
+	}
+	return nil
+}
+
 func (b *bundler) enterRoot() plan.EnterRoot {
-	s := plan.EnterRoot{Mount: plan.RootMount}
-	if b.hooked() {
+	s := plan.EnterRoot{Mount: plan.RootMount, Stay: b.stays()}
+	if b.hooked() || s.Stay {
 		s.At = b.c.Root.Path
 	}
 	return s

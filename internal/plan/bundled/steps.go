@@ -22,6 +22,12 @@ type (
 		UID uint32 `json:"uid"` // as the host numbers it
 	}
 
+	// NoteRoot writes down which mount the process will leave at a path of the host, for who
+	// removes the container. The launcher's caller does it.
+	NoteRoot struct {
+		Path string `json:"path"`
+	}
+
 	// Mounted waits until the process waits at AwaitHooks.
 	Mounted struct{}
 
@@ -34,6 +40,9 @@ type (
 	// AwaitHooks says that all is mounted, and waits for one more Release, or for the end of the
 	// launcher.
 	AwaitHooks struct{}
+
+	// Chroot makes the root the process's own, where Pivot would change that of others.
+	Chroot struct{}
 
 	// MakeNode makes a device node, if there is none of this name.
 	MakeNode struct {
@@ -80,6 +89,8 @@ type (
 
 func (Hooks) Kind() string           { return "hooks" }
 func (GiveStdio) Kind() string       { return "give-stdio" }
+func (NoteRoot) Kind() string        { return "note-root" }
+func (Chroot) Kind() string          { return "chroot" }
 func (Mounted) Kind() string         { return "mounted" }
 func (AwaitHooks) Kind() string      { return "await-hooks" }
 func (Held) Kind() string            { return "held" }
@@ -98,6 +109,8 @@ func (s Hooks) String() string {
 	}
 	return "run the hooks " + strings.Join(s.Words, ", ")
 }
+func (s NoteRoot) String() string { return "write down which mount will be at " + s.Path }
+func (Chroot) String() string     { return "make it the root of the process alone" }
 func (Mounted) String() string    { return "wait until all is mounted" }
 func (AwaitHooks) String() string { return "wait for hooks to be run" }
 func (s GiveStdio) String() string {

@@ -138,18 +138,23 @@ func (m *maker) join(in ExecInput) {
 	// A time namespace that is there cannot be joined while memory is shared (EUSERS).
 	m.shiftClocks("")
 	m.enter(in)
+	if m.c.Namespaces.Mount.Mode == spec.Host {
+		m.inChild(plan.TakeRoot{FD: plan.TargetRoot})
+	}
 }
 
 // enter joins all but the time namespace, and enters the control groups.
 func (m *maker) enter(in ExecInput) {
 	n := m.c.Namespaces
-	first := []string{"mount"}
-	for _, x := range []namespace{{"net", n.Net}, {"ipc", n.IPC}, {"uts", n.UTS}, {"pid", n.PID}} {
+	var first []string
+	for _, x := range []namespace{{"mount", n.Mount}, {"net", n.Net}, {"ipc", n.IPC}, {"uts", n.UTS}, {"pid", n.PID}} {
 		if x.ns.Mode != spec.Host {
 			first = append(first, x.name)
 		}
 	}
-	m.inChild(plan.Enter{Namespaces: first, FD: plan.Target})
+	if len(first) > 0 {
+		m.inChild(plan.Enter{Namespaces: first, FD: plan.Target})
+	}
 	fork := plan.Fork{Orphan: in.Detached}
 	if in.V2 != "" {
 		fork.Dir, fork.Group = in.V2, groupV2

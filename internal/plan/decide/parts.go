@@ -27,11 +27,12 @@ func (p Parts) HostUser(uid uint32) (uint32, bool) {
 
 // New is the namespaces that the process is created in, by name.
 func (p Parts) New() []string {
-	names := []string{"mount"}
+	var names []string
 	if p.m.private() {
-		names = []string{"user", "mount"}
+		names = []string{"user"}
 	}
-	for _, n := range p.m.namespaces() {
+	n := p.m.c.Namespaces.Mount
+	for _, n := range append([]namespace{{"mount", n}}, p.m.namespaces()...) {
 		if fresh(n.ns) && n.name != "cgroup" { // made once the group is entered: it shows what is below
 			names = append(names, n.name)
 		}
