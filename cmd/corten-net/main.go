@@ -5,7 +5,10 @@
 // Command corten-net connects containers to networks: package connect says how.
 //
 //	corten-net MODE ROOT RUN [ID]
+//	corten-net move
 //
+// The mode move is for containers of bundles: it moves interfaces that are listed on its stdin into the network
+// namespace that is open as descriptor 3, and says on its stdout what kept it from that. Of the others
 // MODE is tend, up, down, restore, prune, change, proxy, unplug or look; the last two, restore and prune are of no container. Descriptor 3 is a socket to
 // who started it, of packets. By hand only down, restore, prune and look are of use, and need none.
 package main
@@ -28,8 +31,14 @@ const (
 
 func main() {
 	args := os.Args[1:]
+	if len(args) == 1 && args[0] == "move" {
+		if connect.Move(os.NewFile(peerFD, "namespace"), os.Stdin, os.Stdout) != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	if len(args) < 3 || len(args) > 4 || (len(args) == 3) != (args[0] == "restore" || args[0] == "prune" || args[0] == "unplug" || args[0] == "look") {
-		fmt.Fprintln(os.Stderr, "corten-net: error: usage: corten-net tend|up|down|restore|prune|change|proxy|unplug|look ROOT RUN [ID]")
+		fmt.Fprintln(os.Stderr, "corten-net: error: usage: corten-net tend|up|down|restore|prune|change|proxy|unplug|look ROOT RUN [ID] | move")
 		os.Exit(2)
 	}
 	// Who started us ends it by the socket; what the terminal sends is for the container.

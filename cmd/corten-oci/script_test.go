@@ -46,9 +46,8 @@ func TestMain(m *testing.M) {
 	}
 	dir, err := os.MkdirTemp("", "corten-test-")
 	if err == nil {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -E=github.com/cortenhq/corten/internal/kernel/nest.entry", "-o", dir+"/", "github.com/cortenhq/corten/cmd/corten-oci")
-		cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
-		err = errors.Join(cmd.Run(), os.Setenv(programs, dir))
+		err = errors.Join(build(dir, "corten-oci", " -E=github.com/cortenhq/corten/internal/kernel/nest.entry"), build(dir, "corten-net", ""),
+			os.Setenv(programs, dir))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -57,6 +56,12 @@ func TestMain(m *testing.M) {
 	code := testnet.Again()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+func build(dir, program, flags string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w"+flags, "-o", dir+"/", "github.com/cortenhq/corten/cmd/"+program)
+	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+	return cmd.Run()
 }
 
 func TestScripts(t *testing.T) {

@@ -1,6 +1,11 @@
 package bundle
 
 import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cortenhq/corten/internal/errs"
@@ -45,6 +50,22 @@ func (t *translator) machine(l *specs.Linux) {
 		if len(p.Flags) > 0 {
 			t.fail("linux.personality", "no flags are known", "leave them out")
 		}
+	}
+}
+
+// netDevices is the interfaces of the host that the container gets, by name.
+func (t *translator) netDevices(list map[string]specs.LinuxNetDevice) {
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		d := spec.NetDevice{Host: name, Name: list[name].Name}
+		for _, n := range []string{d.Host, d.Inside()} {
+			if n == "" || len(n) > 15 || n == "." || n == ".." || strings.ContainsAny(n, "/: \t\n") || strings.Contains(strings.TrimSuffix(n, "%d"), "%") {
+				t.fail("linux.netDevices", strconv.Quote(n)+" is no name of an interface", "15 characters at most; ip link shows those of the host")
+			}
+		}
+		t.out.Networking.Devices = append(t.out.Networking.Devices, d)
+	}
+	if len(list) > 0 && t.out.Namespaces.Net.Mode == spec.Host {
+		t.fail("linux.netDevices", "the container has no network namespace of its own", `add {"type": "network"} to linux.namespaces`)
 	}
 }
 

@@ -139,6 +139,8 @@ func TestRefused(t *testing.T) {
 		`{"linux": {"personality": {"domain": "LINUX", "flags": ["X"]}}}`:                      "no flags",
 		`{"linux": {"memoryPolicy": {"mode": "MPOL_BIND"}}}`:                                   "memoryPolicy: MPOL_BIND takes nodes",
 		`{"linux": {"memoryPolicy": {"mode": "MPOL_LOCAL", "flags": ["X"]}}}`:                  "memoryPolicy: \"X\"",
+		`{"linux": {"netDevices": {"a/b": {}}}}`:                                               "a/b",
+		`{"linux": {"netDevices": {"eth0": {"name": "%d%d"}}}}`:                                "%d%d",
 		`{"linux": {"netDevices": {"eth0": {}}}}`:                                              "netDevices",
 		`{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}}}`: "listenerPath",
 		`{"linux": {"seccomp": {}}}`:                                                           "defaultAction",

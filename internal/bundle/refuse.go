@@ -20,7 +20,6 @@ func refuse(c *config) error {
 	}{
 		{said(c.Windows) || said(c.Solaris) || said(c.ZOS) || said(c.FreeBSD), "another platform than linux"},
 		{said(c.VM), "vm"},
-		{len(c.Linux.NetDevices) > 0, "linux.netDevices"},
 	} {
 		if x.there {
 			return notYet(x.name)

@@ -58,6 +58,7 @@ func (t *translator) container(c *config) {
 	t.process(c.Process, &t.out.Process, &t.out.Security)
 	t.machine(&c.Linux.Linux)
 	t.out.IntelRdt = c.Linux.IntelRdt
+	t.netDevices(c.Linux.NetDevices)
 	if c.Linux.Resources != nil {
 		t.out.Resources = *c.Linux.Resources
 	}

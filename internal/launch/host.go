@@ -76,6 +76,8 @@ func (h *host) run(s plan.Step) error {
 		return h.ownStdio(s.GID)
 	case plan.Attributes:
 		return h.attributes(s)
+	case bundled.MoveDevices:
+		return h.env.Devices(h.proc.PID)
 	case bundled.GiveStdio:
 		return h.giveStdio(s.UID)
 	case bundled.NoteRoot:

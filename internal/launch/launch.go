@@ -47,8 +47,9 @@ type Env struct {
 	// Listener executes the step plan.HandOver for a process.
 	Listener func(pid int, listener *os.File) error
 
-	Hooks func(pid int, inside bool) error // executes the step bundled.Hooks
-	Note  func(mount uint64) error         // executes the step bundled.NoteRoot
+	Hooks   func(pid int, inside bool) error // executes the step bundled.Hooks
+	Note    func(mount uint64) error         // executes the step bundled.NoteRoot
+	Devices func(pid int) error              // executes the step bundled.MoveDevices
 
 	// Waits is told the process's number when all is done for it, before it is let go: if we
 	// die before that, it does. nil: nobody wants to know.

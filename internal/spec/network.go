@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Networking is how a container with a network of its own is connected, and what of it can be
@@ -19,7 +20,20 @@ type Networking struct {
 	DNSOptions  []string     `json:"dnsOptions,omitempty"` // of resolv.conf(5)
 	Hosts       []HostEntry  `json:"hosts,omitempty"`      // more lines of /etc/hosts
 	Rate        Rate         `json:"rate,omitzero"`        // of each interface that says no other
+	Devices     []NetDevice  `json:"netDevices,omitempty"` // interfaces of the host that the container gets
 }
+
+// NetDevice is an interface of the host that is moved into the container.
+type NetDevice struct {
+	Host string `json:"host"`           // its name there
+	Name string `json:"name,omitempty"` // its name in the container; empty: the same, with %d at its end: with a number that is free
+}
+
+// Inside is its name in the container.
+func (d NetDevice) Inside() string { return first(d.Name, d.Host) }
+
+// Template reports whether the kernel finds a number for the name.
+func (d NetDevice) Template() bool { return strings.HasSuffix(d.Name, "%d") }
 
 // DefaultNetwork is the network of a container whose user names none.
 const DefaultNetwork = "bridge"

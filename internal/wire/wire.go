@@ -96,8 +96,13 @@ func (h *Host) Enter(pid int) (*Inside, error) {
 	if err != nil {
 		return nil, errs.Wrap("open", "network namespace of container", err)
 	}
+	return h.EnterFile(ns)
+}
+
+// EnterFile takes a namespace that is open, and closes it with what it returns.
+func (h *Host) EnterFile(ns *os.File) (*Inside, error) {
 	var ours, theirs unix.Stat_t
-	err = errors.Join(unix.Fstat(int(h.own.Fd()), &ours), unix.Fstat(int(ns.Fd()), &theirs))
+	err := errors.Join(unix.Fstat(int(h.own.Fd()), &ours), unix.Fstat(int(ns.Fd()), &theirs))
 	if err == nil && ours.Ino == theirs.Ino && ours.Dev == theirs.Dev {
 		err = errs.Newf(errs.Invalid, "enter", "network namespace of container", "it is the host's")
 	}

@@ -164,6 +164,7 @@ func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) e
 		c.hooked = true
 		return c.prepareHooks(ctx, pid, inside)
 	}
+	env.Devices = moveDevices(b.Spec.Networking.Devices)
 	env.Listener = toAgent(c.State, record.Creating)
 	p, err := bundled.Make(in)
 	if err != nil {

@@ -110,6 +110,9 @@ func (b *bundler) attend(more []plan.Step) {
 	if b.Private() {
 		b.onHost(plan.MapIDs{UID: b.c.Namespaces.User.UIDMap, GID: b.c.Namespaces.User.GIDMap})
 	}
+	if list := b.c.Networking.Devices; len(list) > 0 {
+		b.onHost(MoveDevices{list})
+	}
 	b.onHost(more...)
 	if b.stays() {
 		b.onHost(NoteRoot{b.c.Root.Path})

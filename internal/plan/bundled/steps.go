@@ -16,6 +16,12 @@ type (
 		Inside bool     `json:"inside,omitempty"` // in its namespaces
 	}
 
+	// MoveDevices moves interfaces of the host into the process's network namespace. The
+	// launcher's caller does it.
+	MoveDevices struct {
+		Devices []spec.NetDevice `json:"devices"`
+	}
+
 	// GiveStdio gives the pipes at stdin, stdout and stderr to the command's user, so that it can
 	// open them again (/dev/stdout).
 	GiveStdio struct {
@@ -87,6 +93,7 @@ type (
 	}
 )
 
+func (MoveDevices) Kind() string     { return "move-devices" }
 func (Hooks) Kind() string           { return "hooks" }
 func (GiveStdio) Kind() string       { return "give-stdio" }
 func (NoteRoot) Kind() string        { return "note-root" }
@@ -127,3 +134,13 @@ func (s SealMount) String() string       { return "make the mount at " + s.Path 
 func (s Propagate) String() string       { return "make the mount at " + s.Path + " " + s.Mode }
 func (s RootPropagation) String() string { return "make the root file system " + s.Mode }
 func (s Find) String() string            { return "look for " + s.Name }
+
+func (s MoveDevices) String() string {
+	var names []string
+	for _, d := range s.Devices {
+		if names = append(names, d.Host); d.Name != "" && d.Name != d.Host {
+			names[len(names)-1] += " as " + d.Name
+		}
+	}
+	return "move network interfaces of the host into its namespace: " + strings.Join(names, ", ")
+}
