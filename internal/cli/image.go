@@ -18,6 +18,7 @@ func newImage(a *app) *cobra.Command {
 		respell("import", "Make an image of a root file system", library.Import(a.shell)),
 		respell("tag", "Give an image one more name", library.Tag(a.shell)),
 		respell("rm", "Remove images", library.Remove(a.shell)),
+		respell("verify", "Compare what is kept of images with what came", library.Verify(a.shell)),
 		respell("prune", "Remove images that nobody needs", library.Prune(a.shell)),
 	)
 }

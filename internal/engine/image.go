@@ -212,6 +212,16 @@ func (e *Engine) RemoveImages(ctx context.Context, names []string, force bool, e
 	return errors.Join(all...)
 }
 
+// VerifyImages reads all that is kept of images and compares it with its digests. Each thing that is
+// wrong is one of the errors that were joined.
+func (e *Engine) VerifyImages(ctx context.Context) (image.Verified, error) {
+	lib, err := e.images()
+	if err != nil {
+		return image.Verified{}, err
+	}
+	return lib.Verify(ctx)
+}
+
 // PruneImages removes images that have no name, or with all those that no container uses,
 // and frees their space.
 func (e *Engine) PruneImages(ctx context.Context, all bool, f ImageFilter) (Removed, Freed, error) {

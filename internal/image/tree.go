@@ -28,7 +28,7 @@ type Tree struct {
 	ID   string    // under which the store keeps it
 	Seal seal.Seal // of a sealed one, by the kernel
 
-	// Outdated says that sealed trees are wanted here by now. Pulling the image makes one.
+	// Outdated says that sealed trees are wanted here by now. Pulling the image makes one, and Verify.
 	Outdated bool
 }
 
@@ -67,6 +67,10 @@ func (l *Library) Tree(x Image) (t Tree, ok bool, err error) {
 
 // MakeTree makes the tree of an image whose layers are here.
 func (l *Library) MakeTree(ctx context.Context, x Image) (Tree, error) {
+	return l.makeTree(ctx, x, l.Book())
+}
+
+func (l *Library) makeTree(ctx context.Context, x Image, book *seal.Book) (Tree, error) {
 	lease, err := l.store.Lease("tree of " + x.Ref)
 	if err != nil {
 		return Tree{}, err
@@ -79,7 +83,7 @@ func (l *Library) MakeTree(ctx context.Context, x Image) (Tree, error) {
 	if err != nil {
 		return Tree{}, err
 	}
-	d, err := l.Draw(ctx, kind, x.Layers, nil, l.Book())
+	d, err := l.Draw(ctx, kind, x.Layers, nil, book)
 	if err != nil {
 		return Tree{}, err
 	}

@@ -21,6 +21,7 @@ type Book struct {
 
 	mu    sync.Mutex
 	seals map[oci.Digest]Seal
+	made  int // of them, those that are of this book's making
 }
 
 // NewBook is an empty one. The function path tells where an object is.
@@ -59,8 +60,18 @@ func (b *Book) seal(d oci.Digest) error {
 	}
 	b.mu.Lock()
 	b.seals[d] = s
+	if !sealed {
+		b.made++
+	}
 	b.mu.Unlock()
 	return nil
+}
+
+// Made is how many objects had no seal before they came into the book.
+func (b *Book) Made() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.made
 }
 
 func (b *Book) old(f *os.File) bool {

@@ -133,6 +133,13 @@ func TestBook(t *testing.T) {
 	if err := sealAll(b, append(list, list...)); err != nil {
 		t.Fatal(err)
 	}
+	if b.Made() != len(list) {
+		t.Error("it has made", b.Made())
+	}
+	again := NewBook(b.path)
+	if err := sealAll(again, list); err != nil || again.Made() != 0 {
+		t.Error("sealed twice:", again.Made(), err)
+	}
 	for _, d := range list {
 		s, ok := b.Seal(d)
 		if kernels, sealed, err := Of(b.path(d)); !ok || !sealed || err != nil || s != kernels {

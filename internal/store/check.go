@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/tree"
@@ -121,15 +123,19 @@ func (c *checker) object(e *tree.Entry) error {
 	defer f.Close()
 	h := sha256.New()
 	n, err := io.Copy(h, f)
+	if errors.Is(err, unix.EIO) { // from a bad disk, or of a page that is not as it was sealed
+		return errs.New(errs.Corrupt, "read object", string(e.Object), err).WithHint(hintDamaged)
+	}
 	if err != nil {
 		return errs.Wrap("read object", string(e.Object), err)
 	}
 	if n != e.Size || !e.Object.Matches(h) {
-		return errs.Newf(errs.Corrupt, "read object", string(e.Object), "the bytes on disk are others").
-			WithHint("remove the images that have it and pull them again; if this comes back, check the disk")
+		return errs.Newf(errs.Corrupt, "read object", string(e.Object), "the bytes on disk are others").WithHint(hintDamaged)
 	}
 	return nil
 }
+
+const hintDamaged = "remove the images that have it and pull them again; if this comes back, check the disk"
 
 func (c *checker) hold(h Hold) {
 	if h.Manifest != "" {
