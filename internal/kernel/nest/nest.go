@@ -128,14 +128,19 @@ func size(list []spec.IDMap) (n uint64) {
 }
 
 // dir is the folder of a user's namespaces: in the folder that his session has, or where he has
-// none in /tmp. It does not depend on the environment, which is not the same in all of his sessions.
+// none in /tmp. One that is there stays the one, as early finds it: containers that were started before a
+// session are known there. It does not depend on the environment, which is not the same in all sessions.
 func dir(uid int) string {
-	session := "/run/user/" + strconv.Itoa(uid)
-	var st unix.Stat_t
-	if unix.Stat(session, &st) == nil && int(st.Uid) == os.Getuid() { // both as they are here
-		return session + "/corten-nest"
+	his := func(path string) bool {
+		var st unix.Stat_t
+		return unix.Lstat(path, &st) == nil && int(st.Uid) == os.Getuid() // both as they are here
 	}
-	return "/tmp/corten-nest-" + strconv.Itoa(uid)
+	session := "/run/user/" + strconv.Itoa(uid)
+	inSession, inTmp := session+"/corten-nest", "/tmp/corten-nest-"+strconv.Itoa(uid)
+	if his(inSession) || !his(inTmp) && his(session) {
+		return inSession
+	}
+	return inTmp
 }
 
 // Register has other commands of the user find this namespace by a process in it.
