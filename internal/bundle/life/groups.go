@@ -26,7 +26,8 @@ import (
 // groups is how a container gets its control groups.
 type groups struct {
 	cgroup.Plan
-	host cgroup.Host
+	host  cgroup.Host
+	owner func(cgroup.Group) error // gives the group to the container's root, if it may have it
 
 	// With --systemd-cgroup systemd makes them, around stand, which ends when the container's process
 	// has been born in them.
@@ -39,7 +40,7 @@ type groups struct {
 // planGroups plans the control groups. The container joins all that count or limit something: whoever
 // drives this command reads them, and may limit later.
 func planGroups(b *bundle.Bundle, place record.Place, req Request) (g *groups, err error) {
-	g = &groups{host: detect()}
+	g = &groups{host: detect(), owner: ownerOf(b.Spec)}
 	r := cgroup.Request{Resources: b.Spec.Resources, Account: true, Ready: true, Every: true}
 	if r.Parent, r.ID = groupName(b.Groups, place); req.Systemd {
 		if err := g.ask(b.Groups, place, b.Annotations); err != nil {
@@ -119,13 +120,44 @@ func (g *groups) make(c *Container) (err error) {
 		if err := g.stand.Enter(g.Join); err != nil {
 			return err
 		}
-		return g.Guard()
+		if err := g.Guard(); err != nil {
+			return err
+		}
+		return g.owner(g.Group)
 	}
 	if err := g.Make(); err != nil {
 		return err
 	}
 	c.State.Groups = g.Group
-	return c.Place.Save(c.State)
+	if err := c.Place.Save(c.State); err != nil {
+		return err
+	}
+	return g.owner(g.Group)
+}
+
+// ownerOf says who is given the group of v2 (config-linux.md, "Cgroup ownership"): root of a container with a
+// cgroup namespace of its own, which it sees so that it can be written.
+func ownerOf(c *spec.Container) func(cgroup.Group) error {
+	sees := slices.ContainsFunc(c.Mounts, func(m spec.Mount) bool {
+		return (m.Type == "cgroup" || m.Type == "cgroup2") && !slices.Contains(m.Options, "ro")
+	})
+	ns := c.Namespaces
+	uid, okU := hostID(ns.User.UIDMap)
+	gid, okG := hostID(ns.User.GIDMap)
+	if !sees || !ns.Cgroup.New() || !okU || !okG {
+		return func(cgroup.Group) error { return nil }
+	}
+	return func(g cgroup.Group) error { return g.Delegate(uid, gid) }
+}
+
+// hostID is what id 0 of a map is outside.
+func hostID(list []spec.IDMap) (int, bool) {
+	for _, m := range list {
+		if m.Container == 0 && m.Size > 0 {
+			return int(m.Host), true
+		}
+	}
+	return 0, false
 }
 
 // close gives back what making them took.
