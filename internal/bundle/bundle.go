@@ -79,7 +79,10 @@ func Load(dir string, held uint64) (*Bundle, error) {
 func Parse(dir string, text []byte, held uint64) (*Bundle, error) {
 	var c config
 	if err := json.Unmarshal(text, &c); err != nil {
-		return nil, errs.New(errs.Invalid, "", "", err)
+		return nil, unread(text, err)
+	}
+	if hasNUL(text) {
+		return nil, errs.Newf(errs.Invalid, "", "", "a string has a NUL character in it").WithHint(`take \u0000 out`)
 	}
 	if c.Linux == nil {
 		c.Linux = &linux{}
@@ -99,8 +102,17 @@ func Parse(dir string, text []byte, held uint64) (*Bundle, error) {
 	return b, nil
 }
 
-// Sources finds what the bind mounts of a container show.
+// Sources finds what the bind mounts of a container show, and looks at its root file system.
 func Sources(c *spec.Container) ([]plan.Source, error) {
+	var st unix.Stat_t
+	err := unix.Stat(c.Root.Path, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return nil, errs.New(errs.KindOf(err), "find the root file system", c.Root.Path, err).
+			WithHint("root.path of config.json names its directory, from the bundle's on if it does not begin with /")
+	}
 	list := make([]plan.Source, len(c.Mounts))
 	for i, m := range c.Mounts {
 		if m.Type != spec.Bind {

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -12,7 +13,7 @@ import (
 // refuse names what config.json says and Corten cannot honour.
 func refuse(c *config) error {
 	if !strings.HasPrefix(c.Version, "1.") {
-		return errs.Newf(errs.Unsupported, "", "", "ociVersion "+c.Version+" is none that is known").WithHint("versions 1.0 to 1.3 are")
+		return errs.Newf(errs.Unsupported, "", "", "ociVersion "+strconv.Quote(c.Version)+" is none that is known").WithHint("versions 1.0 to 1.3 are")
 	}
 	for _, x := range []struct {
 		there bool

@@ -62,6 +62,8 @@ type tracer struct {
 	ended bool
 	loose bool // let go of every process that stops
 	keeps bool // go on with those that keep the container, until they have ended
+
+	halted bool // what the command has left was stopped
 }
 
 type tracee struct {
@@ -148,12 +150,24 @@ func (x *tracer) hangs() {
 	}
 }
 
+// stopRest stops what the command has left, so that it can be let go: a container that was created makes
+// no call before it is started.
+func (x *tracer) stopRest() {
+	x.halted = true
+	for pid := range x.known {
+		_ = unix.Kill(pid, unix.SIGSTOP)
+	}
+}
+
 // event answers one stop or end of a tracee.
 func (x *tracer) event(pid int, ws syscall.WaitStatus) {
 	if ws.Exited() || ws.Signaled() {
 		delete(x.known, pid)
 		if pid == x.main {
 			x.state, x.ended, x.loose = ws, true, x.loose || !x.keeps
+			if x.loose {
+				x.stopRest()
+			}
 		}
 		return
 	}
@@ -266,6 +280,9 @@ func (x *tracer) resume(pid, sig int) {
 	if x.loose {
 		_ = syscall.PtraceDetach(pid)
 		delete(x.known, pid)
+		if x.halted { // it may have stopped for something else
+			_ = unix.Kill(pid, unix.SIGCONT)
+		}
 		return
 	}
 	_ = syscall.PtraceSyscall(pid, sig)

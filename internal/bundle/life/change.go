@@ -108,7 +108,7 @@ func Start(ctx context.Context, root, id string, warn func(string)) error {
 // Kill sends a signal to the first process, or to all. One that waits to be started would keep a
 // signal until then: what would end a program ends it at once.
 func Kill(ctx context.Context, root, id string, sig unix.Signal, all bool) error {
-	return with(root, id, func(_ record.Place, s *record.State, status record.Status) error {
+	return with(root, id, func(place record.Place, s *record.State, status record.Status) error {
 		if all && sig == unix.SIGKILL {
 			return s.Groups.Kill(ctx)
 		}
@@ -123,7 +123,7 @@ func Kill(ctx context.Context, root, id string, sig unix.Signal, all bool) error
 			return errs.Newf(errs.Invalid, "signal container", id, "container not running: it is "+string(status)).
 				WithHint("corten-oci delete removes what is left of it")
 		}
-		if status == record.Created && ends(sig) {
+		if place.Waits() && ends(sig) {
 			sig = unix.SIGKILL
 		}
 		f, err := s.Open()
@@ -175,6 +175,9 @@ func remove(ctx context.Context, place record.Place, s *record.State, warn func(
 	}
 	if err := destroy(ctx, s); err != nil {
 		return err
+	}
+	if s.PID == 0 {
+		sweepGroups(place, s)
 	}
 	if err := place.Remove(); err != nil {
 		return err

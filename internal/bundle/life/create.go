@@ -103,6 +103,7 @@ func (c *Container) make(ctx context.Context, b *bundle.Bundle) error {
 		if e != nil || old.PID != 0 {
 			return err
 		}
+		sweepGroups(c.Place, old)
 		if e := errors.Join(destroy(ctx, old), os.RemoveAll(c.Place.Dir())); e != nil {
 			return e
 		}

@@ -160,6 +160,26 @@ func hostID(list []spec.IDMap) (int, bool) {
 	return 0, false
 }
 
+// sweepGroups removes the groups of a creation that was cut short before it wrote down that it made them:
+// those of the names that it would have made, as long as they are empty. A scope ends with its last process.
+func sweepGroups(place record.Place, s *record.State) {
+	text, err := place.Description()
+	if err != nil {
+		return
+	}
+	b, err := bundle.Parse(s.Bundle, text, held())
+	if err != nil || len(s.Groups) > 0 {
+		return
+	}
+	g, err := planGroups(b.Groups, place, b.Spec, false, nil)
+	if err != nil {
+		return
+	}
+	for _, dir := range slices.Backward(g.Group) {
+		_ = os.Remove(dir)
+	}
+}
+
 // close gives back what making them took.
 func (g *groups) close() {
 	if g.stand != nil {

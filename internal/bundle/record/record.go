@@ -74,14 +74,17 @@ type Place struct {
 	ID   string
 }
 
+// longestID leaves room for what is added to names of files and groups, in the 255 bytes of a name.
+const longestID = 240
+
 // Of checks an id. It is a file name.
 func Of(root, id string) (Place, error) {
 	bad := func(r rune) bool {
 		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("_+-.", r))
 	}
-	if id == "" || id == "." || id == ".." || len(id) > 1024 || strings.ContainsFunc(id, bad) {
+	if id == "" || id == "." || id == ".." || len(id) > longestID || strings.ContainsFunc(id, bad) {
 		return Place{}, errs.Newf(errs.Invalid, "use container id", strconv.Quote(id), "it is none").
-			WithHint("letters, digits and _+-. make an id")
+			WithHint("letters, digits and _+-. make an id, at most " + strconv.Itoa(longestID))
 	}
 	return Place{root, id}, nil
 }
@@ -132,12 +135,28 @@ func (p Place) Describe(config []byte) error {
 // Description is what the container was created from.
 func (p Place) Description() ([]byte, error) { return disk.Read(p.config()) }
 
-// There is an error if the container is not.
+// There is an error if the container is not. A lock alone was left by who was killed before it made the
+// container, and is removed.
 func (p Place) There() error {
 	if _, err := os.Stat(p.Dir()); err != nil {
+		p.dropLock()
 		return errs.Newf(errs.NotFound, "find container", p.ID, "container does not exist").WithHint("corten-oci list shows those of this --root")
 	}
 	return nil
+}
+
+func (p Place) dropLock() {
+	if _, err := os.Stat(p.lock()); err != nil {
+		return
+	}
+	f, err := disk.OpenLocked(p.lock(), os.O_RDWR, disk.TryExclusive)
+	if err != nil { // who creates or deletes the container just now has it
+		return
+	}
+	defer f.Close()
+	if _, err := os.Stat(p.Dir()); os.IsNotExist(err) {
+		_ = os.Remove(p.lock())
+	}
 }
 
 // Load reads state.json. Of a container whose creation was cut short before it there is none.
@@ -171,14 +190,14 @@ func (p Place) Status(s *State) (Status, error) {
 	if !s.Alive() {
 		return Stopped, nil
 	}
-	if p.Waits() {
+	frozen, err := s.Groups.Frozen()
+	switch {
+	case frozen || err != nil:
+		return Paused, err
+	case p.Waits():
 		return Created, nil
 	}
-	frozen, err := s.Groups.Frozen()
-	if frozen {
-		return Paused, err
-	}
-	return Running, err
+	return Running, nil
 }
 
 // Waits reports whether the process waits to be started: then it has the FIFO open.

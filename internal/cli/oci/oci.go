@@ -19,6 +19,7 @@ import (
 	"unicode"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kernel/nest"
@@ -187,13 +188,41 @@ func (c *command) say(level string, err error) {
 		return r
 	}, err.Error())
 	fmt.Fprintf(c.stderr, "corten-oci: %s: %s\n", level, text)
-	hint := errs.HintOf(err)
+	hint := hintOf(err)
 	if hint != "" {
 		fmt.Fprintln(c.stderr, "corten-oci: hint: "+hint)
 	}
 	if c.log != "" {
 		c.note(level, text, hint)
 	}
+}
+
+// hintOf is what to do about an error: those of the system that a machine in trouble gives have one, too.
+func hintOf(err error) string {
+	if hint := errs.HintOf(err); hint != "" {
+		return hint
+	}
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		return ""
+	}
+	switch errno {
+	case unix.EPERM, unix.EACCES:
+		if os.Geteuid() != 0 {
+			return "run it as root"
+		}
+	case unix.EROFS, unix.ENOTDIR:
+		return "choose another folder with --root"
+	case unix.ENOSPC, unix.EDQUOT:
+		return "free some space where --root is, or choose another folder with it"
+	case unix.EMFILE:
+		return "allow more open files: ulimit -n 1024"
+	case unix.ENFILE:
+		return "the machine allows no more open files: see sysctl fs.file-max"
+	case unix.ENOMEM:
+		return "free some memory, or allow more: a control group may limit it"
+	}
+	return ""
 }
 
 // trace says what is done, if --debug asks for it: in the log, without one to stderr.
