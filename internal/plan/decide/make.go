@@ -216,8 +216,12 @@ func (m *maker) attend(id plan.Identity) error {
 	return nil
 }
 
-// roomForFDs is how many descriptors the steps up to the exec may need.
-const roomForFDs = 1024
+// roomForFDs is how many descriptors the steps up to the exec may need: some for each thing in the
+// container's view.
+func (m *maker) roomForFDs() uint64 {
+	things := len(m.c.Mounts) + len(m.c.Devices) + len(m.c.Security.Masked) + len(m.c.Security.ReadOnlyPaths)
+	return uint64(max(1024, 256+6*things))
+}
 
 // limits sets the resource limits from outside, since the host's root may raise what the
 // container's root may not. A low limit on descriptors waits until the last step.
@@ -235,11 +239,12 @@ func (m *maker) limits() error {
 
 // early is what a limit is at first; the rest is left for lower.
 func (m *maker) early(r spec.Rlimit, n int) spec.Rlimit {
-	if r.Name != "nofile" || r.Soft >= roomForFDs {
+	room := m.roomForFDs()
+	if r.Name != "nofile" || r.Soft >= room {
 		return r
 	}
 	m.lower = append(m.lower, plan.LowerLimit{Rlimit: r, Resource: n})
-	r.Soft, r.Hard = roomForFDs, max(r.Hard, roomForFDs)
+	r.Soft, r.Hard = room, max(r.Hard, room)
 	return r
 }
 
