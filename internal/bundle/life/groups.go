@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -171,7 +172,7 @@ func sweepGroups(place record.Place, s *record.State) {
 	if err != nil || len(s.Groups) > 0 {
 		return
 	}
-	g, err := planGroups(b.Groups, place, b.Spec, false, nil)
+	g, err := planGroups(b, place, Request{})
 	if err != nil {
 		return
 	}

@@ -208,8 +208,8 @@ func hintOf(err error) string {
 	}
 	switch errno {
 	case unix.EPERM, unix.EACCES:
-		if os.Geteuid() != 0 {
-			return "run it as root"
+		if os.Geteuid() != 0 || nest.Owner() >= 0 {
+			return "ordinary users may not do that: run it as root, or see to a --root of your own"
 		}
 	case unix.EROFS, unix.ENOTDIR:
 		return "choose another folder with --root"
