@@ -94,16 +94,7 @@ func start(program string, fds []uintptr, sibling bool, args ...string) error {
 	return err
 }
 
-// Connect tells of the process in whose namespace the interfaces are wanted, and waits for them. In
-// the mode Up, if the container has a resolver, it returns that one's sockets: UDP, and the listener for TCP.
-func (a *Attendant) Connect(pid int) ([]*os.File, error) {
-	if err := a.Tell(pid); err != nil {
-		return nil, err
-	}
-	return a.Await()
-}
-
-// Tell is the first half of Connect.
+// Tell tells of the process in whose namespace the interfaces are wanted.
 func (a *Attendant) Tell(pid int) error {
 	err := retry(func() error {
 		return unix.Sendto(a.sock, []byte(strconv.Itoa(pid)), unix.MSG_NOSIGNAL, nil)
@@ -114,7 +105,8 @@ func (a *Attendant) Tell(pid int) error {
 	return errs.Wrap("connect", "process "+strconv.Itoa(pid), err)
 }
 
-// Await is the second half of Connect.
+// Await waits until they are there. In the mode Up, if the container has a resolver, it returns that one's sockets: UDP, and
+// the listener for TCP.
 func (a *Attendant) Await() ([]*os.File, error) {
 	b, oob := make([]byte, maxPacket), make([]byte, unix.CmsgSpace(4*4))
 	var n, oobn int

@@ -198,14 +198,6 @@ func (c *Connection) tell(pid int) (func() error, error) {
 	}, nil
 }
 
-// Settle lets corten-net of a container with a keeper go: it has done its work.
-func (c *Connection) Settle() {
-	if c != nil && c.mate != nil {
-		c.mate.Close()
-		c.mate = nil
-	}
-}
-
 // Finish begins to disconnect a container in the foreground; End waits for that.
 func (c *Connection) Finish() {
 	if c != nil && c.mate != nil {

@@ -120,12 +120,3 @@ func oneLine(s string) string {
 	}
 	return string(b)
 }
-
-// Blocked is how long the log could not be written until now.
-func (c Counters) Blocked(now time.Time) time.Duration {
-	d := time.Duration(c.BlockedTotal)
-	if c.BlockedSince != 0 {
-		d += now.Sub(time.Unix(0, c.BlockedSince))
-	}
-	return d
-}

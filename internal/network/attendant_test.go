@@ -109,7 +109,7 @@ func TestAttendant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if files, err := a.Connect(os.Getpid()); err != nil || len(files) != 0 {
+	if files, err := connect(a, os.Getpid()); err != nil || len(files) != 0 {
 		t.Fatal(files, err)
 	}
 	if err := a.End(t.Context()); err != nil {
@@ -149,7 +149,7 @@ func TestAttendantFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	files, err := a.Connect(1)
+	files, err := connect(a, 1)
 	if err != nil || len(files) != 1 {
 		t.Fatal(files, err)
 	}
@@ -171,7 +171,7 @@ func TestAttendantFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer a.Close()
-			_, err = a.Connect(1)
+			_, err = connect(a, 1)
 			if script == "fail" {
 				mentions(t, err, want, "make pair: no room", "make some")
 			} else {
@@ -279,4 +279,12 @@ func TestChangeAnswered(t *testing.T) {
 	if marks, err := filepath.Glob(filepath.Join(d.Run, "net/wired/.*")); err != nil || len(marks) > 0 {
 		t.Errorf("left: %v, %v", marks, err)
 	}
+}
+
+// connect tells an attendant of a process and waits for its answer.
+func connect(a *network.Attendant, pid int) ([]*os.File, error) {
+	if err := a.Tell(pid); err != nil {
+		return nil, err
+	}
+	return a.Await()
 }
