@@ -33,9 +33,9 @@ func (s Site) base(ctx context.Context, req Request, dry bool) (base, error) {
 
 // hostBase is the host's own root.
 func (s Site) hostBase(dry bool) (base, error) {
-	find := platform.Host
+	find, rootOf := platform.Host, rootfs.Host
 	if nest.Inside() {
-		find = platform.HostOfUser
+		find, rootOf = platform.HostOfUser, rootfs.HostOfUser
 	}
 	host, err := find(filepath.Join(s.Dirs.Root, "platforms", "host"), platform.MaskList, dry, s.Dirs.Root, s.Dirs.Run)
 	if err != nil {
@@ -43,14 +43,7 @@ func (s Site) hostBase(dry bool) (base, error) {
 	}
 	return base{
 		image: spec.Image{Name: platform.HostName, Platform: true},
-		root: func(l rootfs.Layer) plan.Root {
-			if nest.Inside() {
-				r := rootfs.HostOfUser(host.Mask, host.Binds, l)
-				r.Overlay.User = true
-				return r
-			}
-			return rootfs.Host(host.Mask, host.Binds, l)
-		},
+		root:  func(l rootfs.Layer) plan.Root { return rootOf(host.Mask, host.Binds, l) },
 		accounts: func() plan.Accounts {
 			passwd, _ := os.ReadFile("/etc/passwd")
 			group, _ := os.ReadFile("/etc/group")
@@ -65,7 +58,7 @@ func (s Site) Root(ctx context.Context, c *spec.Container) (plan.Root, error) {
 	if err != nil {
 		return plan.Root{}, err
 	}
-	return b.root(rootfs.Layer{Dir: container.Dir(s.Dirs, c.ID)}), nil
+	return b.root(s.layer(c.ID)), nil
 }
 
 // baseOf is what a container that is on disk was made on.
@@ -75,4 +68,9 @@ func (s Site) baseOf(ctx context.Context, c *spec.Container, dry bool) (base, er
 		byID.Image.Name = byID.Image.Config // its name may be another's by now
 	}
 	return s.base(ctx, Request{Spec: &byID, Pull: PullNever}, dry)
+}
+
+// layer is the writable layer of a container.
+func (s Site) layer(id spec.ContainerID) rootfs.Layer {
+	return rootfs.Layer{Dir: container.Dir(s.Dirs, id), User: nest.Inside()}
 }

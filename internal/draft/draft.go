@@ -11,7 +11,6 @@ import (
 	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/events"
-	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/quota"
 	"github.com/cortenhq/corten/internal/spec"
@@ -180,19 +179,8 @@ func (d *Draft) makeBox() error {
 }
 
 // claimAll claims a range of ids and finds what is mounted.
-func (d *Draft) claimAll(ctx context.Context) (err error) {
-	switch {
-	case nest.Inside():
-		if err := d.mapNested(); err != nil {
-			return err
-		}
-	case d.Spec.Namespaces.User.Mode == spec.UserAuto:
-		if d.Claim, err = container.ClaimIDs(d.Site.Dirs, d.Spec.ID); err != nil {
-			return err
-		}
-		d.mapIDs(d.Claim)
-	}
-	if err := d.resolveUser(); err != nil {
+func (d *Draft) claimAll(ctx context.Context) error {
+	if err := d.mapUsers(); err != nil {
 		return err
 	}
 	if err := errors.Join(d.connect(), d.openOther()); err != nil {
@@ -208,15 +196,7 @@ func (d *Draft) pretend(ctx context.Context) error {
 			return err
 		}
 	}
-	switch {
-	case nest.Inside():
-		if err := d.mapNested(); err != nil {
-			return err
-		}
-	case d.Spec.Namespaces.User.Mode == spec.UserAuto:
-		d.mapIDs(container.LikelyIDs(d.Spec.ID))
-	}
-	if err := d.resolveUser(); err != nil {
+	if err := d.mapUsers(); err != nil {
 		return err
 	}
 	if err := d.likely(); err != nil {

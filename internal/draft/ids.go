@@ -10,9 +10,36 @@ import (
 	"github.com/cortenhq/corten/internal/spec"
 )
 
-func (d *Draft) mapIDs(host uint32) {
-	m := container.Map(host)
-	d.Spec.Namespaces.User.UIDMap, d.Spec.Namespaces.User.GIDMap = m, m
+// mapUsers makes the map of the container's users.
+func (d *Draft) mapUsers() error {
+	u := &d.Spec.Namespaces.User
+	switch {
+	case nest.Inside():
+		return d.mapNested()
+	case u.Mode == spec.UserAuto:
+		base, err := d.ownIDs()
+		if err != nil {
+			return err
+		}
+		m := container.Map(base)
+		u.UIDMap, u.GIDMap = m, m
+	case u.Mode == spec.UserKeepID:
+		return d.mapKeepID()
+	case u.Mode == spec.UserMap && (len(u.UIDMap) == 0 || len(u.GIDMap) == 0):
+		return errs.Newf(errs.Invalid, "map users", "", "both a uid and a gid map are wanted")
+	}
+	return nil
+}
+
+// ownIDs is the first host id of the container's own range: claimed, unless the draft is a dry one.
+func (d *Draft) ownIDs() (base uint32, err error) {
+	if d.Box == nil {
+		return container.LikelyIDs(d.Spec.ID), nil
+	}
+	if d.Claim == 0 {
+		d.Claim, err = container.ClaimIDs(d.Site.Dirs, d.Spec.ID)
+	}
+	return d.Claim, err
 }
 
 // mapNested gives the container of an ordinary user all the ids that he has, as they are: the kernel
@@ -29,35 +56,22 @@ func (d *Draft) mapNested() (err error) {
 	return err
 }
 
-// resolveUser makes the map of --userns keep-id: the caller's ids stay, all others come
-// from the container's own range.
-func (d *Draft) resolveUser() error {
+// mapKeepID makes the map of --userns keep-id: the caller's ids stay, all others come from the
+// container's own range.
+func (d *Draft) mapKeepID() error {
 	u := &d.Spec.Namespaces.User
-	switch u.Mode {
-	case spec.UserKeepID:
-		if os.Getuid() == 0 {
-			return errs.Newf(errs.Invalid, "map users", "keep-id", "the caller is root, and would be root of the host inside").
-				WithHint("leave --userns out, or say --userns host if that is what you want")
-		}
-		var err error
-		if d.Claim == 0 && d.Box != nil {
-			if d.Claim, err = container.ClaimIDs(d.Site.Dirs, d.Spec.ID); err != nil {
-				return err
-			}
-		}
-		base := d.Claim
-		if base == 0 {
-			base = container.LikelyIDs(d.Spec.ID)
-		}
-		uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
-		u.UIDMap, u.GIDMap = container.KeepMap(base, uid), container.KeepMap(base, gid)
-		if d.Spec.Process.User == "" {
-			d.Spec.Process.User = strconv.FormatUint(uint64(uid), 10) + ":" + strconv.FormatUint(uint64(gid), 10)
-		}
-	case spec.UserMap:
-		if len(u.UIDMap) == 0 || len(u.GIDMap) == 0 {
-			return errs.Newf(errs.Invalid, "map users", "", "both a uid and a gid map are wanted")
-		}
+	if os.Getuid() == 0 {
+		return errs.Newf(errs.Invalid, "map users", "keep-id", "the caller is root, and would be root of the host inside").
+			WithHint("leave --userns out, or say --userns host if that is what you want")
+	}
+	base, err := d.ownIDs()
+	if err != nil {
+		return err
+	}
+	uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
+	u.UIDMap, u.GIDMap = container.KeepMap(base, uid), container.KeepMap(base, gid)
+	if d.Spec.Process.User == "" {
+		d.Spec.Process.User = strconv.FormatUint(uint64(uid), 10) + ":" + strconv.FormatUint(uint64(gid), 10)
 	}
 	return nil
 }

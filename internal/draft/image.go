@@ -5,7 +5,6 @@ import (
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/image"
-	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/oci"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/rootfs"
@@ -61,9 +60,7 @@ func sealed(im spec.Image) plan.Sealed {
 func treeRoot(lib *image.Library, t image.Tree, l rootfs.Layer, how plan.Sealed) plan.Root {
 	switch t.Kind {
 	case store.Dir:
-		r := rootfs.Directory(t.Path, l)
-		r.Overlay.User = nest.Inside()
-		return r
+		return rootfs.Directory(t.Path, l)
 	case store.Sealed:
 		return rootfs.Sealed(t.Path, lib.Store().ObjectsDir(), l, how)
 	}

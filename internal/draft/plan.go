@@ -14,7 +14,6 @@ import (
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/plan/decide"
 	"github.com/cortenhq/corten/internal/programs"
-	"github.com/cortenhq/corten/internal/rootfs"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/wiring"
 )
@@ -22,7 +21,8 @@ import (
 // Plan is what is to be done to start the container. Its PID 1 holds the guards for whoever
 // looks after it.
 func (d *Draft) Plan(guards ...plan.Handle) (plan.Plan, error) {
-	layer := rootfs.Layer{Dir: container.Dir(d.Site.Dirs, d.Spec.ID), Volatile: d.Spec.Life.Remove, Size: d.Spec.Root.Size}
+	layer := d.Site.layer(d.Spec.ID)
+	layer.Volatile, layer.Size = d.Spec.Life.Remove, d.Spec.Root.Size
 	facts, err := d.facts()
 	if err != nil {
 		return plan.Plan{}, err

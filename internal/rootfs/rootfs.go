@@ -25,6 +25,7 @@ const (
 // Layer is the container's writable layer: a directory that holds "upper" and "work".
 type Layer struct {
 	Dir      string
+	User     bool  // who mounts it is root of a user namespace only
 	Volatile bool  // it is removed when the container ends, and need never reach the disk
 	Size     int64 // bytes that it may take, in words only: its owner sees to that; 0: any number
 }
@@ -52,7 +53,7 @@ func Sealed(treeFile, objectsDir string, l Layer, how plan.Sealed) plan.Root {
 func Directory(dir string, l Layer) plan.Root {
 	return plan.Root{
 		Open:    []plan.Step{plan.CloneMount{Path: dir, What: "the image's tree", As: tree}, open(l)},
-		Overlay: plan.Overlay{Lower: []plan.Handle{tree}, Writable: layer, Volatile: l.Volatile},
+		Overlay: plan.Overlay{Lower: []plan.Handle{tree}, Writable: layer, Volatile: l.Volatile, User: l.User},
 	}
 }
 
