@@ -96,14 +96,14 @@ func (d *Draft) hostNames(made []plan.Made) ([]plan.File, []plan.Made) {
 		b, _ := os.ReadFile("/etc/hosts")
 		made = append(made, plan.Made{Target: "/etc/hosts", Content: string(b) + hostLines(n.Hosts, nil)})
 	case !d.Spec.Image.Platform:
-		files = append(files, hostFile("/etc/hosts"))
+		files = appendHostFile(files, "/etc/hosts")
 	}
 	switch {
 	case len(n.DNS)+len(n.DNSSearch)+len(n.DNSOptions) > 0:
 		r := hostResolvConf().over(n)
 		made = append(made, plan.Made{Target: "/etc/resolv.conf", Content: r.text(r.servers)})
 	case !d.Spec.Image.Platform:
-		files = append(files, hostFile("/etc/resolv.conf"))
+		files = appendHostFile(files, "/etc/resolv.conf")
 	}
 	return files, made
 }
@@ -120,9 +120,12 @@ func (d *Draft) resolvConf(doc *wiring.Document) string {
 	return r.text([]string{wiring.ResolverIP})
 }
 
-// hostFile shows a file of the host to a container in the host's network.
-func hostFile(path string) plan.File {
-	return plan.File{Source: plan.Source{Path: path, File: true}, Target: path, ReadOnly: true, What: "the host's " + path}
+// appendHostFile shows a file of the host to a container in the host's network, if the host has it.
+func appendHostFile(files []plan.File, path string) []plan.File {
+	if there, _, _ := exists(path); !there {
+		return files
+	}
+	return append(files, plan.File{Source: plan.Source{Path: path, File: true}, Target: path, ReadOnly: true, What: "the host's " + path})
 }
 
 // facts asks the host only what this container depends on.
