@@ -81,6 +81,7 @@ var sideways = map[string]string{
 	"advice -> kernel/nest":                 "what root may do depends on where",
 	"kernel/probe/ordinary -> kernel/probe": "what root is told, revised",
 	"kernel/probe -> kernel":                "probes are made of the same system calls",
+	"kernel/probe/ordinary -> kernel/lsm":   "which profile confines a program is asked in one way",
 	"kernel/probe -> kernel/lsm":            "which security module is active is asked in one way",
 	"disk -> kernel":                        "files are made durable by system calls",
 	"launch -> launch/copytree":             "a volume's first content is copied by itself",

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/lsm"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/wiring"
 )
@@ -131,7 +132,10 @@ func failed(name, said string, err error) error {
 		}
 	}
 	hint := "corten doctor tells what is missing; --network none does without"
+	mode, _ := lsm.Profile("passt")
 	switch {
+	case mode == "enforce" && strings.Contains(said, "ermission denied"):
+		hint = "the profile of passt that AppArmor has here does not know containers: --network slirp4netns does without it, and root may remove it: apparmor_parser -R /etc/apparmor.d/usr.bin.passt"
 	case strings.Contains(said, "tun") || strings.Contains(said, "tap"):
 		hint = "it takes /dev/net/tun, open for all as udev makes it: chmod 0666 /dev/net/tun"
 	case strings.Contains(said, "External interface") || strings.Contains(said, "routable interface"):

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/lsm"
 	"github.com/cortenhq/corten/internal/kernel/probe"
 )
 
@@ -104,6 +105,9 @@ func network() []probe.Result {
 		if r.Answer, r.Detail = probe.Yes, path; err != nil {
 			r.Answer, r.Detail = probe.No, "not installed"
 		}
+	}
+	if mode, _ := lsm.Profile("passt"); mode == "enforce" && pasta.Answer == probe.Yes {
+		pasta.Answer, pasta.Detail = probe.Unknown, pasta.Detail+", under a profile of AppArmor: that of Debian 12 keeps it from containers until root removes it: apparmor_parser -R /etc/apparmor.d/usr.bin.passt"
 	}
 	if pasta.Answer == probe.No && slirp.Answer == probe.Yes {
 		pasta.Instead = "slirp4netns, which is slower"
