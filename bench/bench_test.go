@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/cortenhq/corten/bench/procs"
 )
 
 func TestQuantile(t *testing.T) {
@@ -136,14 +138,14 @@ func TestAcross(t *testing.T) {
 
 func TestDiskUse(t *testing.T) {
 	dir := t.TempDir()
-	empty := diskUse(dir)
+	empty := procs.DiskUse(dir)
 	if err := os.WriteFile(filepath.Join(dir, "a"), make([]byte, 1<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "b")); err != nil {
 		t.Fatal(err)
 	}
-	if grown := diskUse(dir) - empty; grown < 1<<20 || grown > 1<<20+64<<10 {
+	if grown := procs.DiskUse(dir) - empty; grown < 1<<20 || grown > 1<<20+64<<10 {
 		t.Errorf("a file of 1 MiB with two names takes %d bytes", grown)
 	}
 }

@@ -4,7 +4,7 @@
 //
 //	go run ./bench [-run REGEX] [-peer REGEX] [-n ROUNDS] [-json FILE] [-md]
 //
-// It needs root. A run lives in a process, mount and cgroup namespace of its own (isolate.go);
+// It needs root. A run lives in a process, mount and cgroup namespace of its own (package stage);
 // when it ends, however it ends, its processes, mounts, cgroups and files are gone. Inside,
 // each benchmark (start.go, pull.go, net.go, flow.go) fills a table (table.go) from the commands of the peers
 // (peer.go), those of networks on a machine for each peer (machine.go); the tables go to the terminal, to a JSON file and, with -md, to SPECIFICATION.md.
@@ -20,6 +20,8 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+
+	"github.com/cortenhq/corten/bench/stage"
 )
 
 // options is what the command line says.
@@ -43,7 +45,7 @@ func main() {
 	}
 	code := 2
 	if err == nil {
-		code, err = runStage(o)
+		code, err = stage.Run(o.cgroup, func(dir string) (int, error) { return innerStage(o, dir) })
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cortenhq/corten/bench/procs"
 	"github.com/cortenhq/corten/internal/testimage"
 )
 
@@ -75,7 +76,7 @@ func (s *scope) pullAll(p peer, i int, steps []pullStep, proxy *counter, server 
 	ss := s.open(p)
 	for _, step := range steps {
 		ss.set(map[string]string{"ref": proxy.host + "/bench:" + step.tag, "tag": step.tag})
-		had := diskUse(ss.values["store"])
+		had := procs.DiskUse(ss.values["store"])
 		s.must(evenCache(server.Dir))
 		proxy.bytes.Store(0)
 		var total usage
@@ -94,7 +95,7 @@ func (s *scope) pullAll(p peer, i int, steps []pullStep, proxy *counter, server 
 		r.add(cpuS, total.cpu.Seconds())
 		r.add(peakMB, mb(total.peak()))
 		r.add(fetchedMB, mb(proxy.bytes.Load()))
-		r.add(diskMB, mb(diskUse(ss.values["store"])-had))
+		r.add(diskMB, mb(procs.DiskUse(ss.values["store"])-had))
 	}
 }
 

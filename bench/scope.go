@@ -83,12 +83,6 @@ func (s *scope) say(format string, args ...any) {
 
 // innerStage measures and reports.
 func innerStage(o options, dir string) (int, error) {
-	for _, v := range []string{stageVar, dirVar, cgroupVar} {
-		os.Unsetenv(v)
-	}
-	if err := mountViews(o.cgroup, dir); err != nil {
-		return 1, err
-	}
 	r := &bench{options: o, dir: dir, aside: []int{1, os.Getpid()}}
 	r.memlock = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) == nil
 	r.dropped = unix.Access(cacheControl, unix.W_OK) == nil // not tried: programs would be read again, in smaller pieces

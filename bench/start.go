@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cortenhq/corten/bench/procs"
 	"github.com/cortenhq/corten/internal/testimage"
 )
 
@@ -108,7 +109,7 @@ func (s *scope) contend(t *table, p peer, values map[string]string, c command) *
 			s.must(err)
 		}
 		if ss.pid != 0 {
-			r.add(standingMB, float64(standing(ss.pid))/1e6)
+			r.add(standingMB, float64(procs.Standing(ss.pid))/1e6)
 		}
 	})
 	return &contender{r, func() []string { return ss.argv(c) }, ss}

@@ -1,4 +1,6 @@
-package main
+// Package stage gives a benchmark a stage of its own to run on: processes, mounts, control groups and
+// files that are gone when it ends, however it ends.
+package stage
 
 import (
 	"errors"
@@ -28,17 +30,26 @@ const (
 	cgroupVar = "CORTEN_BENCH_CGROUPS" // the run's cgroups, separated by colons
 )
 
-func runStage(o options) (int, error) {
+// Run runs this program again on a stage with control groups of a version, and there inner, which is given
+// the run's folder. It returns the exit status.
+func Run(version int, inner func(dir string) (int, error)) (int, error) {
+	dir := os.Getenv(dirVar)
 	switch os.Getenv(stageVar) {
 	case "init":
 		return initStage()
 	case "inner":
-		return innerStage(o, os.Getenv(dirVar))
+		for _, v := range []string{stageVar, dirVar, cgroupVar} {
+			os.Unsetenv(v)
+		}
+		if err := mountViews(version, dir); err != nil {
+			return 1, err
+		}
+		return inner(dir)
 	}
-	return outerStage(o)
+	return outerStage(version)
 }
 
-func outerStage(o options) (code int, err error) {
+func outerStage(version int) (code int, err error) {
 	if os.Geteuid() != 0 {
 		return 1, errors.New("not permitted: run as root, for example with sudo make bench")
 	}
@@ -53,7 +64,7 @@ func outerStage(o options) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	groups, err := makeCgroups(o.cgroup, filepath.Base(dir))
+	groups, err := makeCgroups(version, filepath.Base(dir))
 	defer func() { err = errors.Join(err, removeCgroups(groups)) }()
 	if err != nil {
 		return 1, err
@@ -221,67 +232,4 @@ func enterLeaf(group, name string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte("0"), 0)
-}
-
-// mountViews gives the inner stage cgroups whose root is the run's, and its own view of the
-// places where peers leave things whatever their options say: /run, an empty one, and /etc
-// and /var/lib, in which writes go to the run's folder.
-func mountViews(version int, dir string) error {
-	for i, at := range []string{"/etc", "/var/lib"} {
-		upper, work := filepath.Join(dir, fmt.Sprint("upper", i)), filepath.Join(dir, fmt.Sprint("work", i))
-		if err := errors.Join(os.Mkdir(upper, 0o755), os.Mkdir(work, 0o755)); err != nil {
-			return err
-		}
-		if err := unix.Mount("overlay", at, "overlay", 0, "lowerdir="+at+",upperdir="+upper+",workdir="+work); err != nil {
-			return fmt.Errorf("mount overlay on %s: %w", at, err)
-		}
-	}
-	// resolv.conf may be a link into /run.
-	resolver, _ := os.ReadFile("/etc/resolv.conf")
-	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
-		return fmt.Errorf("mount /run: %w", err)
-	}
-	if to, err := os.Readlink("/etc/resolv.conf"); err == nil && strings.Contains(to, "/run/") {
-		to = to[strings.Index(to, "/run/"):]
-		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, resolver, 0o644)); err != nil {
-			return err
-		}
-	}
-	return mountCgroups(version)
-}
-
-func mountCgroups(version int) error {
-	const root = "/sys/fs/cgroup"
-	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
-	if version == 2 {
-		if err := unix.Mount("cgroup2", root, "cgroup2", flags, ""); err != nil {
-			return fmt.Errorf("mount cgroup2: %w", err)
-		}
-		return enterLeaf(root, "bench")
-	}
-	// Version 1 alone: crun refuses a hybrid whose v2 part has a controller.
-	if err := unix.Mount("tmpfs", root, "tmpfs", flags, "mode=755"); err != nil {
-		return fmt.Errorf("mount %s: %w", root, err)
-	}
-	raw, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(raw)) {
-		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(f) != 3 || f[1] == "" {
-			continue
-		}
-		at, data := filepath.Join(root, strings.TrimPrefix(f[1], "name=")), f[1]
-		if strings.HasPrefix(f[1], "name=") {
-			data = "none," + f[1]
-		}
-		if err := os.Mkdir(at, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount("cgroup", at, "cgroup", flags, data); err != nil {
-			return fmt.Errorf("mount cgroup %s: %w", f[1], err)
-		}
-	}
-	return nil
 }
