@@ -152,7 +152,7 @@ func TestRefused(t *testing.T) {
 		`{"linux": {"rootfsPropagation": "up"}}`:                                               "rootfsPropagation",
 		`{"linux": {"devices": [{"path": "x", "type": "c"}]}}`:                                 "devices",
 		`{"hostname": "x"}`: "hostname",
-		`{"mounts": [{"destination": "/x", "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}]}`: "uidMappings",
+		`{"mounts": [{"destination": "/x", "type": "bind", "source": "/y", "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}]}`: "gidMappings",
 		`{"process": {"cwd": "x"}}`: "cwd",
 		`{"process": {"args": []}}`: "args",
 		`{"process": {"scheduler": {"policy": "SCHED_FIFO", "priority": 100}}}`:  "scheduler: priority 100",

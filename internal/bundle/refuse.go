@@ -26,11 +26,6 @@ func refuse(c *config) error {
 			return notYet(x.name)
 		}
 	}
-	for _, m := range c.Mounts {
-		if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-			return notYet("mounts: uidMappings of " + m.Destination)
-		}
-	}
 	if err := refuseNamespaces(c.Linux.Namespaces); err != nil {
 		return err
 	}

@@ -166,8 +166,12 @@ func (t *translator) root(c *config) {
 }
 
 func (t *translator) mount(m specs.Mount) {
-	out := spec.Mount{Type: spec.MountType(m.Type), Source: m.Source, Target: m.Destination, Options: m.Options}
-	if slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind") {
+	out := spec.Mount{Type: spec.MountType(m.Type), Source: m.Source, Target: m.Destination, Options: m.Options,
+		UIDMap: idMaps(m.UIDMappings), GIDMap: idMaps(m.GIDMappings)}
+	switch bind := slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind"); {
+	case slices.Contains(m.Options, "remount"): // of whatever is there
+		out.Type, out.Source = "none", ""
+	case bind:
 		out.Type = spec.Bind
 	}
 	if out.Type == spec.Bind && !filepath.IsAbs(m.Source) {
@@ -175,6 +179,9 @@ func (t *translator) mount(m specs.Mount) {
 	}
 	if out.Type == spec.Bind && !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
 		out.Options = append([]string{"bind"}, m.Options...)
+	}
+	if len(m.UIDMappings) == 0 != (len(m.GIDMappings) == 0) {
+		t.fail("mounts", m.Destination+" has not both uidMappings and gidMappings", "fill in the other")
 	}
 	if m.Destination == "" {
 		t.fail("mounts", "one has no destination", "fill it in")

@@ -38,7 +38,7 @@ type host struct {
 // run executes one step.
 func (h *host) run(s plan.Step) error {
 	switch s := s.(type) {
-	case plan.CloneMount, plan.MountImage, plan.OpenFile, plan.OpenProc, plan.MakeDev, plan.MakeFile, plan.MakeTmpfs, plan.Overlay:
+	case plan.CloneMount, plan.MountImage, plan.OpenFile, plan.OpenProc, plan.MakeDev, plan.MakeFile, plan.MakeTmpfs, plan.Overlay, plan.MapUsers:
 		return h.open(s)
 	case plan.MakeGroups:
 		return h.env.MakeGroups()
@@ -146,6 +146,9 @@ func (h *host) open(s plan.Step) error {
 	case plan.Overlay:
 		as = s.As
 		fd, err = h.overlay(s)
+	case plan.MapUsers:
+		as = s.As
+		fd, err = mapUsers(s)
 	}
 	if err != nil {
 		return err
@@ -306,6 +309,22 @@ func (h *host) mapIDs(s plan.MapIDs) error {
 	return writeFile(h.procFile("gid_map"), mapText(s.GID))
 }
 
+// mapUsers makes a user namespace by a process that is gone again: the descriptor keeps it.
+func mapUsers(s plan.MapUsers) (int, error) {
+	c, err := kernel.StartChild(kernel.ChildSpec{Flags: unix.CLONE_NEWUSER, Hold: true})
+	if err != nil {
+		return -1, err
+	}
+	defer c.Close()
+	if err := writeFile(c.Proc("uid_map"), mapText(s.UID)); err != nil {
+		return -1, err
+	}
+	if err := writeFile(c.Proc("gid_map"), mapText(s.GID)); err != nil {
+		return -1, err
+	}
+	return unix.Open(c.Proc("ns/user"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
 func mapText(maps []spec.IDMap) string {
 	var b strings.Builder
 	for _, m := range maps {
@@ -328,16 +347,19 @@ func (h *host) userNS() (int, error) {
 }
 
 func (h *host) idmap(s plan.IDMap) error {
-	ns, err := h.userNS()
-	if err != nil {
-		return err
+	ns := h.fd(s.By)
+	if s.By == "" {
+		var err error
+		if ns, err = h.userNS(); err != nil {
+			return err
+		}
 	}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns)}
 	flags := uint(unix.AT_EMPTY_PATH)
 	if s.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	err = unix.MountSetattr(h.fd(s.Mount), "", flags, &attr)
+	err := unix.MountSetattr(h.fd(s.Mount), "", flags, &attr)
 	if err == unix.EINVAL && s.Optional {
 		return nil // its file system cannot be shifted: the container sees its owners as nobody
 	}
@@ -423,22 +445,10 @@ func (h *host) refuseFolders() error {
 	return nil
 }
 
-// attributes changes a detached mount. When access times are kept is one value of three, which is
-// set by clearing all of it first.
+// attributes changes a detached mount.
 func (h *host) attributes(s plan.Attributes) error {
-	attr := unix.MountAttr{Propagation: numbers.Propagation(s.Propagation)}
-	for _, name := range s.Clear {
-		attr.Attr_clr |= uint64(numbers.Attr(name))
-	}
-	for _, name := range s.Set {
-		attr.Attr_set |= uint64(numbers.Attr(name))
-		if name == "relatime" {
-			attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
-		}
-	}
-	if (attr.Attr_set|attr.Attr_clr)&unix.MOUNT_ATTR__ATIME != 0 {
-		attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
-	}
+	attr := numbers.Change(s.Set, s.Clear)
+	attr.Propagation = numbers.Propagation(s.Propagation)
 	flags := uint(unix.AT_EMPTY_PATH)
 	if s.Recursive {
 		flags |= unix.AT_RECURSIVE

@@ -27,6 +27,13 @@ type (
 		As      Handle   `json:"as"`
 	}
 
+	// MapUsers makes a user namespace that nobody is in, for its maps.
+	MapUsers struct {
+		UID []spec.IDMap `json:"uid"`
+		GID []spec.IDMap `json:"gid"`
+		As  Handle       `json:"as"`
+	}
+
 	// OpenDev opens the /dev of the host's tree, from which Mask takes the null device.
 	OpenDev struct {
 		As Handle `json:"as"`
@@ -56,6 +63,7 @@ const (
 
 func (Attributes) Kind() string { return "attributes" }
 func (MakeTmpfs) Kind() string  { return "make-tmpfs" }
+func (MapUsers) Kind() string   { return "map-users" }
 func (OpenDev) Kind() string    { return "open-dev" }
 func (KeepCaps) Kind() string   { return "keep-caps" }
 func (HoldCaps) Kind() string   { return "hold-caps" }
@@ -84,6 +92,9 @@ func (s MakeTmpfs) String() string {
 	}
 	return words
 }
+func (s MapUsers) String() string {
+	return fmt.Sprintf("make %s, a user namespace that maps users %s and groups %s", s.As, mapWords(s.UID), mapWords(s.GID))
+}
 func (OpenDev) String() string  { return "open the host's /dev" }
 func (KeepCaps) String() string { return "keep capabilities over the change of user" }
 func (Hold) String() string     { return "wait to be started" }
@@ -106,5 +117,6 @@ func (s HoldCaps) String() string {
 
 func (s Attributes) uses() []Handle { return []Handle{s.Mount} }
 func (s MakeTmpfs) opens() []Handle { return []Handle{s.As} }
+func (s MapUsers) opens() []Handle  { return []Handle{s.As} }
 func (s OpenDev) opens() []Handle   { return []Handle{s.As} }
 func (s Hold) uses() []Handle       { return []Handle{HeldReady, HeldKnown, s.Start} }

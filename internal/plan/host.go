@@ -139,6 +139,7 @@ type (
 		Mount     Handle `json:"mount"`
 		Recursive bool   `json:"recursive,omitempty"`
 		Optional  bool   `json:"optional,omitempty"` // a file system that cannot is shown unshifted
+		By        Handle `json:"by,omitempty"`       // another user namespace
 		What      string `json:"what"`
 	}
 
@@ -317,6 +318,12 @@ func mapWords(maps []spec.IDMap) string {
 
 func (s IDMap) String() string {
 	words := "shift the owners of " + s.What + " into the user namespace"
+	if s.By != "" {
+		words = "shift the owners of " + s.What + " by the maps of " + string(s.By)
+	}
+	if s.Recursive && s.By != "" {
+		words += ", with all that is mounted below"
+	}
 	if s.Optional {
 		words += ", if its file system can"
 	}
@@ -378,7 +385,7 @@ func (s Clone) uses() (list []Handle) {
 	return list
 }
 func (s MakeFile) uses() []Handle { return []Handle{s.In} }
-func (s IDMap) uses() []Handle    { return []Handle{s.Mount} }
+func (s IDMap) uses() []Handle    { return []Handle{s.Mount, s.By} }
 func (s Restrict) uses() []Handle { return []Handle{s.Mount} }
 func (s Seed) uses() []Handle     { return []Handle{s.From, s.To} }
 func (s Overlay) uses() []Handle  { return s.Parts() }

@@ -130,7 +130,9 @@ type Mount struct {
 	Create      bool      `json:"create,omitempty"`    // Bind: make a missing source directory, as -v does
 	Size        int64     `json:"size,omitempty"`      // Tmpfs: bytes; 0: the kernel's default of half the memory
 	Mode        *uint32   `json:"mode,omitempty"`      // Tmpfs: mode of its root; nil: 1777
-	Options     []string  `json:"options,omitempty"`   // below Root.Path: all that is said of it, in the words of mount(8); Type is then any file system, Source what it is made of
+	UIDMap      []IDMap   `json:"uidMap,omitempty"`    // below Root.Path: how its owners are shown, by an idmapped mount
+	GIDMap      []IDMap   `json:"gidMap,omitempty"`
+	Options     []string  `json:"options,omitempty"` // below Root.Path: all that is said of it, in the words of mount(8); Type is then any file system, Source what it is made of
 }
 
 // NSMode is where a namespace comes from.

@@ -39,6 +39,7 @@ type Request struct {
 	Keyring  bool       // it keeps our session keyring
 	Systemd  bool       // systemd makes its control groups
 	Rootless bool       // it does without groups that may not be made
+	NoPivot  bool       // its root is not changed by pivot_root(2)
 	Stays    bool       // who creates it looks after its terminal
 	Warn     func(string)
 }
@@ -125,7 +126,7 @@ func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) e
 	}
 	box := *b.Spec
 	box.Process.Env = append(slices.Clip(box.Process.Env), req.Env...)
-	in := bundled.Input{Container: &box}
+	in := bundled.Input{Container: &box, NoPivot: req.NoPivot}
 	env := launch.Env{Files: map[plan.Handle]*os.File{}}
 	groups, err := planGroups(b, c.Place, req)
 	defer groups.close()

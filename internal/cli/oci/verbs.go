@@ -46,7 +46,7 @@ func createFlags(f *pflag.FlagSet) {
 	f.String("console-socket", "", "a Unix socket that takes the container's terminal")
 	f.String("pid-file", "", "a file for the number of the container's first process")
 	f.Int("preserve-fds", 0, "how many descriptors from 3 on the command gets, besides those of LISTEN_FDS")
-	f.Bool("no-pivot", false, "not there: the root is always changed by pivot_root")
+	f.Bool("no-pivot", false, "mount the root over the host's, where pivot_root cannot work, as on an initramfs")
 	f.Bool("no-new-keyring", false, "the container keeps the session keyring of who creates it")
 }
 
@@ -60,9 +60,7 @@ func runFlags(f *pflag.FlagSet) {
 func (c *command) requestOf(f *pflag.FlagSet, id string) (life.Request, error) {
 	req := life.Request{Root: c.root, ID: id, Systemd: c.systemd, Warn: c.warn}
 	req.Rootless = c.rootless == "true" || c.rootless == "auto" && nest.Owner() >= 0
-	if on, _ := f.GetBool("no-pivot"); on {
-		return req, errs.Newf(errs.Unsupported, "use --no-pivot", "", "it is not there").WithHint("leave it out")
-	}
+	req.NoPivot, _ = f.GetBool("no-pivot")
 	req.Keyring, _ = f.GetBool("no-new-keyring")
 	req.Bundle, _ = f.GetString("bundle")
 	req.Console, _ = f.GetString("console-socket")

@@ -18,6 +18,10 @@ func (c *Program) listed(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.OpenDev:
 		c.ResultIn(c.Call(unix.SYS_OPENAT, c.cwd(), c.Text("/dev"), c.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)), c.handle(s.As))
+	case bundled.Remount:
+		c.remount(s)
+	case bundled.MoveRoot:
+		c.moveRoot()
 	case bundled.Chroot:
 		c.Call(unix.SYS_FCHDIR, c.root)
 		c.Call(unix.SYS_CHROOT, c.Text("."))
@@ -35,7 +39,11 @@ func (c *Program) listed(s plan.Step) error {
 	case bundled.Propagate:
 		c.setAttr(s.Path, unix.MountAttr{Propagation: numbers.Propagation(s.Mode)})
 	case bundled.RootPropagation:
-		c.Call(unix.SYS_MOUNT, rows.Zero, c.Text("/"), rows.Zero, c.Num(uintptr(numbers.Propagation(s.Mode))))
+		flags := uintptr(numbers.Propagation(s.Mode))
+		if s.Recursive {
+			flags |= unix.MS_REC
+		}
+		c.Call(unix.SYS_MOUNT, rows.Zero, c.Text("/"), rows.Zero, c.Num(flags))
 	case plan.KeepCaps:
 		c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_KEEPCAPS), c.Num(1))
 	case plan.HoldCaps:

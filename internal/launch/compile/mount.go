@@ -133,6 +133,14 @@ func (c *Program) newFS(fstype string, options []string, attrs uintptr, mnt rows
 func (c *Program) newFSOf(fstype, source string, options []string, attrs uintptr, mnt rows.Slot) (fs rows.Slot) {
 	fs = c.Result(c.Call(unix.SYS_FSOPEN, c.Text(fstype), c.Num(unix.FSOPEN_CLOEXEC)))
 	c.Call(unix.SYS_FSCONFIG, fs, c.Num(unix.FSCONFIG_SET_STRING), c.Text("source"), c.Text(source))
+	c.configure(fs, options)
+	c.Call(unix.SYS_FSCONFIG, fs, c.Num(unix.FSCONFIG_CMD_CREATE))
+	c.ResultIn(c.Call(unix.SYS_FSMOUNT, fs, c.Num(unix.FSMOUNT_CLOEXEC), c.Num(attrs)), mnt)
+	return fs
+}
+
+// configure tells a file system its options.
+func (c *Program) configure(fs rows.Slot, options []string) {
 	for _, o := range options {
 		if name, value, ok := strings.Cut(o, "="); ok {
 			c.Call(unix.SYS_FSCONFIG, fs, c.Num(unix.FSCONFIG_SET_STRING), c.Text(name), c.Text(value))
@@ -140,9 +148,6 @@ func (c *Program) newFSOf(fstype, source string, options []string, attrs uintptr
 			c.Call(unix.SYS_FSCONFIG, fs, c.Num(unix.FSCONFIG_SET_FLAG), c.Text(name))
 		}
 	}
-	c.Call(unix.SYS_FSCONFIG, fs, c.Num(unix.FSCONFIG_CMD_CREATE))
-	c.ResultIn(c.Call(unix.SYS_FSMOUNT, fs, c.Num(unix.FSMOUNT_CLOEXEC), c.Num(attrs)), mnt)
-	return fs
 }
 
 func (c *Program) mountFS(s plan.MountFS) {

@@ -96,3 +96,21 @@ func Caps(names []string) (uint64, error) {
 	}
 	return m, nil
 }
+
+// Change sets and clears attributes of a mount. When access times are kept is one value of three, which
+// is set by clearing all of it first.
+func Change(set, clear []string) (attr unix.MountAttr) {
+	for _, name := range clear {
+		attr.Attr_clr |= uint64(Attr(name))
+	}
+	for _, name := range set {
+		attr.Attr_set |= uint64(Attr(name))
+		if name == "relatime" {
+			attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
+		}
+	}
+	if (attr.Attr_set|attr.Attr_clr)&unix.MOUNT_ATTR__ATIME != 0 {
+		attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
+	}
+	return attr
+}

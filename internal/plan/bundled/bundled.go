@@ -27,6 +27,7 @@ type Input struct {
 	FDs       []plan.Handle // what the command gets as descriptors 3 and up; the launcher opens them
 	Hooks     []string      // programs to be run when all is mounted, in words; nil: none
 	Inside    []string      // and after these, in the namespaces of the container
+	NoPivot   bool          // the root is changed without pivot_root(2)
 }
 
 // bundler collects the two lists.
@@ -37,6 +38,8 @@ type bundler struct {
 	host  []plan.Step
 	child []plan.Step
 	seal  []plan.Step
+
+	shifts []plan.Step // of mounts, once the users are mapped
 }
 
 func (b *bundler) onHost(s ...plan.Step)  { b.host = append(b.host, s...) }
@@ -113,6 +116,7 @@ func (b *bundler) attend(more []plan.Step) {
 	if list := b.c.Networking.Devices; len(list) > 0 {
 		b.onHost(MoveDevices{list})
 	}
+	b.onHost(b.shifts...)
 	b.onHost(more...)
 	if b.stays() {
 		b.onHost(NoteRoot{b.c.Root.Path})
@@ -212,13 +216,16 @@ func (b *bundler) view() error {
 	if b.c.Root.ReadOnly {
 		b.inChild(plan.ReadOnlyRoot{})
 	}
-	if b.stays() {
+	switch {
+	case b.stays():
 		b.inChild(Chroot{})
-	} else {
+	case b.in.NoPivot:
+		b.inChild(MoveRoot{})
+	default:
 		b.inChild(plan.Pivot{})
 	}
-	if mode := strings.TrimPrefix(b.c.Root.Propagation, "r"); mode == "shared" || mode == "unbindable" {
-		b.inChild(RootPropagation{mode})
+	if mode, all := strings.CutPrefix(b.c.Root.Propagation, "r"); mode == "shared" || mode == "unbindable" {
+		b.inChild(RootPropagation{mode, all})
 	}
 	return nil
 }
@@ -265,12 +272,17 @@ func (b *bundler) mount(i int) error {
 		return err
 	}
 	target := path.Clean("/" + mnt.Target)
-	if err := overProc(target, mnt, w.bind); err != nil {
+	if err := overProc(target, mnt, w.bind); err != nil && !w.remount {
 		return err
 	}
+	if (w.idmap || len(mnt.UIDMap) > 0) && (w.remount || !w.bind && mnt.Type != spec.Bind) {
+		return errs.Newf(errs.Unsupported, "", "", "owners are shifted in bind mounts only").WithHint("leave idmap, uidMappings and gidMappings out")
+	}
 	switch {
+	case w.remount:
+		return b.remount(i, target, w)
 	case w.bind || mnt.Type == spec.Bind:
-		b.bind(i, target, w)
+		return b.bind(i, target, w)
 	case mnt.Type == "cgroup":
 		b.groups(target, w)
 	case b.c.Process.Terminal && isTerminals(mnt):
@@ -283,7 +295,7 @@ func (b *bundler) mount(i int) error {
 	default:
 		b.fresh(mnt, target, w)
 	}
-	if mode := w.propagation; !w.bind && (mode == "shared" || mode == "unbindable") { // it is private else, and has no master
+	if mode := w.propagation; mode == "shared" || mode == "unbindable" { // it is private else, and has no master
 		b.inChild(Propagate{target, mode})
 	}
 	return nil
@@ -309,7 +321,7 @@ func overProc(target string, mnt spec.Mount, bind bool) error {
 		WithHint("choose another destination; at /proc itself only a mount of type proc is allowed")
 }
 
-func (b *bundler) bind(i int, target string, w mountWords) {
+func (b *bundler) bind(i int, target string, w mountWords) error {
 	h, what := plan.Handle("mount"+strconv.Itoa(i)), b.in.Sources[i].Path
 	b.onHost(plan.CloneMount{Path: what, Recursive: w.below, What: "for " + target, As: h})
 	if len(w.set)+len(w.clear) > 0 {
@@ -324,6 +336,53 @@ func (b *bundler) bind(i int, target string, w mountWords) {
 	}
 	b.onHost(p)
 	b.inChild(plan.Attach{Mount: h, Target: target, File: b.in.Sources[i].File, What: what})
+	return b.shift(i, h, w)
+}
+
+// shift shows the owners of a bind mount as its own maps say, or those of the container.
+func (b *bundler) shift(i int, h plan.Handle, w mountWords) error {
+	mnt := b.c.Mounts[i]
+	s := plan.IDMap{Mount: h, Recursive: w.idmapAll, What: b.in.Sources[i].Path}
+	switch {
+	case len(mnt.UIDMap) > 0:
+		s.By = "owners" + plan.Handle(strconv.Itoa(i))
+		b.onHost(plan.MapUsers{UID: mnt.UIDMap, GID: mnt.GIDMap, As: s.By}, s)
+	case w.idmap && b.Private():
+		b.shifts = append(b.shifts, s)
+	case w.idmap:
+		return errs.Newf(errs.Invalid, "", "", "there is nothing to shift owners by").
+			WithHint(`give the mount uidMappings and gidMappings, or the container {"type": "user"} in linux.namespaces`)
+	}
+	return nil
+}
+
+// remount changes a mount that is there. File systems that were not made for the container stay as
+// they are: the change would be the host's.
+func (b *bundler) remount(i int, target string, w mountWords) error {
+	s := Remount{Path: target, Set: w.set, Clear: w.clear, SetAll: w.setAll, ClearAll: w.clearAll, Options: w.data}
+	s.Reconfigure = !w.bind && b.made(i, target)
+	if len(s.Options) > 0 && !s.Reconfigure {
+		return errs.Newf(errs.Unsupported, "", "", "the file system there is not the container's alone, and "+strings.Join(s.Options, ",")+" would change it for all").
+			WithHint("leave them out; options of the mount itself, as ro, can be changed")
+	}
+	b.inChild(s)
+	if w.propagation != "" {
+		b.inChild(Propagate{target, w.propagation})
+	}
+	return nil
+}
+
+// made reports whether what lies at a target was made by a mount of the list before the i-th.
+func (b *bundler) made(i int, target string) bool {
+	for _, m := range slices.Backward(b.c.Mounts[:i]) {
+		if path.Clean("/"+m.Target) != target {
+			continue
+		}
+		if w, _ := readOptions(m.Options); !w.remount {
+			return !w.bind && m.Type != spec.Bind && m.Type != "cgroup"
+		}
+	}
+	return false
 }
 
 // fresh is a new file system. A tmpfs stays writable until all that is mounted in it is.

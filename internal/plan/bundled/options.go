@@ -15,6 +15,8 @@ type mountWords struct {
 	setAll, clearAll []string // and of those below it (mount_setattr(2), Linux 5.12)
 	propagation      string   // "slave"; empty: not said
 	propagationAll   bool
+	idmap, idmapAll  bool     // owners are shifted; of what is mounted below, too
+	remount          bool     // it changes a mount that is there
 	copyUp           bool     // a tmpfs begins with what the root has there
 	data             []string // what is the file system's own
 }
@@ -37,14 +39,18 @@ func (w *mountWords) read(o string) bool {
 		w.bind, w.below = true, w.below || o == "rbind"
 	case "private", "slave", "shared", "unbindable", "rprivate", "rslave", "rshared", "runbindable":
 		w.propagation, w.propagationAll = strings.CutPrefix(o, "r")
-	case "remount", "idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow", "mand", "iversion", "acl", "noacl":
+	case "copy-symlink", "src-nofollow", "dest-nofollow":
 		return false
+	case "idmap", "ridmap":
+		w.idmap, w.idmapAll = true, o == "ridmap"
+	case "remount":
+		w.remount = true
 	case "tmpcopyup":
 		w.copyUp = true
-	case "nomand", "noiversion":
-	case "sync", "dirsync", "lazytime":
+	case "iversion", "noiversion": // who counts versions does it unasked, and no file system can be told by fsconfig(2)
+	case "sync", "dirsync", "lazytime", "mand":
 		w.data = append(w.data, o)
-	case "async", "nolazytime":
+	case "async", "nolazytime", "nomand":
 		off := strings.TrimPrefix(strings.TrimPrefix(o, "a"), "no")
 		w.data = slices.DeleteFunc(w.data, func(d string) bool { return d == off })
 	default:

@@ -28,6 +28,9 @@ func TestReadOptions(t *testing.T) {
 		{"rnoatime,rrelatime", mountWords{setAll: []string{"relatime"}}},
 		{"atime,diratime", mountWords{clear: []string{"noatime", "nodiratime"}}},
 		{"sync,async,dirsync", mountWords{data: []string{"dirsync"}}},
+		{"rbind,ridmap", mountWords{bind: true, below: true, idmap: true, idmapAll: true}},
+		{"remount,bind,ro,noexec", mountWords{remount: true, bind: true, set: []string{"ro", "noexec"}}},
+		{"iversion,mand,acl,nomand", mountWords{data: []string{"acl"}}},
 		{"defaults,ptmxmode=0666,newinstance", mountWords{data: []string{"ptmxmode=0666", "newinstance"}}},
 	} {
 		var list []string
@@ -40,7 +43,7 @@ func TestReadOptions(t *testing.T) {
 			t.Errorf("%s: %+v, %v", c.options, got, err)
 		}
 	}
-	for _, o := range []string{"remount", "idmap", "mand"} {
+	for _, o := range []string{"copy-symlink", "src-nofollow"} {
 		if _, err := readOptions([]string{o}); !errs.Is(err, errs.Unsupported) || errs.HintOf(err) == "" {
 			t.Errorf("%s: %v", o, err)
 		}

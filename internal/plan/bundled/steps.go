@@ -2,8 +2,10 @@ package bundled
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 )
 
@@ -47,6 +49,21 @@ type (
 	// launcher.
 	AwaitHooks struct{}
 
+	// Remount changes a mount of the container, and with Reconfigure its file system, too.
+	Remount struct {
+		Path        string   `json:"path"`
+		Set         []string `json:"set,omitempty"`
+		Clear       []string `json:"clear,omitempty"`
+		SetAll      []string `json:"setAll,omitempty"` // of what is mounted below, too
+		ClearAll    []string `json:"clearAll,omitempty"`
+		Reconfigure bool     `json:"reconfigure,omitempty"`
+		Options     []string `json:"options,omitempty"` // of the file system
+	}
+
+	// MoveRoot makes the root that of the namespace by mounting it over the host's, where there is
+	// nothing that pivot_root(2) could put aside, as on an initramfs. What was there is still below.
+	MoveRoot struct{}
+
 	// Chroot makes the root the process's own, where Pivot would change that of others.
 	Chroot struct{}
 
@@ -83,7 +100,8 @@ type (
 
 	// RootPropagation sets how mounts in the root file system show elsewhere.
 	RootPropagation struct {
-		Mode string `json:"mode"` // "shared" or "unbindable"
+		Mode      string `json:"mode"` // "shared" or "unbindable"
+		Recursive bool   `json:"recursive,omitempty"`
 	}
 
 	// Find looks whether one of the paths of a command can be executed.
@@ -96,6 +114,8 @@ type (
 func (MoveDevices) Kind() string     { return "move-devices" }
 func (Hooks) Kind() string           { return "hooks" }
 func (GiveStdio) Kind() string       { return "give-stdio" }
+func (Remount) Kind() string         { return "remount" }
+func (MoveRoot) Kind() string        { return "move-root" }
 func (NoteRoot) Kind() string        { return "note-root" }
 func (Chroot) Kind() string          { return "chroot" }
 func (Mounted) Kind() string         { return "mounted" }
@@ -116,6 +136,26 @@ func (s Hooks) String() string {
 	}
 	return "run the hooks " + strings.Join(s.Words, ", ")
 }
+func (MoveRoot) String() string { return "make it the root by mounting it over the host's" }
+func (s Remount) String() string {
+	what := "the mount at " + s.Path
+	if s.Reconfigure {
+		what += " and its file system"
+	}
+	var words []string
+	for _, a := range []plan.Attributes{
+		{Set: append(slices.Clone(s.Set), s.Options...), Clear: s.Clear, What: what},
+		{Set: s.SetAll, Clear: s.ClearAll, Recursive: true, What: "the mount at " + s.Path},
+	} {
+		if len(a.Set)+len(a.Clear) > 0 {
+			words = append(words, a.String())
+		}
+	}
+	if len(words) == 0 {
+		return "change nothing of " + what
+	}
+	return strings.Join(words, "; ")
+}
 func (s NoteRoot) String() string { return "write down which mount will be at " + s.Path }
 func (Chroot) String() string     { return "make it the root of the process alone" }
 func (Mounted) String() string    { return "wait until all is mounted" }
@@ -127,13 +167,19 @@ func (Held) String() string { return "wait until all is done but the exec" }
 func (s MakeNode) String() string {
 	return fmt.Sprintf("make the device %s (%s %d:%d, mode %04o)", s.Path, s.Type, s.Major, s.Minor, s.Mode)
 }
-func (s Link) String() string            { return "link " + s.Path + " to " + s.To }
-func (BindConsole) String() string       { return "show the terminal at /dev/console" }
-func (s OwnTerminal) String() string     { return fmt.Sprintf("give the terminal to user %d", s.UID) }
-func (s SealMount) String() string       { return "make the mount at " + s.Path + " read-only" }
-func (s Propagate) String() string       { return "make the mount at " + s.Path + " " + s.Mode }
-func (s RootPropagation) String() string { return "make the root file system " + s.Mode }
-func (s Find) String() string            { return "look for " + s.Name }
+func (s Link) String() string        { return "link " + s.Path + " to " + s.To }
+func (BindConsole) String() string   { return "show the terminal at /dev/console" }
+func (s OwnTerminal) String() string { return fmt.Sprintf("give the terminal to user %d", s.UID) }
+func (s SealMount) String() string   { return "make the mount at " + s.Path + " read-only" }
+func (s Propagate) String() string   { return "make the mount at " + s.Path + " " + s.Mode }
+func (s RootPropagation) String() string {
+	words := "make the root file system " + s.Mode
+	if s.Recursive {
+		words += ", with all that is mounted below"
+	}
+	return words
+}
+func (s Find) String() string { return "look for " + s.Name }
 
 func (s MoveDevices) String() string {
 	var names []string
