@@ -1,5 +1,6 @@
 # Boots the host's systemd as PID 1 of namespaces of its own, in control groups named $1, with the
-# hierarchies of the host; but for those nothing of the host is its to change. It has no units.
+# hierarchies of the host; but for those nothing of the host is its to change. It has no units
+# but the bus of the system, where that is installed.
 set -e
 hierarchies=$(awk -F: '$1 != 0 { print $2 }' /proc/self/cgroup)
 base=/sys/fs/cgroup
@@ -44,5 +45,18 @@ mkdir -p /run/systemd
 for t in test basic sysinit shutdown; do
 	printf "[Unit]\nDefaultDependencies=no\n" > /etc/systemd/system/$t.target
 done
+if [ -x /usr/bin/dbus-daemon ]; then
+	printf "Wants=dbus.service\n" >> /etc/systemd/system/test.target
+	printf "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=/run/dbus/system_bus_socket\n" > /etc/systemd/system/dbus.socket
+	cat > /etc/systemd/system/dbus.service <<-X
+	[Unit]
+	DefaultDependencies=no
+	Requires=dbus.socket
+	[Service]
+	Type=notify
+	NotifyAccess=main
+	ExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile --systemd-activation --syslog-only
+	X
+fi
 container=corten exec /lib/systemd/systemd --system --unit=test.target --show-status=0 --log-target=console --log-level=err
 '
