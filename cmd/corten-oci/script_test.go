@@ -157,7 +157,7 @@ func setup(env *testscript.Env) error {
 	if err := os.WriteFile(filepath.Join(rootfs, "bin/busybox"), b, 0o755); err != nil {
 		return err
 	}
-	for _, name := range strings.Fields("sh cat id mount ps sleep true false echo touch ls grep kill tty hostname readlink stat env") {
+	for _, name := range strings.Fields("sh cat dd id mount ps sleep true false echo touch ls grep kill tty hostname readlink stat env") {
 		if err := os.Symlink("busybox", filepath.Join(rootfs, "bin", name)); err != nil {
 			return err
 		}
