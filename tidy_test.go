@@ -127,6 +127,7 @@ var sideways = map[string]string{
 	"cli/look -> cli/shell":                 "a family of verbs",
 	"cli/look -> cli/show":                  "how things are put before people is the same in every verb",
 	"cli/look -> cli/volumes":               "inspect shows volumes too",
+	"cli/volumes -> cli/values":             "how values are written is the same for every flag",
 	"cli/volumes -> cli/shell":              "a family of verbs",
 	"cli/volumes -> cli/show":               "how things are put before people is the same in every verb",
 	"cli/attend -> cli/shell":               "a family of verbs",

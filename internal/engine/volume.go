@@ -15,11 +15,11 @@ type Volume = volume.Info
 
 // CreateVolume makes a volume, if there is none of that name, and returns its name. An empty
 // one is made up.
-func (e *Engine) CreateVolume(name string, labels map[string]string) (string, error) {
+func (e *Engine) CreateVolume(name string, labels map[string]string, size int64) (string, error) {
 	if name == "" {
 		name = volume.NewName()
 	}
-	made, err := volume.Create(e.cfg.Root, name, labels)
+	made, err := volume.Create(e.cfg.Root, name, labels, size)
 	if made {
 		e.tellVolume(name, "create")
 	}

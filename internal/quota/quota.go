@@ -56,10 +56,10 @@ func check(f *os.File) error {
 	if ferr != nil {
 		fstype = "the file system"
 	}
-	hint := "mount it with the option prjquota, which takes more than mount -o remount"
+	hint := "mount it with the option prjquota: not by a remount, and the root by the boot parameter rootflags=prjquota"
 	switch fstype {
 	case "ext4":
-		hint = "mount it with the option prjquota, once it has the features: tune2fs -O project,quota on the unmounted device"
+		hint = "once it has the features (tune2fs -O project,quota on the unmounted device), mount it with the option prjquota"
 	case "xfs":
 	default:
 		hint = "keep the state folder on ext4 or XFS mounted with prjquota: --root, CORTEN_ROOT"

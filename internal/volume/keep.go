@@ -16,6 +16,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/quota"
 )
 
 // Info is a volume as people see it.
@@ -24,6 +25,7 @@ type Info struct {
 	Mountpoint string // on the host
 	Created    time.Time
 	Labels     map[string]string
+	Size       int64 // bytes that it may take; 0: any number
 }
 
 // Anonymous reports whether Corten made the name up.
@@ -38,6 +40,7 @@ type notes struct {
 	Version int               `json:"version"`
 	Created time.Time         `json:"created"`
 	Labels  map[string]string `json:"labels,omitempty"`
+	Size    int64             `json:"size,omitempty"`
 }
 
 const (
@@ -60,9 +63,9 @@ func NewName() string {
 	return hex.EncodeToString(b[:])
 }
 
-// Create makes a volume that outlasts a power cut. It is no error if there is one already,
-// which stays as it is.
-func Create(root, name string, labels map[string]string) (made bool, err error) {
+// Create makes a volume that outlasts a power cut, of at most size bytes if that is not 0. It is no
+// error if there is one already, which stays as it is, unless it has another size.
+func Create(root, name string, labels map[string]string, size int64) (made bool, err error) {
 	if !valid(name) {
 		return false, errs.Newf(errs.Invalid, "name volume", name, "want letters, digits, '_', '.' and '-', the first a letter or digit").
 			WithHint("choose another name")
@@ -72,13 +75,18 @@ func Create(root, name string, labels map[string]string) (made bool, err error) 
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return false, errs.Wrap("create volume", name, err)
 	}
+	if size > 0 {
+		if err := quota.Check(root); err != nil {
+			return false, errs.Wrap("create volume", name, err)
+		}
+	}
 	clear(folder)
-	err = v.make(filepath.Join(folder, makePrefix+NewName()), &notes{Version: 1, Created: time.Now().UTC(), Labels: labels})
+	err = v.make(filepath.Join(folder, makePrefix+NewName()), &notes{Version: 1, Created: time.Now().UTC(), Labels: labels, Size: size})
 	if errors.Is(err, fs.ErrExist) {
-		return false, nil
+		return false, same(root, name, size)
 	}
 	if err == nil {
-		err = disk.SyncDir(folder)
+		err = errors.Join(v.limit(root), disk.SyncDir(folder))
 	}
 	return err == nil, errs.Wrap("create volume", name, err)
 }
@@ -189,7 +197,7 @@ func Delete(root, name string, users func() error) error {
 		return errs.Wrap("remove volume", name, err)
 	}
 	clear(filepath.Dir(dir))
-	return nil
+	return quota.Release(root, owner(name))
 }
 
 func noVolume(name string) error {
@@ -210,20 +218,12 @@ func Find(root, name string) (Info, error) {
 		}
 		return i, errs.Wrap("find volume", name, err)
 	}
-	b, err := os.ReadFile(filepath.Join(dir, notesFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		i.Created = time.Unix(st.Ctim.Unix()).UTC() // it changes only while the volume is made
-		return i, nil
+	n, there, err := readNotes(dir, name)
+	if !there && err == nil {
+		n.Created = time.Unix(st.Ctim.Unix()).UTC() // it changes only while the volume is made
 	}
-	var n notes
-	if err == nil {
-		err = json.Unmarshal(b, &n)
-	}
-	if err == nil && n.Version > 1 {
-		return i, errs.Newf(errs.Unsupported, "read volume", name, "it was made by a newer Corten").WithHint("use that version, or a newer one")
-	}
-	i.Created, i.Labels = n.Created, n.Labels
-	return i, errs.Wrap("read volume", name, err)
+	i.Created, i.Labels, i.Size = n.Created, n.Labels, n.Size
+	return i, err
 }
 
 // List is every volume, by name. What cannot be read is told in the error, beside the others.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/quota"
 	"github.com/cortenhq/corten/internal/volume"
 )
 
@@ -17,11 +18,11 @@ func nobody() error { return nil }
 
 func TestCreate(t *testing.T) {
 	root := t.TempDir()
-	made, err := volume.Create(root, "data", map[string]string{"a": "b"})
+	made, err := volume.Create(root, "data", map[string]string{"a": "b"}, 0)
 	if err != nil || !made {
 		t.Fatal(made, err)
 	}
-	made, err = volume.Create(root, "data", map[string]string{"a": "c"})
+	made, err = volume.Create(root, "data", map[string]string{"a": "c"}, 0)
 	if err != nil || made {
 		t.Fatal("made twice", err)
 	}
@@ -42,7 +43,7 @@ func TestCreate(t *testing.T) {
 	if _, err := volume.Find(root, "nobody"); !errs.Is(err, errs.NotFound) || errs.HintOf(err) == "" {
 		t.Error(err)
 	}
-	if _, err := volume.Create(root, "../x", nil); !errs.Is(err, errs.Invalid) {
+	if _, err := volume.Create(root, "../x", nil, 0); !errs.Is(err, errs.Invalid) {
 		t.Error(err)
 	}
 	if i := (volume.Info{Name: volume.NewName()}); !i.Anonymous() {
@@ -54,7 +55,7 @@ func TestCreate(t *testing.T) {
 // somebody has put files into it.
 func TestFirstUserOfCreated(t *testing.T) {
 	root := t.TempDir()
-	_, err := volume.Create(root, "data", nil)
+	_, err := volume.Create(root, "data", nil, 0)
 	ok(t, err)
 	v := open(t, root, "data")
 	if !v.New() {
@@ -68,7 +69,7 @@ func TestFirstUserOfCreated(t *testing.T) {
 	}
 	ok(t, v.Close())
 
-	_, err = volume.Create(root, "own", nil)
+	_, err = volume.Create(root, "own", nil, 0)
 	ok(t, err)
 	ok(t, os.WriteFile(filepath.Join(volume.Dir(root, "own"), "_data", "mine"), nil, 0o600))
 	v = open(t, root, "own")
@@ -135,5 +136,32 @@ func TestOpenAndDelete(t *testing.T) {
 		if strings.HasPrefix(n, ".") {
 			t.Errorf("left: %s", n)
 		}
+	}
+}
+
+// A size that nothing would hold a volume to is refused, and nothing is made.
+func TestSizeIsNotIgnored(t *testing.T) {
+	root := t.TempDir()
+	if quota.Check(root) == nil {
+		t.Skip("needs TMPDIR on a file system without project quotas")
+	}
+	if made, err := volume.Create(root, "data", nil, 1<<20); made || !errs.Is(err, errs.Unsupported) || errs.HintOf(err) == "" {
+		t.Error(made, err)
+	}
+	if _, err := volume.Find(root, "data"); !errs.Is(err, errs.NotFound) {
+		t.Error("it was made:", err)
+	}
+	if _, err := volume.Create(root, "data", nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	// It had a size where the folder was before: it must not be used without.
+	if err := os.WriteFile(filepath.Join(volume.Dir(root, "data"), "volume.json"), []byte(`{"version":1,"size":1048576}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := volume.Open(t.Context(), root, "data", "test"); !errs.Is(err, errs.Unsupported) {
+		t.Error("it was used without its limit:", err)
+	}
+	if err := volume.Delete(root, "data", func() error { return nil }); err != nil {
+		t.Error(err)
 	}
 }

@@ -53,7 +53,11 @@ func Open(ctx context.Context, root, name, maker string) (*Volume, error) {
 			WithHint("to mount a directory of the host, write its path: ./" + name)
 	}
 	v := &Volume{Name: name, dir: Dir(root, name)}
-	if err := v.open(ctx, half(root, maker)); err != nil {
+	err := v.open(ctx, half(root, maker))
+	if err == nil {
+		err = v.limit(root)
+	}
+	if err != nil {
 		_ = v.Close()
 		return nil, errs.Wrap("open volume", name, err)
 	}

@@ -15,7 +15,7 @@ func DiskLimit(flag string, options []string) (size int64, err error) {
 			return 0, err
 		}
 		if size < least {
-			return 0, Bad(flag, o, "less than 1 MiB, in which no container starts", "give it at least size=1m")
+			return 0, Bad(flag, o, "less than 1 MiB, which is hardly enough for anything", "give it at least size=1m")
 		}
 	}
 	return size, nil

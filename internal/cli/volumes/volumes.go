@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/cli/declare"
 	"github.com/cortenhq/corten/internal/cli/shell"
+	"github.com/cortenhq/corten/internal/cli/values"
 	"github.com/cortenhq/corten/internal/engine"
 	"github.com/cortenhq/corten/internal/errs"
 )
@@ -32,9 +34,8 @@ func Create(sh *shell.Shell) *cobra.Command {
 	fs.StringVar(&name, "name", "", "Call it `NAME`, as the argument does")
 	fs.StringVarP(&driver, "driver", "d", "local", "Keep it with `DRIVER`: local")
 	fs.StringArrayVar(&labels, "label", nil, "Attach `KEY[=VALUE]` to the volume (repeatable)")
-	fs.StringArrayVarP(&options, "opt", "o", nil, "Set `KEY=VALUE` of the driver, of which local has none")
+	fs.StringArrayVarP(&options, "opt", "o", nil, "Limit it to size=`SIZE`, at least 1m; takes ext4 or XFS with project quotas")
 	_ = fs.MarkHidden("name")
-	_ = fs.MarkHidden("opt")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) > 0 && name != "" && args[0] != name:
@@ -42,11 +43,12 @@ func Create(sh *shell.Shell) *cobra.Command {
 		case driver != "local":
 			return shell.Misused(errs.Newf(errs.Unsupported, "", "--driver "+driver, "not built yet").
 				WithHint("a volume is a folder of Corten's own; use a bind mount for one elsewhere"))
-		case len(options) > 0:
-			return shell.Misused(errs.Newf(errs.Unsupported, "", "--opt "+options[0], "not built yet").
-				WithHint("mount what you want on the host, and give it to the container with -v /HOST:/CONTAINER"))
 		case len(args) > 0:
 			name = args[0]
+		}
+		size, err := values.DiskLimit("opt", options)
+		if err != nil {
+			return shell.Misused(err)
 		}
 		set := map[string]string{}
 		for _, l := range labels {
@@ -60,7 +62,7 @@ func Create(sh *shell.Shell) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		made, err := eng.CreateVolume(name, set)
+		made, err := eng.CreateVolume(name, set, size)
 		if err == nil {
 			fmt.Fprintln(sh.Stdout, made)
 		}
@@ -170,6 +172,10 @@ func Inspect(sh *shell.Shell) *cobra.Command {
 
 // Document is a volume in the form of Docker's inspect.
 func Document(v engine.Volume) any {
+	var options map[string]string
+	if v.Size > 0 {
+		options = map[string]string{"size": strconv.FormatInt(v.Size, 10)}
+	}
 	return struct {
 		CreatedAt  time.Time
 		Driver     string
@@ -178,7 +184,7 @@ func Document(v engine.Volume) any {
 		Name       string
 		Options    map[string]string
 		Scope      string
-	}{v.Created, "local", v.Labels, v.Mountpoint, v.Name, nil, "local"}
+	}{v.Created, "local", v.Labels, v.Mountpoint, v.Name, options, "local"}
 }
 
 // Remove removes volumes.
