@@ -143,7 +143,18 @@ func line(getenv func(string) string, args ...string) []string {
 func root(getenv func(string) string) string { return filepath.Join(getenv("WORK"), "state") }
 
 func setup(env *testscript.Env) error {
-	bundle := filepath.Join(env.WorkDir, "bundle")
+	env.Setenv("PATH", os.Getenv(programs)+":"+env.Getenv("PATH"))
+	env.Defer(func() {
+		ids, _ := run(line(env.Getenv, "list", "-q"))
+		for _, id := range strings.Fields(string(ids)) {
+			_, _ = run(line(env.Getenv, "delete", "-f", id))
+		}
+	})
+	return furnish(filepath.Join(env.WorkDir, "bundle"))
+}
+
+// furnish makes a bundle.
+func furnish(bundle string) error {
 	rootfs := filepath.Join(bundle, "rootfs")
 	for _, d := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "mnt"} {
 		if err := os.MkdirAll(filepath.Join(rootfs, d), 0o755); err != nil {
@@ -169,13 +180,6 @@ func setup(env *testscript.Env) error {
 	if out, err := exec.Command(program, "spec", "-b", bundle).CombinedOutput(); err != nil {
 		return fmt.Errorf("spec: %w: %s", err, out)
 	}
-	env.Setenv("PATH", os.Getenv(programs)+":"+env.Getenv("PATH"))
-	env.Defer(func() {
-		ids, _ := run(line(env.Getenv, "list", "-q"))
-		for _, id := range strings.Fields(string(ids)) {
-			_, _ = run(line(env.Getenv, "delete", "-f", id))
-		}
-	})
 	return change(filepath.Join(bundle, "config.json"), "process.terminal", false)
 }
 
