@@ -55,7 +55,8 @@ func TestPlans(t *testing.T) {
 	mode := uint32(0o700)
 	score := 500
 	cases := map[string]func(*Input){
-		"image": func(*Input) {},
+		"image":  func(*Input) {},
+		"sealed": func(in *Input) { in.Root.Overlay.Sealed = plan.Always },
 		"host-platform": func(in *Input) {
 			in.Container.Image = spec.Image{Name: "host", Platform: true}
 			in.Made = nil
