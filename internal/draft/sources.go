@@ -36,7 +36,10 @@ func (d *Draft) findSources(ctx context.Context, dry bool) error {
 			return err
 		}
 	}
-	return nil
+	if dry {
+		return nil
+	}
+	return d.relabelSources()
 }
 
 func bindSource(m *spec.Mount, dry bool) (plan.Source, error) {

@@ -127,6 +127,7 @@ type Mount struct {
 	NoIDMap     bool      `json:"noIDMap,omitempty"`   // Bind: show the host's owners unshifted
 	Anonymous   bool      `json:"anonymous,omitempty"` // Volume: it was named by Corten, and goes with the container
 	NoCopy      bool      `json:"noCopy,omitempty"`    // Volume: do not copy the image's content in at first use
+	Relabel     Relabel   `json:"relabel,omitempty"`   // Bind, Volume: give it the label of the container's files (SELinux), if it has one
 	Create      bool      `json:"create,omitempty"`    // Bind: make a missing source directory, as -v does
 	Size        int64     `json:"size,omitempty"`      // Tmpfs: bytes; 0: the kernel's default of half the memory
 	Mode        *uint32   `json:"mode,omitempty"`      // Tmpfs: mode of its root; nil: 1777
@@ -134,6 +135,15 @@ type Mount struct {
 	GIDMap      []IDMap   `json:"gidMap,omitempty"`
 	Options     []string  `json:"options,omitempty"` // below Root.Path: all that is said of it, in the words of mount(8); Type is then any file system, Source what it is made of
 }
+
+// Relabel is who may use what a label for SELinux is given to.
+type Relabel string
+
+// The labels: that of files of all containers, or of this one alone.
+const (
+	RelabelShared  Relabel = "shared"
+	RelabelPrivate Relabel = "private"
+)
 
 // NSMode is where a namespace comes from.
 type NSMode string

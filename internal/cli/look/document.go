@@ -216,6 +216,7 @@ func mountMode(m spec.Mount) string {
 		on   bool
 		word string
 	}{{m.ReadOnly, "ro"}, {m.NoExec, "noexec"}, {m.Exec, "exec"}, {m.NoSuid, "nosuid"}, {m.NoDev, "nodev"}, {m.NoCopy, "nocopy"},
+		{m.Relabel == spec.RelabelShared, "z"}, {m.Relabel == spec.RelabelPrivate, "Z"},
 		{m.Propagation != "", m.Propagation}, {m.Size > 0, "size=" + strconv.FormatInt(m.Size, 10)}} {
 		if w.on {
 			words = append(words, w.word)

@@ -129,6 +129,10 @@ func (p *pairs) applyValue(key, value string) error {
 		}
 	case "bind-recursive":
 		return p.recursion(value)
+	case "relabel":
+		if m.Relabel = spec.Relabel(value); m.Type == spec.Tmpfs || m.Relabel != spec.RelabelShared && m.Relabel != spec.RelabelPrivate {
+			return refuseOption(errs.Invalid, key+"="+value, "no such label", "write relabel=shared or relabel=private, for a folder or a volume")
+		}
 	case "tmpfs-size":
 		return tmpfsSize(m, key, value)
 	case "tmpfs-mode":
@@ -137,7 +141,7 @@ func (p *pairs) applyValue(key, value string) error {
 		// Means something on macOS only, to Docker too.
 	default:
 		return refuseOption(errs.Invalid, key, "no such option",
-			"the options are type, source, target, readonly, bind-propagation, bind-recursive, tmpfs-size, tmpfs-mode, volume-nocopy")
+			"the options are type, source, target, readonly, bind-propagation, bind-recursive, relabel, tmpfs-size, tmpfs-mode, volume-nocopy")
 	}
 	return nil
 }

@@ -1,9 +1,6 @@
 package runflags
 
 import (
-	"errors"
-	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 
@@ -35,7 +32,10 @@ func (l optionList) apply(o string) error {
 		m.NoDev = true
 		return l.choose("dev", o)
 	case "z", "Z":
-		return relabel(o)
+		if m.Relabel = spec.RelabelShared; o == "Z" {
+			m.Relabel = spec.RelabelPrivate
+		}
+		return l.choose("label", o)
 	case "consistent", "cached", "delegated":
 		return nil // a choice between machines on macOS; on Linux they mean the same to Docker too
 	case "U":
@@ -93,16 +93,6 @@ func refuseOption(kind errs.Kind, option, why, hint string) error {
 
 func unknownOption(o string) error {
 	return refuseOption(errs.Invalid, o, "no such option", "the options are ro, rw, noexec, nosuid, nodev, [r]private, [r]slave, [r]shared, bind, rbind, noidmap, nocopy, z, Z")
-}
-
-// relabel is the option z or Z, which asks for SELinux labels that let the container in.
-// Without SELinux there is nothing to label: images of other distributions are used with z
-// everywhere, and Docker and Podman pass over it too.
-func relabel(o string) error {
-	if _, err := os.Stat("/sys/fs/selinux/enforce"); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return refuseOption(errs.Unsupported, o, "relabelling for SELinux is not built yet", "label the folder once: chcon -R -t container_file_t FOLDER")
 }
 
 // parseTmpfs reads TARGET[:OPTIONS].

@@ -27,8 +27,8 @@ func TestVolumes(t *testing.T) {
 		"/a/../c/:/b/":        bind(spec.Mount{Source: "/c", Target: "/b"}),
 		"/a:/b:ro":            bind(spec.Mount{Source: "/a", Target: "/b", ReadOnly: true}),
 		"/a:/b:rw":            bind(spec.Mount{Source: "/a", Target: "/b"}),
-		"/a:/b:ro,z":          bind(spec.Mount{Source: "/a", Target: "/b", ReadOnly: true}),
-		"/a:/b:rw,Z,cached":   bind(spec.Mount{Source: "/a", Target: "/b"}),
+		"/a:/b:ro,z":          bind(spec.Mount{Source: "/a", Target: "/b", ReadOnly: true, Relabel: spec.RelabelShared}),
+		"/a:/b:rw,Z,cached":   bind(spec.Mount{Source: "/a", Target: "/b", Relabel: spec.RelabelPrivate}),
 		"/a:/b:rslave,noexec": bind(spec.Mount{Source: "/a", Target: "/b", Propagation: "rslave", NoExec: true}),
 		"/a:/b:shared":        bind(spec.Mount{Source: "/a", Target: "/b", Propagation: "shared"}),
 		"/a:/b:nosuid,nodev":  bind(spec.Mount{Source: "/a", Target: "/b", NoSuid: true, NoDev: true}),
@@ -43,7 +43,7 @@ func TestVolumes(t *testing.T) {
 		"vol:/data":           {Type: spec.Volume, Source: "vol", Target: "/data"},
 		"vol:/data:ro,nocopy": {Type: spec.Volume, Source: "vol", Target: "/data", ReadOnly: true, NoCopy: true},
 		"vol:/data:copy":      {Type: spec.Volume, Source: "vol", Target: "/data"},
-		"vol:/data:noexec,z":  {Type: spec.Volume, Source: "vol", Target: "/data", NoExec: true},
+		"vol:/data:noexec,z":  {Type: spec.Volume, Source: "vol", Target: "/data", NoExec: true, Relabel: spec.RelabelShared},
 	} {
 		got := mustParse(t, "-v", text).Mounts
 		if diff := cmp.Diff([]spec.Mount{want}, got); diff != "" {

@@ -241,6 +241,7 @@ func mount(m spec.Mount) string {
 	add(m.NoSuid, "nosuid")
 	add(m.NoDev, "nodev")
 	add(m.NoIDMap, "noidmap")
+	add(m.Relabel != "", "relabel="+string(m.Relabel))
 	add(m.NoCopy, "volume-nocopy")
 	add(m.Create, "bind-create-src")
 	add(m.Size != 0, "tmpfs-size="+strconv.FormatInt(m.Size, 10))

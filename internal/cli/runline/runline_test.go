@@ -54,7 +54,7 @@ func said(dir string) map[string][]string {
 		"umask":                 {"0", "077"},
 		"ulimit":                {"nofile=10", "nofile=10:20", "core=-1", "nproc=5:unlimited"},
 		"oom-score-adj":         {"0", "-5", "1000"},
-		"volume":                {"/a:/b", "/a:/c:ro,noexec,rslave", "data:/d:nocopy", "/e", "/f,g:/h", "/i:/j:bind,nosuid,nodev,noidmap"},
+		"volume":                {"/a:/b", "/a:/c:ro,noexec,rslave", "data:/d:nocopy", "/e", "/f,g:/h", "/i:/j:bind,nosuid,nodev,noidmap", "/k:/l:Z", "data:/m:z"},
 		"mount":                 {"type=bind,src=/k,dst=/l,bind-recursive=disabled", "type=volume,dst=/m,ro", `type=bind,"src=/n,""o",dst=/p`, "type=tmpfs,dst=/q,tmpfs-size=1m,exec"},
 		"tmpfs":                 {"/r", "/s:size=64m,mode=700,exec,ro"},
 		"read-only":             {""},
