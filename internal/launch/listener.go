@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
+	"github.com/cortenhq/corten/internal/kernel/nest"
 	"github.com/cortenhq/corten/internal/plan"
 )
 
@@ -37,6 +38,10 @@ func (h *host) handOver(first int, last func() int) (err error) {
 	}
 	pid := last()
 	got, err := unix.PidfdGetfd(pid, fd, 0)
+	if err == unix.EPERM && nest.Inside() { // our memory is of the namespace that our program was executed in
+		return errs.New(errs.Unsupported, "take the listener", "", err).
+			WithHint("an ordinary user has filters with a listener as root of a user namespace only: podman unshare, or unshare -rm")
+	}
 	if err != nil {
 		return errs.Wrap("take the listener", "", err)
 	}
