@@ -7,7 +7,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/wiring"
@@ -42,15 +41,7 @@ func (h *Host) closePort(name string) error {
 	if err != nil || link.Attrs().MasterIndex == 0 {
 		return err
 	}
-	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
-	msg.Index = int32(link.Attrs().Index)
-	req := h.request(unix.RTM_SETLINK, 0)
-	req.AddData(msg)
-	state := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	state.AddRtAttr(nl.IFLA_BRPORT_STATE, []byte{brStateDisabled})
-	req.AddData(state)
-	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
+	return h.setPort(link, func(flags *nl.RtAttr) { flags.AddRtAttr(nl.IFLA_BRPORT_STATE, []byte{brStateDisabled}) })
 }
 
 // setDown looks for the interface of a link in every network namespace that a process is in: nothing on the host

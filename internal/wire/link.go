@@ -111,23 +111,30 @@ func (h *Host) port(l wiring.Link, hw net.HardwareAddr, published bool) error {
 	if err := h.links.NeighSet(fixed); err != nil {
 		return err
 	}
+	return h.setPort(link, func(flags *nl.RtAttr) {
+		flags.AddRtAttr(nl.IFLA_BRPORT_LEARNING, []byte{0})
+		flags.AddRtAttr(unix.IFLA_BRPORT_LOCKED, []byte{1}) // kernels before 5.18 do not look at it
+		if published {
+			// Where br_netfilter is loaded, what a container sends to a port of the host that leads to
+			// itself goes back by the port it came from (hairpin mode).
+			flags.AddRtAttr(nl.IFLA_BRPORT_MODE, []byte{1})
+		}
+		if l.Switch.Isolate {
+			flags.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, []byte{1})
+		}
+	})
+}
+
+// setPort sets flags of an interface as the port of a bridge.
+func (h *Host) setPort(link netlink.Link, set func(flags *nl.RtAttr)) error {
 	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
 	msg.Index = int32(link.Attrs().Index)
 	req := h.request(unix.RTM_SETLINK, 0)
 	req.AddData(msg)
 	flags := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	flags.AddRtAttr(nl.IFLA_BRPORT_LEARNING, []byte{0})
-	flags.AddRtAttr(unix.IFLA_BRPORT_LOCKED, []byte{1}) // kernels before 5.18 do not look at it
-	if published {
-		// Where br_netfilter is loaded, what a container sends to a port of the host that leads to
-		// itself goes back by the port it came from (hairpin mode).
-		flags.AddRtAttr(nl.IFLA_BRPORT_MODE, []byte{1})
-	}
-	if l.Switch.Isolate {
-		flags.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, []byte{1})
-	}
+	set(flags)
 	req.AddData(flags)
-	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
 }
 
