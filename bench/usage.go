@@ -20,7 +20,6 @@ type usage struct {
 // once as samples saw them; whichever is more.
 func (u usage) peak() int64 { return max(u.largest, u.together) }
 
-
 // measure runs argv through the program peak. The time that the daemon spends meanwhile, with
 // its children, counts as the command's; daemon is its process or 0.
 func (r *bench) measure(peak string, daemon int, argv []string) (usage, error) {

@@ -67,8 +67,8 @@ func outside() (int, error) {
 
 func build(bin string) error {
 	for _, args := range [][]string{
-		{"build", "-ldflags", "-E=github.com/cortenhq/corten/internal/kernel/nest.entry", "-o", bin, "github.com/cortenhq/corten/cmd/corten", "github.com/cortenhq/corten/cmd/corten-image"},
-		{"build", "-o", bin, "github.com/cortenhq/corten/cmd/corten-format", "github.com/cortenhq/corten/cmd/corten-keeper", "github.com/cortenhq/corten/cmd/corten-oci", "github.com/cortenhq/corten/cmd/corten-net"},
+		{"build", "-ldflags", "-E=github.com/cortenhq/corten/internal/kernel/nest.entry", "-o", bin, "github.com/cortenhq/corten/cmd/corten", "github.com/cortenhq/corten/cmd/corten-image", "github.com/cortenhq/corten/cmd/corten-oci"},
+		{"build", "-o", bin, "github.com/cortenhq/corten/cmd/corten-format", "github.com/cortenhq/corten/cmd/corten-keeper", "github.com/cortenhq/corten/cmd/corten-net"},
 		{"build", "-ldflags", "-E=main.entry", "-o", bin, "github.com/cortenhq/corten/cmd/corten-init"},
 	} {
 		cmd := exec.Command("go", args...)

@@ -66,7 +66,7 @@ func outside() (int, error) {
 	runtime := os.Getenv(runtimeVar)
 	if runtime == "" {
 		runtime = filepath.Join(dir, "corten-oci")
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", runtime, "github.com/cortenhq/corten/cmd/corten-oci")
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -E=github.com/cortenhq/corten/internal/kernel/nest.entry", "-o", runtime, "github.com/cortenhq/corten/cmd/corten-oci")
 		cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 		if err := cmd.Run(); err != nil {
 			return 1, err
