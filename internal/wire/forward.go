@@ -39,7 +39,7 @@ func LoadSettings(file string) (Settings, error) {
 		err = json.Unmarshal(b, &s)
 	}
 	if err == nil && s.Version > settingsVersion {
-		err = errs.Newf(errs.Unsupported, "read", file, "a newer Corten wrote it")
+		err = errs.Newf(errs.Unsupported, "read", file, "a newer Corten wrote it").WithHint("use that version, or a newer one")
 	}
 	return s, errs.Wrap("read", file, err)
 }

@@ -173,7 +173,8 @@ func mappers() (found [2]string, err error) {
 			return found, err
 		}
 		if strings.ContainsAny(found[i], " \n") {
-			return found, errs.Newf(errs.Unsupported, "use", found[i], "there is white space in its path")
+			return found, errs.Newf(errs.Unsupported, "use", found[i], "there is white space in its path").
+				WithHint("have it in a folder of another name first in PATH")
 		}
 	}
 	return found, nil
