@@ -36,7 +36,7 @@ var mutable = map[string]string{
 	"erofs.le": "a short name for binary.LittleEndian",
 	// corten-init has no runtime and so no heap: its memory is these.
 	"cmd/corten-init.tls": "", "cmd/corten-init.signals": "", "cmd/corten-init.number": "",
-	"cmd/corten-init.file": "", "cmd/corten-init.pause": "",
+	"cmd/corten-init.file": "", "cmd/corten-init.pause": "", "cmd/corten-init.sent": "",
 	// kernel/nest begins before the runtime, too
 	"kernel/nest.stack": "", "kernel/nest.tls": "", "kernel/nest.path": "", "kernel/nest.text": "", "kernel/nest.uidArgs": "",
 	"kernel/nest.gidArgs": "", "kernel/nest.digits": "", "kernel/nest.target": "", "kernel/nest.entries": "", "kernel/nest.file": "",
@@ -51,25 +51,26 @@ var band = map[string]int{
 	"kernel": 1, "kernel/nest": 1, "kernel/lsm": 1, "kernel/probe": 1, "kernel/probe/ordinary": 1, "disk": 1, "disk/watch": 1, "advice": 1,
 	"plan": 2, "plan/decide": 2, "plan/bundled": 2, "wiring": 2,
 	"registry": 3, "archive": 3, "store": 3, "erofs": 3, "layer": 3, "dirtree": 3, "rootfs": 3, "launch": 3, "launch/rows": 3, "launch/copytree": 3, "launch/detached": 3, "launch/compile": 3, "launch/numbers": 3,
-	"cgroup": 3, "resctrl": 3, "seccomp": 3, "events": 3, "about": 3, "logs": 3, "logs/gz": 3, "logs/read": 3, "logs/records": 3, "wire": 3, "wire/rules": 3, "wire/standing": 3, "wire/walls": 3, "hostnet": 3, "attendant": 3, "cni": 3, "cni/execute": 3, "ports": 3, "callers": 3, "resolve": 3, "registry/registries": 3, "store/layout": 3,
+	"cgroup": 3, "resctrl": 3, "seccomp": 3, "events": 3, "about": 3, "logs": 3, "logs/gz": 3, "logs/read": 3, "logs/records": 3, "wire": 3, "wire/rules": 3, "wire/standing": 3, "wire/walls": 3, "hostnet": 3, "attendant": 3, "cni": 3, "criu": 3, "cni/execute": 3, "ports": 3, "callers": 3, "resolve": 3, "registry/registries": 3, "store/layout": 3,
 	"seal": 3, "quota": 3,
 	"cgroup/counts": 3, "cgroup/scope": 3, "systemd": 3,
 	"bundle": 4, "bundle/record": 4,
 	"image": 4, "supply": 4, "container": 4, "keeper": 4, "platform": 4, "volume": 4, "content": 4, "network": 4, "usernet": 4,
 	// works: what becomes of a container, each of these from what is before it
-	"ending": 5, "relay": 5, "connect": 5,
+	"ending": 5, "relay": 5, "connect": 5, "checkpoint": 5,
 	"draft":      6,
-	"foreground": 7, "enter": 7, "kept": 7, "bundle/life": 7,
+	"foreground": 7, "enter": 7, "kept": 7, "suspend": 7, "bundle/life": 7,
 	"engine": 8,
 	"cli":    9, "cli/runflags": 9, "cli/show": 9, "cli/shell": 9, "cli/look": 9, "cli/past": 9, "cli/volumes": 9, "cli/files": 9,
 	"cli/values": 9, "cli/refused": 9, "cli/runline": 9, "cli/units": 9, "cli/library": 9, "cli/life": 9,
-	"cli/attend": 9, "cli/netflags": 9, "cli/networks": 9, "cli/declare": 9, "cli/front": 9, "cli/keep": 9, "cli/oci": 9,
+	"cli/attend": 9, "cli/netflags": 9, "cli/networks": 9, "cli/declare": 9, "cli/front": 9, "cli/keep": 9, "cli/oci": 9, "cli/checkpoints": 9,
 	// support for tests; nothing of the product may import it
 	"testimage": 12, "testnet": 12, "testworld": 12, "testsystemd": 12,
 }
 
 // sideways are the neighbours that may be imported, and why.
 var sideways = map[string]string{
+	"suspend -> kept":                       "a checkpoint is an end of a container that lives on, and a restore a start",
 	"kept -> enter":                         "a health check is a command in the container",
 	"programs -> errs":                      "words of one language",
 	"spec -> oci":                           "a container is completed from its image's configuration",
@@ -138,6 +139,9 @@ var sideways = map[string]string{
 	"cni/execute -> cni":                    "what needs the library is apart from what corten links",
 	"wire -> wire/rules":                    "rules are a language of their own",
 	"cli -> cli/networks":                   "the table of verbs",
+	"cli -> cli/checkpoints":                "the table of verbs",
+	"cli/checkpoints -> cli/shell":          "a family of verbs",
+	"cli/checkpoints -> cli/declare":        "what constructors of verbs have in common",
 	"cli/networks -> cli/shell":             "a family of verbs",
 	"cli/networks -> cli/show":              "how things are put before people is the same in every verb",
 	"cli/networks -> cli/declare":           "what constructors of verbs have in common",

@@ -23,7 +23,18 @@ var (
 	number  uint32    // what a system call reads or writes
 	file    unix.Stat_t
 	pause   unix.Timespec
+	sent    struct { // siginfo_t of a signal that a process sent, sigaction(2)
+		_    [2]int32
+		code int32
+		_    int32
+		pid  int32
+		_    [27]int32
+	}
 )
+
+// visit is the signal with which a checkpoint is announced: one that C libraries keep for themselves, so that
+// nobody sends it to a command.
+const visit = 33
 
 func entry() // entry_*.s
 
@@ -32,7 +43,8 @@ func entry() // entry_*.s
 //
 //go:nosplit
 func run(sp uintptr) {
-	sys(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0)
+	closed := true
+	traceable(0)
 	first := 3 + passed(word(sp+8))
 	command := meet(first + gate)
 	for i := range signals {
@@ -40,9 +52,18 @@ func run(sp uintptr) {
 	}
 	for {
 		// Blocked signals wait here, also those that PID 1 would never get.
-		sig, errno := sys(unix.SYS_RT_SIGTIMEDWAIT, addr(&signals), 0, 0, 8)
-		if errno != 0 {
-			continue // EINTR after a stop
+		sig, errno := sys(unix.SYS_RT_SIGTIMEDWAIT, addr(&signals), uintptr(unsafe.Pointer(&sent)), patience(closed), 8)
+		if errno != 0 { // EINTR after a stop, EAGAIN when nobody came
+			closed = true
+			traceable(0)
+			continue
+		}
+		if sig == visit {
+			if sent.code == 0 /* SI_USER */ && sent.pid == 0 { // from outside: nobody in here can say so, rt_sigqueueinfo(2)
+				closed = false
+				traceable(1)
+			}
+			continue
 		}
 		if sig == uintptr(unix.SIGCHLD) {
 			reap(command, first)
@@ -50,6 +71,22 @@ func run(sp uintptr) {
 		}
 		sys(unix.SYS_KILL, command, sig, 0, 0)
 	}
+}
+
+// traceable makes this process dumpable or undumpable.
+//
+//go:nosplit
+func traceable(yes uintptr) { sys(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, yes, 0, 0) }
+
+// patience is how long a signal is waited for: for ever, but when a checkpoint was announced.
+//
+//go:nosplit
+func patience(closed bool) uintptr {
+	if closed {
+		return 0
+	}
+	pause = unix.Timespec{Sec: 3}
+	return uintptr(unsafe.Pointer(&pause))
 }
 
 // passed is the number after the colon of a name; 0 if there is none.

@@ -9,6 +9,8 @@
 //	until ID STATUS      wait until a container is as it should be
 //	agent SOCKET FILE    take a listener of a seccomp filter at a socket, write what was said of it to a file, and
 //	                     answer: mkdir gets EDOM, all else goes on
+//	reaches FILE N       wait until the number in a file is N, or more
+//	beyond FILE OLD      wait until it is more than the one in another file
 //	console FILE         take a terminal at $WORK/console.sock, and write what it shows to a file
 package main
 
@@ -30,6 +32,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/criu"
 	"github.com/cortenhq/corten/internal/testnet"
 	"github.com/cortenhq/corten/internal/testsystemd"
 )
@@ -75,6 +78,12 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata/script",
 		Setup: setup,
 		Condition: func(name string) (bool, error) { // what the host has
+			switch name {
+			case "criu":
+				return criu.Check() == nil, nil
+			case "softdirty":
+				return criu.TracksMemory(), nil
+			}
 			file := map[string]string{"numa": "/proc/self/numa_maps", "resctrl": "/sys/fs/resctrl/schemata"}[name]
 			if file == "" {
 				return false, fmt.Errorf("there is no condition %s", name)
@@ -87,6 +96,8 @@ func TestScripts(t *testing.T) {
 			"exits":   exits,
 			"config":  configure,
 			"until":   until,
+			"reaches": reaches,
+			"beyond":  beyond,
 			"console": console,
 			"agent":   agent,
 		},
@@ -144,6 +155,7 @@ func root(getenv func(string) string) string { return filepath.Join(getenv("WORK
 
 func setup(env *testscript.Env) error {
 	env.Setenv("PATH", os.Getenv(programs)+":"+env.Getenv("PATH"))
+	env.Setenv("CORTEN_CRIU", os.Getenv("CORTEN_CRIU"))
 	env.Defer(func() {
 		ids, _ := run(line(env.Getenv, "list", "-q"))
 		for _, id := range strings.Fields(string(ids)) {
@@ -197,7 +209,7 @@ const apart = `d=$(mktemp -d) && "$@" > $d/out 2> $d/err < /dev/null; code=$?; c
 
 func call(ts *testscript.TestScript, args []string) error {
 	all := line(ts.Getenv, args...)
-	if slices.Contains(args, "create") {
+	if slices.Contains(args, "create") || slices.Contains(args, "restore") {
 		all = append([]string{"sh", "-c", apart, "sh"}, all...)
 	}
 	return ts.Exec(all[0], all[1:]...)
@@ -269,6 +281,39 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s is not %s", args[0], args[1])
+}
+
+// number is the one in a file; 0 while it is written.
+func number(file string) int {
+	text, _ := os.ReadFile(file)
+	n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return n
+}
+
+func awaitNumber(ts *testscript.TestScript, file string, enough func(int) bool) {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if enough(number(file)) {
+			return
+		}
+	}
+	ts.Fatalf("%s stays at %d", file, number(file))
+}
+
+func reaches(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	awaitNumber(ts, ts.MkAbs(args[0]), func(n int) bool { return n >= want })
+}
+
+// beyond says that a counter went on from its memory: soon after the old value, and not from the beginning.
+func beyond(ts *testscript.TestScript, _ bool, args []string) {
+	old := number(ts.MkAbs(args[1]))
+	awaitNumber(ts, ts.MkAbs(args[0]), func(n int) bool {
+		if n > 0 && n < old {
+			ts.Fatalf("it has begun anew: %d after %d", n, old)
+		}
+		return n > old
+	})
 }
 
 // console takes a terminal in the background; what it showed is in the file when it has hung up.

@@ -24,6 +24,8 @@
 //	[root]   the tests run as root
 //	[user]   and have what it takes to make an ordinary user
 //	[quotas] folders of tests can be limited by project quotas
+//	[criu]   there is a criu that knows this kernel, here or where CORTEN_CRIU says
+//	[softdirty]  and the kernel tells it what memory was written to
 //
 // To run one script: go test ./cmd/corten -run 'TestScripts/^run$'. With -v it shows each
 // command; with -update it writes what cmp finds into the script.
@@ -42,6 +44,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/cortenhq/corten/internal/criu"
 	"github.com/cortenhq/corten/internal/quota"
 	"github.com/cortenhq/corten/internal/testnet"
 )
@@ -109,6 +112,10 @@ func TestScripts(t *testing.T) {
 				return neededByUsers() == nil, nil
 			case "quotas":
 				return quota.Check(os.TempDir()) == nil, nil
+			case "criu":
+				return criu.Check() == nil, nil
+			case "softdirty":
+				return criu.TracksMemory(), nil
 			}
 			return false, fmt.Errorf("no condition %q", cond)
 		},
@@ -134,6 +141,7 @@ func setup(env *testscript.Env) error {
 		env.Setenv(name, filepath.Join(env.WorkDir, dir))
 	}
 	env.Setenv("PATH", os.Getenv(programs)+":"+env.Getenv("PATH"))
+	env.Setenv("CORTEN_CRIU", os.Getenv("CORTEN_CRIU"))
 	env.Defer(func() { removeAll(env) })
 	env.Values[accountKey{}] = &accountSlot{}
 	return nil

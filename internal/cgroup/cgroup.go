@@ -272,3 +272,17 @@ func backoff(ctx context.Context, do func() (done bool, err error)) error {
 		}
 	}
 }
+
+// Leave moves a process out of the group, to the tops of its hierarchies: to look after the group without counting as
+// part of it.
+func (g Group) Leave(pid int) error {
+	for _, dir := range g {
+		for up := path.Dir(dir); unix.Access(up+"/cgroup.procs", unix.F_OK) == nil; up = path.Dir(up) {
+			dir = up
+		}
+		if err := writeFile(dir+"/cgroup.procs", strconv.Itoa(pid)); err != nil {
+			return errs.New(errs.KindOf(err), "move process "+strconv.Itoa(pid)+" into control group", dir, err)
+		}
+	}
+	return nil
+}

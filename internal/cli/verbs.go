@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cortenhq/corten/internal/cli/checkpoints"
 	"github.com/cortenhq/corten/internal/cli/files"
 	"github.com/cortenhq/corten/internal/cli/library"
 	"github.com/cortenhq/corten/internal/cli/life"
@@ -61,6 +62,8 @@ func verbs() []verb {
 		{"diff", "List what a container changed", containers, of(files.Diff)},
 		{"export", "Write a container's root as a tar", containers, of(files.Export)},
 		{"commit", "Make an image of a container", containers, newCommit},
+		{"checkpoint", "Write the processes of a container to files", containers, of(checkpoints.Take)},
+		{"restore", "Make a container go on from a checkpoint", containers, of(checkpoints.Restore)},
 		{"ps", "List containers", containers, of(look.PS)},
 		{"inspect", "Show all that is known of containers, images, volumes and networks", containers, of(look.Inspect)},
 		{"top", "List the processes of a container", containers, of(look.Top)},

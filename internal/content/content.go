@@ -19,12 +19,12 @@ import (
 	"os"
 	"runtime"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/launch"
+	"github.com/cortenhq/corten/internal/launch/detached"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/internal/tree"
@@ -140,7 +140,7 @@ func (r *Root) still(c Container, write bool) error {
 	}
 	var shift *launch.Shift
 	if c.Foreign != nil {
-		ns, err := userNS(c.Foreign)
+		ns, err := detached.UserNS(c.Foreign)
 		if err != nil {
 			return err
 		}
@@ -187,24 +187,6 @@ func (r *Root) still(c Container, write bool) error {
 		_ = unix.Close(r.fd)
 	}
 	return err
-}
-
-// userNS makes a user namespace. There has to be a process to make it in: it is stopped
-// before its first instruction (ptrace(2), PTRACE_TRACEME), and killed.
-func userNS(maps []spec.IDMap) (*os.File, error) {
-	var list []syscall.SysProcIDMap
-	for _, m := range maps {
-		list = append(list, syscall.SysProcIDMap{ContainerID: int(m.Container), HostID: int(m.Host), Size: int(m.Size)})
-	}
-	p, err := os.StartProcess("/proc/self/exe", []string{"corten"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWUSER, UidMappings: list, GidMappings: list, Ptrace: true, Pdeathsig: unix.SIGKILL}})
-	if err != nil {
-		return nil, errs.Wrap("make user namespace", "", err)
-	}
-	ns, err := os.Open("/proc/" + strconv.Itoa(p.Pid) + "/ns/user")
-	_ = p.Kill()
-	_, _ = p.Wait()
-	return ns, errs.Wrap("make user namespace", "", err)
 }
 
 // attach mounts m. What is gone from the host is left out, and so is, in a view for reading,

@@ -17,6 +17,7 @@ const (
 	ByRun     = kept.ByRun
 	ByStart   = kept.ByStart
 	ByRestart = kept.ByRestart
+	ByRestore = kept.ByRestore
 )
 
 // KeepStart is the process of a kept container from its beginning to the launch; then it is

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/advice"
 	"github.com/cortenhq/corten/internal/cgroup"
+	"github.com/cortenhq/corten/internal/checkpoint"
 	"github.com/cortenhq/corten/internal/container"
 	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/errs"
@@ -100,8 +101,8 @@ func notStarted(box *container.Container, by Origin, cause error) error {
 			return err
 		}
 	}
-	if by == ByRun {
-		return unmake(box)
+	if by.made() {
+		return Unmake(box)
 	}
 	st, err := container.ReadState(dirs, box.Spec.ID)
 	if err != nil {
@@ -109,7 +110,7 @@ func notStarted(box *container.Container, by Origin, cause error) error {
 		return err
 	}
 	st.ExitCode, st.Message = codeOf(cause), cause.Error()
-	if by == ByRestart {
+	if by == ByRestart || by.resumes() {
 		st.Status, st.PID, st.StartTicks, st.Groups = container.Exited, 0, 0, nil
 	}
 	if err := errors.Join(box.SetState(st), container.ForgetRun(dirs, box.Spec.ID)); err != nil {
@@ -119,8 +120,8 @@ func notStarted(box *container.Container, by Origin, cause error) error {
 	return box.Unlock()
 }
 
-// unmake removes a container that never ran.
-func unmake(box *container.Container) error {
+// Unmake removes a container that never ran.
+func Unmake(box *container.Container) error {
 	root := box.Dirs().Root
 	return errors.Join(box.Discard(), image.Release(root, box.Spec), volume.RemoveAll(root, box.Spec.AnonymousVolumes()))
 }
@@ -158,6 +159,11 @@ func relaunch(ctx context.Context, site draft.Site, box *container.Container, by
 	dir := container.KeepDir(site.Dirs, box.Spec.ID)
 	if err := clearRun(dir); err != nil {
 		return nil, errs.Wrap("clear folder of keeper", dir, err)
+	}
+	if !by.resumes() { // the files of the container go on without it
+		if err := checkpoint.Forget(site.Dirs, box.Spec.ID); err != nil {
+			return nil, err
+		}
 	}
 	d, err := site.Again(ctx, box)
 	if err == nil {
@@ -208,10 +214,18 @@ func (l *launched) launch() error {
 	if l.by == ByRestart { // nobody waits to be told: from the beginning it is adopted if we are killed
 		env.Waits = l.record
 	}
-	if l.proc, err = l.d.Launch(p, env); err != nil {
+	if l.by.resumes() {
+		l.proc, err = l.d.Resume(p, env, std.shared(), l.record)
+		if err == nil {
+			err = checkpoint.Settle(l.d.Site.Dirs, l.d.Spec.ID)
+		}
+	} else {
+		l.proc, err = l.d.Launch(p, env)
+	}
+	if err != nil {
 		return err
 	}
-	if l.by != ByRestart {
+	if l.by != ByRestart && !l.by.resumes() {
 		err = l.record(l.proc.PID)
 	}
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/cni"
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/criu"
 	"github.com/cortenhq/corten/internal/draft"
 	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
@@ -50,7 +52,15 @@ const (
 	ByRun     Origin = "run"     // the container was made for it, and goes with it if it does not succeed
 	ByStart   Origin = "start"   // start, restart, boot
 	ByRestart Origin = "restart" // its restart policy: nobody is waiting
+	ByRestore Origin = "restore" // from its checkpoint
+	ByImport  Origin = "import"  // from a checkpoint that came with it: it goes with it if it does not succeed
 )
+
+// made reports whether the container was made for the start.
+func (o Origin) made() bool { return o == ByRun || o == ByImport }
+
+// resumes reports whether the container is made of a checkpoint.
+func (o Origin) resumes() bool { return o == ByRestore || o == ByImport }
 
 // StartLocked starts a container whose lock we have, and waits until it runs. The lock then
 // belongs to its keeper; after an error it is nobody's. That a command could not be executed has the
@@ -93,12 +103,12 @@ func StartLocked(ctx context.Context, site draft.Site, box *container.Container,
 // forsake lets go of a container that no process could be started for. One that was made for this start goes with it; what
 // cannot be removed now the next sweep removes.
 func forsake(box *container.Container, by Origin) {
-	if by != ByRun {
+	if !by.made() {
 		box.Abandon()
 		return
 	}
 	_ = container.ForgetRun(box.Dirs(), box.Spec.ID)
-	_ = unmake(box)
+	_ = Unmake(box)
 }
 
 // startLost finds out about a start whose process was killed before it told anybody. If that had
@@ -121,7 +131,7 @@ func startLost(ctx context.Context, dirs container.Dirs, c *spec.Container, by O
 	if begun {
 		return err
 	}
-	if s, lerr := container.Load(dirs, c.ID); lerr == nil && by == ByRun {
+	if s, lerr := container.Load(dirs, c.ID); lerr == nil && by.made() {
 		err = ending.Remove(ctx, dirs, s, true)
 	}
 	return errors.Join(errs.Newf(errs.Other, "start container", c.Name, "the process that started it was killed").WithHint("start it again"), err)
@@ -187,7 +197,7 @@ func spawn(dirs container.Dirs, dir string, give passed, notify, program string,
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir = "/"
-	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, append(nest.Environ(), cni.Environ()...)...)
+	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, slices.Concat(nest.Environ(), cni.Environ(), criu.Environ())...)
 	cmd.ExtraFiles = []*os.File{give.lock}
 	if give.ready != nil || give.ports != nil {
 		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
@@ -277,4 +287,9 @@ func AskEnd(dirs container.Dirs, s container.Snapshot) error {
 		return errs.Wrap("stop container", s.Spec.Name, err)
 	}
 	return f.Close()
+}
+
+// UnaskEnd takes back AskEnd, of a container that runs on.
+func UnaskEnd(dirs container.Dirs, s container.Snapshot) {
+	_ = os.Remove(filepath.Join(container.KeepDir(dirs, s.Spec.ID), "stop"))
 }

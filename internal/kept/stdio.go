@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cortenhq/corten/internal/checkpoint"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/plan"
 	"github.com/cortenhq/corten/internal/spec"
@@ -118,4 +119,15 @@ func openFIFO(path string, mode int) (*os.File, error) {
 			return nil, err
 		}
 	}
+}
+
+// shared is what processes of a checkpoint have in the place of what they had then.
+func (s *stdio) shared() map[string]*os.File {
+	files := map[string]*os.File{}
+	for role, name := range map[string]plan.Handle{checkpoint.Stdin: "stdin", checkpoint.Stdout: "stdout", checkpoint.Stderr: "stderr", checkpoint.Report: plan.Report} {
+		if f := s.files[name]; f != nil {
+			files[role] = f
+		}
+	}
+	return files
 }

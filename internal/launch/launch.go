@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -248,6 +249,15 @@ func ExecError(name string, err unix.Errno) error {
 			WithHint("the file is no program of this machine's architecture, or a script without #!")
 	}
 	return errs.New(errs.Denied, "execute", name, err)
+}
+
+// Adopt is a child of ours that somebody else has started for us.
+func Adopt(pid int) (*Process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, errs.Wrap("open process", strconv.Itoa(pid), err)
+	}
+	return &Process{PID: pid, pidfd: os.NewFile(uintptr(fd), "pidfd")}, nil
 }
 
 // Signal sends a signal to the process; ESRCH once it is gone.

@@ -57,25 +57,9 @@ type Container struct {
 
 // Create creates a container.
 func Create(ctx context.Context, req Request) (*Container, error) {
-	place, err := record.Of(req.Root, req.ID)
+	place, b, err := prepare(req)
 	if err != nil {
 		return nil, err
-	}
-	b, err := bundle.Load(req.Bundle, held())
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range b.Warnings {
-		req.Warn(w)
-	}
-	if err := inNest(&b.Spec.Namespaces.User); err != nil {
-		return nil, err
-	}
-	if err := checkConsole(b.Spec.Process.Terminal, req.Console, req.Stays); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(req.Root, 0o711); err != nil {
-		return nil, errs.Wrap("make folder", req.Root, err)
 	}
 	b.Spec.Security.NoKeyring = req.Keyring
 	c := &Container{Place: place}

@@ -147,6 +147,9 @@ func (c *command) verb(name string, args []string) error {
 		if v.flags != nil {
 			v.flags(f)
 		}
+		if !v.plain {
+			args = dashed(f, args)
+		}
 		err := f.Parse(args)
 		if errors.Is(err, pflag.ErrHelp) {
 			fmt.Fprintf(c.stdout, "Usage: corten-oci [GLOBAL FLAGS] %s [FLAGS] %s\n\n%s\n\n%s", v.name, v.args, v.about, f.FlagUsages())
@@ -161,17 +164,25 @@ func (c *command) verb(name string, args []string) error {
 		}
 		return v.run(c, f, f.Args())
 	}
-	switch name {
-	case "checkpoint", "restore":
-		return errs.Newf(errs.Unsupported, "do", name, "it is not there yet").WithHint("corten-oci --help lists what is")
-	}
 	return errs.Newf(errs.Invalid, "do", name, "there is no such verb").WithHint("corten-oci --help lists them")
+}
+
+// dashed gives names of flags a second dash, where they have one: runc takes them so, and containerd writes -no-subreaper.
+func dashed(f *pflag.FlagSet, args []string) []string {
+	out := slices.Clone(args)
+	for i, a := range out {
+		name, _, _ := strings.Cut(strings.TrimPrefix(a, "-"), "=")
+		if len(name) > 1 && strings.HasPrefix(a, "-") && f.Lookup(name) != nil {
+			out[i] = "-" + a
+		}
+	}
+	return out
 }
 
 func (c *command) usage(f *pflag.FlagSet) {
 	fmt.Fprintf(c.stdout, "Usage: corten-oci [GLOBAL FLAGS] VERB [FLAGS] ARGS...\n\nRuns the containers of OCI bundles.\n\n")
 	for _, v := range verbs() {
-		fmt.Fprintf(c.stdout, "  %-8s %s\n", v.name, v.about)
+		fmt.Fprintf(c.stdout, "  %-10s %s\n", v.name, v.about)
 	}
 	fmt.Fprintf(c.stdout, "\nGlobal flags:\n%s", f.FlagUsages())
 }

@@ -37,6 +37,8 @@ func verbs() []verb {
 		id("resume", "let a frozen container go on", resume, nil),
 		id("events", "print what a container uses, again and again, and when its memory runs out", events, eventsFlags),
 		id("update", "change the limits of a container", update, updateFlags),
+		id("checkpoint", "write a container that runs to files, by criu", checkpoint, checkpointFlags),
+		id("restore", "make a container of such files, and wait for its end", restore, restoreFlags),
 		{name: "features", about: "print what this runtime understands", run: printFeatures},
 	}
 }

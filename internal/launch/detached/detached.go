@@ -87,29 +87,35 @@ type kernelSays struct {
 func (e *kernelSays) Error() string { return e.err.Error() + " (" + e.text + ")" }
 func (e *kernelSays) Unwrap() error { return e.err }
 
-// Aside runs f on a thread with a mount namespace of its own, which ends with the thread.
-// What is mounted there does not show elsewhere.
-func Aside(f func() error) error {
+// Apart runs f on a thread of its own, which ends with it: what f changes of the thread is gone then.
+func Apart(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends
 		// The first thread would not end, and the whole process is seen through it.
 		if unix.Gettid() == unix.Getpid() {
-			done <- Aside(f) // on another one, since this one is taken
+			done <- Apart(f) // on another one, since this one is taken
 			runtime.UnlockOSThread()
-			return
-		}
-		err := unix.Unshare(unix.CLONE_NEWNS)
-		if err == nil {
-			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-		}
-		if err != nil {
-			done <- errs.Wrap("make mount namespace", "", err)
 			return
 		}
 		done <- f()
 	}()
 	return <-done
+}
+
+// Aside runs f on a thread with a mount namespace of its own, which ends with the thread.
+// What is mounted there does not show elsewhere.
+func Aside(f func() error) error {
+	return Apart(func() error {
+		err := unix.Unshare(unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
+		if err != nil {
+			return errs.Wrap("make mount namespace", "", err)
+		}
+		return f()
+	})
 }
 
 // Hang mounts a detached, private mount somewhere in a namespace that aside made. They
