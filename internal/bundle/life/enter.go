@@ -58,6 +58,9 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 	if err := checkConsole(proc.Terminal, x.Console, x.Stays); err != nil {
 		return nil, err
 	}
+	if err := reach(s); err != nil {
+		return nil, err
+	}
 	c.Process, c.Security = proc, sec
 	in, err := further(x.Root, s, &c)
 	if err != nil {

@@ -260,6 +260,23 @@ func destroy(ctx context.Context, s *record.State) error {
 	return errors.Join(err, s.Groups.Remove(ctx), s.Share.Remove(), unmountRoot(s))
 }
 
+// reach has this process be where it may make others in a container's scope, which a user's session is not.
+func reach(s *record.State) error {
+	if s.Scope == "" || nest.Owner() < 0 {
+		return nil
+	}
+	m, err := manager()
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	top, err := m.Group()
+	if err != nil {
+		return err
+	}
+	return scope.Enter(m, top)
+}
+
 func stop(unit string) error {
 	m, err := manager()
 	if err != nil {

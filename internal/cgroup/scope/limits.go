@@ -33,7 +33,7 @@ func named(file string) string {
 		return "MemoryLimit"
 	case "cpu.shares":
 		return "CPUShares"
-	case "blkio.weight":
+	case "blkio.weight", "blkio.bfq.weight":
 		return "BlockIOWeight"
 	}
 	return ""

@@ -90,7 +90,7 @@ func TestLimits(t *testing.T) {
 			"OOMPolicy": "kill", "TasksMax": uint64(math.MaxUint64),
 		}},
 		{"v1", v1, spec.Resources{Memory: spec.Memory{Limit: 1 << 20}, CPU: spec.CPU{Shares: 512, Quota: 50000, Cpus: "1"}, BlockIO: spec.BlockIO{Weight: 100}},
-			map[string]any{"MemoryLimit": uint64(1 << 20), "CPUShares": uint64(512), "CPUQuotaPerSecUSec": uint64(500000), "AllowedCPUs": []byte{2}}},
+			map[string]any{"MemoryLimit": uint64(1 << 20), "CPUShares": uint64(512), "CPUQuotaPerSecUSec": uint64(500000), "AllowedCPUs": []byte{2}, "BlockIOWeight": uint64(100)}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, limitsOf(t, test.host, test.r)); diff != "" {
