@@ -241,3 +241,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A limit of no processes is what the version of the specification says.
+func TestNoProcesses(t *testing.T) {
+	for version, want := range map[string]int64{"1.0.2-dev": -1, "1.2.1": -1, "1.3.0": 1, "1.10.0": 1} {
+		none := int64(0)
+		p := spec.Pids{Limit: &none}
+		noProcesses(&p, version)
+		got := int64(-1)
+		if p.Limit != nil {
+			got = *p.Limit
+		}
+		if got != want {
+			t.Errorf("%s: %d, want %d", version, got, want)
+		}
+	}
+}

@@ -62,10 +62,27 @@ func (t *translator) container(c *config) {
 	if c.Linux.Resources != nil {
 		t.out.Resources = *c.Linux.Resources
 	}
+	noProcesses(&t.out.Resources.Pids, c.Version)
 	// As with other runtimes the harmless devices can be used whatever the rules are.
 	if r := &t.out.Resources; len(r.Devices) > 0 {
 		r.Devices = slices.Concat(r.Devices, cgroup.DefaultDevices()[1:])
 	}
+}
+
+// noProcesses says what a limit of 0 processes means. Before version 1.3 of the specification runtimes took it
+// for none, and Podman writes it so. Since then it is one, and as in runc means the first process alone,
+// which could not be born otherwise.
+func noProcesses(p *spec.Pids, version string) {
+	if p.Limit == nil || *p.Limit != 0 {
+		return
+	}
+	minor, _, _ := strings.Cut(strings.TrimPrefix(version, "1."), ".")
+	if n, err := strconv.Atoi(minor); err == nil && n < 3 {
+		p.Limit = nil
+		return
+	}
+	one := int64(1)
+	p.Limit = &one
 }
 
 // namespaces is where each comes from: what is not listed is the host's.

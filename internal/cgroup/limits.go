@@ -248,6 +248,9 @@ func (b *builder) pids(p spec.Pids) error {
 		return nil
 	}
 	s, err := b.use("limit processes", "pids", "pids")
+	if errs.Is(err, errs.Unsupported) && *p.Limit < 0 {
+		return nil // what nothing limits has no limit
+	}
 	if err != nil {
 		return err
 	}
