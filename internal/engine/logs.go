@@ -51,7 +51,7 @@ func (e *Engine) Logs(ctx context.Context, ref string, req LogsRequest, each fun
 	}
 	defer folder.Close()
 	dir := "/proc/self/fd/" + strconv.Itoa(int(folder.Fd())) // wherever it is moved to
-	part := read.Request{Since: req.Since, Until: req.Until, Tail: req.Tail}
+	part := read.Request{Since: req.Since, Until: req.Until, Tail: req.Tail, Durable: true}
 	if req.Follow {
 		live := read.Live{Idle: req.Idle, Over: func() bool { return e.ended(s) }, Wake: []string{container.Dir(e.dirs(), s.Spec.ID)}}
 		return kept.Tended(e.dirs(), func() error { return read.Follow(ctx, dir, part, live, each) })

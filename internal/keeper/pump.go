@@ -384,7 +384,7 @@ func (p *pump) hopeless(now int64) bool {
 const patience = 10 * second
 
 // finish moves what is left when nobody can write any more, or when those who still can have
-// been silent for a while. It returns true when all is in the log.
+// been silent for a while. It returns true when all is in the log, which is durable then.
 func (p *pump) finish(now int64) bool {
 	for _, s := range p.streams {
 		if s.source >= 0 && !s.ended && s.ready && p.hopeless(now) {
@@ -407,5 +407,6 @@ func (p *pump) finish(now int64) bool {
 		}
 		p.giveUp(s)
 	}
+	_ = p.log.Sync() // a disk that fails keeps no container from having ended
 	return true
 }

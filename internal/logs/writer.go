@@ -116,6 +116,35 @@ func (w *Writer) SetLimits(l Limits) {
 	w.prune()
 }
 
+// Sync makes all that was written durable. Compressed files were that when they got their names. There
+// is nothing to do for a nil Writer.
+func (w *Writer) Sync() error {
+	if w == nil {
+		return nil
+	}
+	list, err := files(w.dir)
+	if err != nil {
+		return errs.Wrap("sync log", Name(w.end.File), err)
+	}
+	for _, f := range list {
+		if !f.Plain {
+			continue
+		}
+		fd, err := open(w.dir, Name(f.N), unix.O_RDONLY|unix.O_NOFOLLOW)
+		if err == unix.ENOENT { // compressed meanwhile
+			continue
+		}
+		if err == nil {
+			err = unix.Fdatasync(fd)
+			unix.Close(fd)
+		}
+		if err != nil {
+			return errs.Wrap("sync log", Name(f.N), err)
+		}
+	}
+	return nil
+}
+
 // Position is where the next record goes, unless Rotate comes first.
 func (w *Writer) Position() Position { return w.end }
 

@@ -94,7 +94,8 @@ func (t *Transcript) flush() {
 	}
 }
 
-// Close logs lines that have no end, and ends the log.
+// Close logs lines that have no end, and ends the log, which is durable then: who is told that the
+// container has ended finds its last words after a power cut, too.
 func (t *Transcript) Close() {
 	if t == nil {
 		return
@@ -108,5 +109,6 @@ func (t *Transcript) Close() {
 		}
 	}
 	t.flush()
+	_ = t.w.Sync() // as with Append: the container's end is not to be missed for its log
 	t.w.Close()
 }

@@ -102,3 +102,8 @@ func try(ctx context.Context, m *machine.Machine, script string) (string, error)
 	out, err := m.Shell(script).Output(ctx)
 	return strings.TrimSpace(out), err
 }
+
+// ctxAfter is for what is done after a test, whose own context is over then.
+func ctxAfter(t *testing.T) context.Context {
+	return context.WithoutCancel(t.Context())
+}

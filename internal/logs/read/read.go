@@ -21,6 +21,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/inflate"
 	"github.com/cortenhq/corten/internal/logs"
@@ -38,13 +40,15 @@ type Entry struct {
 
 // Reader goes through a log. It is one goroutine's.
 type Reader struct {
-	dir  string
-	pos  logs.Position // of have
-	file *os.File      // nil: the file at pos is to be opened
-	src  io.Reader     // the content of file
-	full bool          // nothing will be added to file any more
-	buf  []byte
-	have []byte // the part of buf that has been read and not given
+	dir    string
+	pos    logs.Position // of have
+	file   *os.File      // nil: the file at pos is to be opened
+	src    io.Reader     // the content of file
+	full   bool          // nothing will be added to file any more
+	sure   bool          // what is given is durable
+	synced int64         // up to here the file is, if that is wanted
+	buf    []byte
+	have   []byte // the part of buf that has been read and not given
 }
 
 // bufSize holds several of the longest records.
@@ -159,7 +163,7 @@ func (r *Reader) openAt(at logs.Position) error {
 	if err != nil {
 		return errs.Wrap("read log", r.dir, err)
 	}
-	r.file, r.src, r.full, r.have = f, f, compressed, nil
+	r.file, r.src, r.full, r.have, r.synced = f, f, compressed, nil, 0
 	if !compressed {
 		_, err = f.Seek(at.Offset, io.SeekStart)
 		return errs.Wrap("read log", f.Name(), err)
@@ -193,6 +197,9 @@ func (r *Reader) line() ([]byte, error) {
 		kept := copy(r.buf, r.have)
 		n, err := r.src.Read(r.buf[kept:])
 		r.have = r.buf[:kept+n]
+		if err := r.secure(); err != nil {
+			return nil, err
+		}
 		switch {
 		case n > 0:
 		case err == io.EOF && len(r.have) > 0 && !r.full:
@@ -209,6 +216,23 @@ func (r *Reader) line() ([]byte, error) {
 	}
 }
 
+// secure makes what was read durable, and all that has been written since: one sync serves many lines. A
+// compressed file was synced before it had its name.
+func (r *Reader) secure() error {
+	if !r.sure || r.src != io.Reader(r.file) || r.pos.Offset+int64(len(r.have)) <= r.synced {
+		return nil
+	}
+	st, err := r.file.Stat()
+	if err != nil {
+		return err
+	}
+	if err := unix.Fdatasync(int(r.file.Fd())); err != nil {
+		return err
+	}
+	r.synced = st.Size()
+	return nil
+}
+
 // files lists the log; one that is not there is empty.
 func files(dir string) ([]logs.File, error) {
 	all, err := logs.Files(dir)
@@ -223,6 +247,7 @@ type Request struct {
 	From         logs.Position // begin here; zero: at the oldest record
 	Tail         int           // if From is zero: only so many of the last lines; negative: all
 	Since, Until time.Time     // only records of that time; zero: no limit
+	Durable      bool          // give nothing that a power cut could take back: a report, not a view
 }
 
 // Read calls each with the entries that there are when it begins.
@@ -249,7 +274,9 @@ func (q Request) reader(dir string) (*Reader, error) {
 	case !q.Since.IsZero():
 		from, err = atTime(dir, q.Since)
 	}
-	return NewReader(dir, from), err
+	r := NewReader(dir, from)
+	r.sure = q.Durable
+	return r, err
 }
 
 // read calls each with what is wanted, up to a position or what there is for now.

@@ -20,6 +20,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 {
+		os.Exit(askGo(os.Args[1:]))
+	}
 	l, err := net.Listen("tcp4", protocol.Address)
 	if err != nil {
 		log.Fatal(err)

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cortenhq/corten/test/vm/protocol"
@@ -26,6 +28,8 @@ type Cmd struct {
 	Stdin  io.Reader // none, if it is nil
 	Stdout io.Writer
 	Stderr io.Writer
+	// Signals are passed on to it.
+	Signals <-chan os.Signal
 	// Terminal gives it a terminal of that many rows and columns, whose output is all Stdout's.
 	Terminal [2]int
 
@@ -55,11 +59,15 @@ func (e *ExitError) Error() string {
 
 // Command is a command in the guest, which Run or Output executes.
 func (m *Machine) Command(name string, args ...string) *Cmd {
-	c := &Cmd{Args: append([]string{name}, args...)}
-	if m.power != nil {
-		c.port = m.power.port
+	if p := m.power.Load(); p != nil {
+		return CommandAt(p.port, name, args...)
 	}
-	return c
+	return CommandAt(0, name, args...)
+}
+
+// CommandAt is the same for a machine that another process has, by the port of its agent.
+func CommandAt(port int, name string, args ...string) *Cmd {
+	return &Cmd{Args: append([]string{name}, args...), port: port}
 }
 
 // Shell is a script for bash in the guest.
@@ -93,9 +101,34 @@ func (c *Cmd) Run(ctx context.Context) error {
 	if err := protocol.WriteJSON(conn, protocol.KindRequest, req); err != nil {
 		return err
 	}
-	go c.feed(conn)
+	sender := &sender{conn: conn}
+	go c.feed(sender)
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		for {
+			select {
+			case s := <-c.Signals:
+				_ = sender.send(protocol.KindSignal, []byte{byte(s.(syscall.Signal))})
+			case <-over:
+				return
+			}
+		}
+	}()
 	err = c.drain(conn)
 	return cmpErr(ctx.Err(), err)
+}
+
+// sender sends one frame at a time.
+type sender struct {
+	mu   sync.Mutex
+	conn net.Conn
+}
+
+func (s *sender) send(kind protocol.Kind, body []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return protocol.Write(s.conn, kind, body)
 }
 
 // cmpErr prefers the reason for which a connection was closed to what the connection says of it.
@@ -107,11 +140,11 @@ func cmpErr(reason, err error) error {
 }
 
 // feed sends the standard input until it or the connection ends.
-func (c *Cmd) feed(conn net.Conn) {
+func (c *Cmd) feed(to *sender) {
 	b := make([]byte, 64<<10)
 	for c.Stdin != nil {
 		n, err := c.Stdin.Read(b)
-		if n > 0 && protocol.Write(conn, protocol.KindStdin, b[:n]) != nil {
+		if n > 0 && to.send(protocol.KindStdin, b[:n]) != nil {
 			return
 		}
 		if err != nil {
@@ -119,7 +152,7 @@ func (c *Cmd) feed(conn net.Conn) {
 		}
 	}
 	if c.Terminal == [2]int{} {
-		_ = protocol.Write(conn, protocol.KindStdin, nil) // the reader of conn learns of its end
+		_ = to.send(protocol.KindStdin, nil) // drain learns of the connection's end
 	}
 }
 
@@ -194,16 +227,17 @@ func dial(ctx context.Context, port int) (net.Conn, error) {
 
 // await returns when the agent answers.
 func (m *Machine) await(ctx context.Context) error {
+	p := m.power.Load()
 	for {
 		try, cancel := context.WithTimeout(ctx, 2*time.Second)
-		conn, err := dial(try, m.power.port)
+		conn, err := dial(try, p.port)
 		cancel()
 		if err == nil {
 			return conn.Close()
 		}
 		select {
-		case <-m.power.over:
-			return fmt.Errorf("QEMU ended: %w", cmpErr(m.power.err, err))
+		case <-p.over:
+			return fmt.Errorf("QEMU ended: %w", cmpErr(p.err, err))
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(100 * time.Millisecond):
@@ -250,7 +284,7 @@ func (m *Machine) copyTar(ctx context.Context, dir string, args []string) error 
 	return err
 }
 
-// Install copies what `make install` installs: this tree's programs, units and profile of AppArmor.
+// Install copies what `make install` installs: this tree's programs and units.
 func (m *Machine) Install(ctx context.Context) error {
 	begun := time.Now()
 	tree, err := Tree()
@@ -262,7 +296,7 @@ func (m *Machine) Install(ctx context.Context) error {
 	if err := command("make", "-s", "-C", tree, "install", "PREFIX=/usr/local", "DESTDIR="+dest); err != nil {
 		return err
 	}
-	if err := m.copyTar(ctx, "/", []string{"-c", "--owner=0", "--group=0", "-C", dest, "usr", "etc"}); err != nil {
+	if err := m.copyTar(ctx, "/", []string{"-c", "--owner=0", "--group=0", "-C", dest, "usr"}); err != nil {
 		return err
 	}
 	if err := m.Command("systemctl", "daemon-reload").Run(ctx); err != nil {

@@ -23,8 +23,11 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/cortenhq/corten/test/vm/protocol"
 )
 
 // Options are what a machine can be made with besides.
@@ -40,17 +43,22 @@ type Options struct {
 	// Seeds are files that the guest sees as read-only disks, by the names of their place:
 	// /dev/disk/by-id/virtio-seed0 and on.
 	Seeds []string
+	// Reach is the address of a server on the host, which the guest reaches at Reached, or empty.
+	Reach string
 	// Log is told what takes time.
 	Log func(format string, args ...any)
 }
+
+// Reached is where the guest finds the server that Options.Reach names.
+const Reached = "10.0.2.101:5000"
 
 // Machine is one virtual machine. Its methods, but for Command, are for one goroutine at a time.
 type Machine struct {
 	opts  Options
 	dir   string
 	parts string
-	power *power // nil when it is off
-	cache *cache // with Options.Volatile
+	power atomic.Pointer[power] // nil when it is off
+	cache *cache                // with Options.Volatile
 }
 
 // power is one time that the machine is on.
@@ -79,7 +87,7 @@ func New(opts Options) (*Machine, error) {
 		return nil, err
 	}
 	if m.dir == "" {
-		m.dir, err = os.MkdirTemp("", "corten-vm-")
+		m.dir, err = temporary()
 	} else {
 		err = os.MkdirAll(m.dir, 0o700)
 	}
@@ -93,6 +101,23 @@ func New(opts Options) (*Machine, error) {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+// temporary makes a folder that has this process in its name, and removes those of processes that are
+// gone: one that is killed leaves some gigabytes.
+func temporary() (string, error) {
+	const name = "corten-vm-of-"
+	old, err := filepath.Glob(filepath.Join(os.TempDir(), name+"*"))
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range old {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), name), "-")
+		if _, err := os.Stat("/proc/" + pid); errors.Is(err, os.ErrNotExist) {
+			_ = os.RemoveAll(dir)
+		}
+	}
+	return os.MkdirTemp("", name+strconv.Itoa(os.Getpid())+"-")
 }
 
 // Debian is the path of a tar on the host: the root of a Debian with systemd, for containers.
@@ -111,6 +136,9 @@ func (m *Machine) furnish() error {
 		}
 	}
 	if err := m.writeInitrd(); err != nil {
+		return err
+	}
+	if err := BuildGo(filepath.Join(m.dir, "exec"), "./test/vm/exec"); err != nil {
 		return err
 	}
 	if !m.opts.Volatile {
@@ -139,7 +167,7 @@ func command(name string, args ...string) error {
 
 // Start switches the machine on, and returns when systemd has started everything.
 func (m *Machine) Start(ctx context.Context) error {
-	if m.power != nil {
+	if m.power.Load() != nil {
 		return errors.New("the machine is on")
 	}
 	begun := time.Now()
@@ -162,7 +190,7 @@ func (m *Machine) Start(ctx context.Context) error {
 
 // hung says what the machine wrote last, before it is switched off for good.
 func (m *Machine) hung(op string, err error) error {
-	_ = m.kill()
+	_ = m.PowerCut()
 	text := m.Console()
 	return fmt.Errorf("%s the machine: %w\nits console ends with:\n%s", op, err, text[max(0, len(text)-4000):])
 }
@@ -204,8 +232,8 @@ func (m *Machine) switchOn() error {
 		return err
 	}
 	p.qemu = cmd.Process
-	m.power = p
-	return m.remember()
+	m.power.Store(p)
+	return m.remember(p)
 }
 
 func freePort() (int, error) {
@@ -229,8 +257,7 @@ func (m *Machine) arguments(port int) []string {
 		"-kernel", filepath.Join(m.parts, "vmlinuz"), "-initrd", filepath.Join(m.dir, "initrd"),
 		"-append", "console=ttyS0 panic=-1 quiet loglevel=4 systemd.show_status=0 net.ifnames=0 mitigations=off " +
 			"apparmor=1 security=apparmor modprobe.blacklist=aesni_intel,acpi_cpufreq,psmouse",
-		// Nothing but the host reaches the guest, and the guest reaches nobody.
-		"-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:" + strconv.Itoa(port) + "-" + agentAddress,
+		"-netdev", m.netdev(port),
 		"-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci",
 		"-drive", disk + ",if=none,id=root", "-device", "virtio-blk-pci,drive=root,serial=root",
 		"-drive", "file=" + filepath.Join(m.dir, "spare") + ",format=raw,cache=unsafe,if=none,id=spare", "-device", "virtio-blk-pci,drive=spare,serial=spare",
@@ -240,6 +267,18 @@ func (m *Machine) arguments(port int) []string {
 		args = append(args, "-drive", "file="+seed+",format=raw,read-only=on,if=none,id="+name, "-device", "virtio-blk-pci,drive="+name+",serial="+name)
 	}
 	return args
+}
+
+// netdev lets nobody but this host reach the guest's agent, and lets the guest reach nobody but what
+// the command exec leads to.
+func (m *Machine) netdev(port int) string {
+	exec := "-cmd:" + filepath.Join(m.dir, "exec")
+	net := "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:" + strconv.Itoa(port) + "-" + protocol.Address +
+		",guestfwd=tcp:" + protocol.Gate + exec + " go"
+	if m.opts.Reach != "" {
+		net += ",guestfwd=tcp:" + Reached + exec + " dial " + m.opts.Reach
+	}
+	return net
 }
 
 // Reboot has the guest reboot, in order.
@@ -252,7 +291,8 @@ func (m *Machine) Reboot(ctx context.Context) error {
 
 // PowerOff has the guest stop everything, in order, and switch itself off.
 func (m *Machine) PowerOff(ctx context.Context) error {
-	if m.power == nil {
+	p := m.power.Load()
+	if p == nil {
 		return errors.New("the machine is off")
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -260,19 +300,19 @@ func (m *Machine) PowerOff(ctx context.Context) error {
 	// The connection may end before the answer.
 	_, _ = m.Command("systemctl", "poweroff").Output(ctx)
 	select {
-	case <-m.power.over:
+	case <-p.over:
 	case <-ctx.Done():
 		return m.hung("switch off", ctx.Err())
 	}
-	err := m.power.err
-	m.power = nil
+	err := p.err
+	m.power.Store(nil)
 	return err
 }
 
 // PowerCut takes the machine's power. What the guest had in memory is lost, and with
 // Options.Volatile so is some of what it had not flushed to its disk.
 func (m *Machine) PowerCut() error {
-	if m.power == nil {
+	if m.power.Load() == nil {
 		return errors.New("the machine is off")
 	}
 	err := m.kill()
@@ -283,12 +323,13 @@ func (m *Machine) PowerCut() error {
 }
 
 func (m *Machine) kill() error {
-	if m.power == nil {
+	p := m.power.Load()
+	if p == nil {
 		return nil
 	}
-	err := m.power.qemu.Kill()
-	<-m.power.over
-	m.power = nil
+	err := p.qemu.Kill()
+	<-p.over
+	m.power.Store(nil)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
 	}
@@ -297,12 +338,13 @@ func (m *Machine) kill() error {
 
 // Off is closed when the machine has gone off: by itself, by its kernel's panic or by a method.
 func (m *Machine) Off() <-chan struct{} {
-	if m.power == nil {
+	p := m.power.Load()
+	if p == nil {
 		off := make(chan struct{})
 		close(off)
 		return off
 	}
-	return m.power.over
+	return p.over
 }
 
 // Console is what the guest has written to its console since it was switched on.

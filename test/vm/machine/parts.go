@@ -14,11 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/cortenhq/corten/test/vm/protocol"
 )
-
-const agentAddress = protocol.Address
 
 //go:embed recipe.sh
 var recipe []byte

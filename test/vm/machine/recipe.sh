@@ -91,7 +91,6 @@ After=local-fs.target
 ExecStartPre=-/bin/sh -c 'ip link set dev eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2'
 ExecStart=/run/agent
 KillMode=process
-OOMScoreAdjust=-1000
 TasksMax=infinity
 LimitNOFILE=1048576
 LimitMEMLOCK=infinity

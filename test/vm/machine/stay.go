@@ -16,11 +16,11 @@ type state struct {
 }
 
 // remember writes down that the machine is on.
-func (m *Machine) remember() error {
+func (m *Machine) remember(p *power) error {
 	if m.opts.Dir == "" {
 		return nil
 	}
-	b, err := json.Marshal(state{PID: m.power.qemu.Pid, Port: m.power.port})
+	b, err := json.Marshal(state{PID: p.qemu.Pid, Port: p.port})
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (m *Machine) attach() bool {
 		}
 		close(p.over)
 	}()
-	m.power = p
+	m.power.Store(p)
 	return true
 }
 

@@ -13,6 +13,10 @@ import (
 // Address is where the agent listens: that of the machine's only interface.
 const Address = "10.0.2.15:1"
 
+// Gate is where the guest's go asks the host's: in the other direction, a Request of the guest is
+// answered with frames until a Status.
+const Gate = "10.0.2.100:1"
+
 // Kind is what a frame holds.
 type Kind byte
 
@@ -25,6 +29,7 @@ const (
 	KindStdout
 	KindStderr
 	KindStatus
+	KindFiles // a tar, of what the host's go has built
 )
 
 // Request is a command to execute.
@@ -90,4 +95,14 @@ func ReadJSON(r io.Reader, want Kind, value any) error {
 		return fmt.Errorf("a frame of kind %d instead of %d", kind, want)
 	}
 	return json.Unmarshal(body, value)
+}
+
+// Output is where arguments of go say that programs go to, and whether that is a folder in any case.
+func Output(args []string) (path string, dir bool) {
+	for i, a := range args {
+		if a == "-o" && i+1 < len(args) {
+			return args[i+1], args[i+1][len(args[i+1])-1] == '/'
+		}
+	}
+	return "", false
 }

@@ -28,6 +28,7 @@ ssh; the exit status is the command's, or 255.
 
   go run ./test/vm/sh 'corten import /root/debian.tar debian && corten run --rm debian id'
   go run ./test/vm/sh --install corten version       this tree's programs, compiled anew
+  go run ./test/vm/sh --test -- -short ./internal/disk   go test, with the test binaries executed there
   go run ./test/vm/sh --copy ./a.test /root/a.test   a file of the host, into /root
 
 Needs root on amd64 and the packages of VM in the Makefile. There is no KVM: a start takes half a
@@ -45,6 +46,7 @@ func main() {
 	flags.StringVar(&o.copy, "copy", "", "copy this `path` of the host to /root first")
 	flags.IntVar(&o.memory, "memory", 2048, "`MiB` of memory of a machine that is started")
 	flags.BoolVar(&o.install, "install", false, "install this tree's programs again first")
+	flags.BoolVar(&o.test, "test", false, "the arguments are those of go test")
 	flags.BoolVar(&o.reboot, "reboot", false, "reboot it first")
 	flags.BoolVar(&o.cut, "cut", false, "take its power and start it again first")
 	flags.BoolVar(&o.console, "console", false, "print its console")
@@ -63,9 +65,9 @@ func main() {
 }
 
 type options struct {
-	name, copy                             string
-	memory                                 int
-	install, reboot, cut, console, off, rm bool
+	name, copy                                   string
+	memory                                       int
+	install, test, reboot, cut, console, off, rm bool
 }
 
 func (o options) do(ctx context.Context, args []string) error {
@@ -94,6 +96,9 @@ func (o options) do(ctx context.Context, args []string) error {
 	}
 	if err := o.prepare(ctx, m, fresh); err != nil {
 		return err
+	}
+	if o.test {
+		return m.GoTest(ctx, os.Stdout, nil, append([]string{"-count", "1"}, args...)...)
 	}
 	return execute(ctx, m, args)
 }
