@@ -274,7 +274,7 @@ func (w *world) commit(ctx context.Context) error {
 // write appends a number to a file in a volume, and syncs it as a database does.
 func (w *world) write(ctx context.Context) error {
 	n := w.written + 1
-	if err := w.m.Command("corten", "exec", "vol", "sh", "-c", fmt.Sprintf("echo %d >>/data/numbers && fsync /data/numbers", n)).Run(ctx); err != nil {
+	if err := w.m.Command("corten", "exec", "vol", "sh", "-c", fmt.Sprintf("echo %d | dd of=/data/numbers oflag=append conv=notrunc,fsync 2>/dev/null", n)).Run(ctx); err != nil {
 		return err
 	}
 	w.report(func() { w.written = n })

@@ -284,7 +284,7 @@ func (m *Machine) copyTar(ctx context.Context, dir string, args []string) error 
 	return err
 }
 
-// Install copies what `make install` installs: this tree's programs and units.
+// Install copies what `make install` installs: this tree's programs, units and profile of AppArmor.
 func (m *Machine) Install(ctx context.Context) error {
 	begun := time.Now()
 	tree, err := Tree()
@@ -296,7 +296,7 @@ func (m *Machine) Install(ctx context.Context) error {
 	if err := command("make", "-s", "-C", tree, "install", "PREFIX=/usr/local", "DESTDIR="+dest); err != nil {
 		return err
 	}
-	if err := m.copyTar(ctx, "/", []string{"-c", "--owner=0", "--group=0", "-C", dest, "usr"}); err != nil {
+	if err := m.copyTar(ctx, "/", []string{"-c", "--owner=0", "--group=0", "-C", dest, "usr", "etc"}); err != nil {
 		return err
 	}
 	if err := m.Command("systemctl", "daemon-reload").Run(ctx); err != nil {
