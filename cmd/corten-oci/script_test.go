@@ -84,7 +84,7 @@ func TestScripts(t *testing.T) {
 			case "softdirty":
 				return criu.TracksMemory(), nil
 			}
-			file := map[string]string{"numa": "/proc/self/numa_maps", "resctrl": "/sys/fs/resctrl/schemata"}[name]
+			file := map[string]string{"numa": "/proc/self/numa_maps", "resctrl": "/sys/fs/resctrl/schemata", "cgroup-v1": "/sys/fs/cgroup/pids/cgroup.procs"}[name]
 			if file == "" {
 				return false, fmt.Errorf("there is no condition %s", name)
 			}

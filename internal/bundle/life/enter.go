@@ -12,6 +12,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/bundle"
 	"github.com/cortenhq/corten/internal/bundle/record"
+	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/launch"
 	"github.com/cortenhq/corten/internal/plan"
@@ -26,6 +27,7 @@ type Further struct {
 	Console  string
 	PIDFile  string
 	Passed   []*os.File
+	Groups   []string // below the container's, as --cgroup has them; none: its own
 	Stays    bool
 	Paused   bool // it may wait until the container is resumed
 	Warn     func(string)
@@ -62,7 +64,7 @@ func Exec(ctx context.Context, x Further) (*launch.Process, error) {
 		return nil, err
 	}
 	c.Process, c.Security = proc, sec
-	in, err := further(x.Root, s, &c)
+	in, err := further(x.Root, s, &c, x.Groups)
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +110,8 @@ func openRoot(pid int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "root"), err
 }
 
-// further is what the plan of one more process depends on: that of c.
-func further(root string, s *record.State, c *spec.Container) (in decide.ExecInput, err error) {
+// further is what the plan of one more process depends on: that of c, in groups below those of s.
+func further(root string, s *record.State, c *spec.Container, groups []string) (in decide.ExecInput, err error) {
 	in = decide.ExecInput{Container: c, Process: c.Process}
 	if in.Filter, err = filter(root, c.Security); err != nil {
 		return in, err
@@ -117,7 +119,11 @@ func further(root string, s *record.State, c *spec.Container) (in decide.ExecInp
 	if in.Host, err = modules(c.Security); err != nil {
 		return in, err
 	}
-	in.V2, in.Enter = s.Groups.Enter()
+	if in.V2, in.Enter = s.Groups.Enter(); len(groups) > 0 {
+		if in.V2, in.Enter, err = below(cgroup.Detect(), s.Groups, groups); err != nil {
+			return in, err
+		}
+	}
 	in.Enter = append(in.Enter, s.Share.Enter()...)
 	return in, nil
 }

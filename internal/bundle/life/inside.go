@@ -48,7 +48,7 @@ func startHooks(ctx context.Context, place record.Place, s *record.State) error 
 func made(root string, h hook, s *record.State) (plan.Plan, error) {
 	c := *s.Container
 	c.Process.Args, c.Process.Env, c.Process.Terminal = argsOf(h), h.Env, false
-	in, err := further(root, s, &c)
+	in, err := further(root, s, &c, nil)
 	if err != nil {
 		return plan.Plan{}, err
 	}

@@ -103,6 +103,7 @@ func execFlags(f *pflag.FlagSet) {
 	f.Bool("no-new-privs", false, "it can gain no privileges")
 	f.String("apparmor", "", "its profile of AppArmor")
 	f.String("process-label", "", "its label of SELinux")
+	f.StringArray("cgroup", nil, "a group below the container's that it is in: [CONTROLLER,...:]PATH")
 	f.Bool("ignore-paused", false, "also in a container that is paused: the process begins when that is resumed")
 }
 
@@ -116,6 +117,7 @@ func execute(c *command, f *pflag.FlagSet, args []string) error {
 	detach, _ := f.GetBool("detach")
 	x.Stays = !detach
 	x.Paused, _ = f.GetBool("ignore-paused")
+	x.Groups, _ = f.GetStringArray("cgroup")
 	x.Console, _ = f.GetString("console-socket")
 	x.PIDFile, _ = f.GetString("pid-file")
 	if x.Passed, err = preserved(f, 0); err != nil {
