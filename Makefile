@@ -11,7 +11,7 @@ NEST      := -E=github.com/cortenhq/corten/internal/kernel/nest.entry
 # What the tests use from Debian: oracles, peers, and makers of real images.
 PACKAGES  := erofs-utils busybox-static debootstrap docker-registry skopeo umoci crun \
              attr libcap2-bin zstd xz-utils procps iproute2 nftables iptables \
-             uidmap passt slirp4netns containernetworking-plugins
+             uidmap passt slirp4netns containernetworking-plugins apparmor
 PEERS     := crun runc podman docker.io bubblewrap skopeo umoci docker-registry busybox-static debootstrap uidmap \
              iperf3 wrk nginx-light iptables containernetworking-plugins
 # Too much for every run of the tests, and some start daemons where there is systemd: make engines.

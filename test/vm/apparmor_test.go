@@ -2,10 +2,12 @@ package vm_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/cortenhq/corten/internal/spec"
 	"github.com/cortenhq/corten/test/vm/machine"
 )
 
@@ -23,6 +25,21 @@ func confining(t *testing.T) *machine.Machine {
 		t.Fatalf("apparmor_parser says %q of the profile", said)
 	}
 	return m
+}
+
+// TestProfileCompiles needs no machine: the parser of this host compiles the profile for any.
+func TestProfileCompiles(t *testing.T) {
+	parser, err := exec.LookPath("apparmor_parser")
+	if err != nil {
+		t.Skip("needs apparmor_parser: apt-get install apparmor")
+	}
+	const file = "../../packaging/apparmor/" + spec.DefaultProfile
+	if out, err := exec.Command(parser, "--skip-kernel-load", "--skip-cache", file).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := exec.Command(parser, "--names", file).Output(); err != nil || string(out) != spec.DefaultProfile+"\n" {
+		t.Errorf("the profile in it is %q, %v", out, err)
+	}
 }
 
 // TestAppArmor says which containers have the profile, and that nothing in them is without.
