@@ -36,7 +36,7 @@ func refuse(c *config) error {
 }
 
 func refuseNamespaces(list []specs.LinuxNamespace) error {
-	mount, user := false, false
+	var mount, user *specs.LinuxNamespace
 	seen := map[specs.LinuxNamespaceType]bool{}
 	for _, n := range list {
 		if seen[n.Type] {
@@ -45,18 +45,21 @@ func refuseNamespaces(list []specs.LinuxNamespace) error {
 		seen[n.Type] = true
 		switch n.Type {
 		case specs.MountNamespace:
-			mount = n.Path == ""
-		case specs.UserNamespace, specs.TimeNamespace:
-			user = user || n.Type == specs.UserNamespace
+			mount = &n
+		case specs.UserNamespace:
+			user = &n
+		case specs.TimeNamespace:
+			// It cannot be joined by who shares memory with another (setns(2), EUSERS), as a process does
+			// with its launcher up to its exec.
 			if n.Path != "" {
-				return notYet("linux.namespaces: " + string(n.Type) + " by path")
+				return notYet("linux.namespaces: time by path")
 			}
 		case specs.PIDNamespace, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace:
 		default:
 			return errs.Newf(errs.Invalid, "", "", "linux.namespaces: there is no "+string(n.Type)).WithHint("the specification lists them")
 		}
 	}
-	if user && !mount {
+	if user != nil && (mount == nil || mount.Path != "" && user.Path == "") {
 		return errs.Newf(errs.Invalid, "", "", "in a user namespace the container needs a mount namespace of its own: it may not mount in that of others").
 			WithHint(`have {"type": "mount"} without a path in linux.namespaces`)
 	}

@@ -108,7 +108,7 @@ func namespaces(list []specs.LinuxNamespace) spec.Namespaces {
 		case specs.CgroupNamespace:
 			n.Cgroup = ns
 		case specs.UserNamespace:
-			n.User.Mode = spec.UserMap
+			n.User.Mode, n.User.Path = spec.UserMap, x.Path
 		case specs.TimeNamespace:
 			n.TimeOffset = map[string]int64{"boottime": 0}
 		}
@@ -139,6 +139,9 @@ func (t *translator) user(c *config) {
 		if len(c.Linux.UIDMappings)+len(c.Linux.GIDMappings) > 0 {
 			t.fail("linux.uidMappings", "there is no user namespace to map", `add {"type": "user"} to linux.namespaces`)
 		}
+		return
+	}
+	if u.Path != "" { // it has its maps; some engines make up others
 		return
 	}
 	u.UIDMap, u.GIDMap = idMaps(c.Linux.UIDMappings), idMaps(c.Linux.GIDMappings)

@@ -74,6 +74,11 @@ func (h *host) held(p plan.Plan) error {
 		return err
 	}
 	h.proc.Apart()
+	return h.lost(p)
+}
+
+// lost says why the process has ended on its way.
+func (h *host) lost(p plan.Plan) error {
 	if err := h.failure(p); err != nil {
 		return &died{err}
 	}

@@ -3,6 +3,7 @@ package launch
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -79,7 +80,7 @@ func (h *host) run(s plan.Step) error {
 	case bundled.MoveDevices:
 		return h.env.Devices(h.proc.PID)
 	case bundled.GiveStdio:
-		return h.giveStdio(s.UID)
+		return h.giveStdio(s)
 	case bundled.NoteRoot:
 		id, err := kernel.MountID(h.fd(plan.RootMount), "")
 		if err != nil {
@@ -237,12 +238,17 @@ func (h *host) clone(s plan.Clone) error {
 		if err != nil {
 			return err
 		}
-		defer unix.Close(fd)
+		h.put("launch:group", fd)
 		group = fd
 	}
 	var b rows.Born
 	err := h.within(s.Join, func() (err error) {
-		if b, err = h.c.Start(flags, group); err != nil {
+		if h.c.Heirs() {
+			b, err = h.c.StartFor(group)
+		} else {
+			b, err = h.c.Start(flags, group)
+		}
+		if err != nil {
 			err = cloneHint(err)
 		}
 		return err
@@ -250,6 +256,22 @@ func (h *host) clone(s plan.Clone) error {
 	if err != nil {
 		return err
 	}
+	h.proc = &b
+	if !h.c.Heirs() {
+		h.close("launch:group")
+	}
+	return nil
+}
+
+// inherit has the process that the first one made in its place.
+func (h *host) inherit(p plan.Plan) error {
+	b, ok := h.c.Inherited(*h.proc)
+	h.close("launch:group")
+	if !ok {
+		return h.lost(p)
+	}
+	end(h.proc.PIDFD)
+	b.PID = pidOf(b.PIDFD)
 	h.proc = &b
 	return nil
 }
@@ -457,7 +479,14 @@ func (h *host) attributes(s plan.Attributes) error {
 }
 
 // giveStdio gives what is a pipe, with or without a name; anything else others may use, too.
-func (h *host) giveStdio(uid uint32) error {
+func (h *host) giveStdio(s bundled.GiveStdio) error {
+	uid := s.UID
+	if s.Inside {
+		var ok bool
+		if uid, ok = h.hostUser(uid); !ok {
+			return nil
+		}
+	}
 	for _, fd := range h.stdio {
 		var st unix.Stat_t
 		if fd < 0 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO || st.Uid == uid {
@@ -468,4 +497,16 @@ func (h *host) giveStdio(uid uint32) error {
 		}
 	}
 	return nil
+}
+
+// hostUser is a user of the new process's namespace as ours numbers it (user_namespaces(7), "uid_map").
+func (h *host) hostUser(uid uint32) (uint32, bool) {
+	text, _ := os.ReadFile(h.procFile("uid_map"))
+	for line := range strings.Lines(string(text)) {
+		var inside, outside, size uint64
+		if _, err := fmt.Sscan(line, &inside, &outside, &size); err == nil && uint64(uid) >= inside && uint64(uid) < inside+size {
+			return uint32(outside + uint64(uid) - inside), true
+		}
+	}
+	return 0, false
 }

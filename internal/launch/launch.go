@@ -116,6 +116,10 @@ func begin(p plan.Plan, env Env) (*host, error) {
 	for _, s := range p.Host {
 		var err error
 		switch s.(type) {
+		case plan.Clone:
+			if err = h.run(s); err == nil && h.c.Heirs() {
+				err = h.inherit(p)
+			}
 		case bundled.Mounted, bundled.Held:
 			err = h.held(p)
 		default:

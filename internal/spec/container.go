@@ -198,6 +198,7 @@ type UserNS struct {
 	Mode   UserNSMode `json:"mode,omitempty"`
 	UIDMap []IDMap    `json:"uidMap,omitempty"` // also what UserAuto was given, once it was
 	GIDMap []IDMap    `json:"gidMap,omitempty"`
+	Path   string     `json:"path,omitempty"` // UserMap: the one that is there already, of bundles only
 }
 
 // IDMap is one line of /proc/PID/uid_map, user_namespaces(7).

@@ -105,7 +105,7 @@ func (c *Container) make(ctx context.Context, b *bundle.Bundle) error {
 
 // launch starts the process and lets it wait.
 func (c *Container) launch(ctx context.Context, b *bundle.Bundle, req Request) error {
-	if err := ownMounts(b.Spec); err != nil {
+	if err := ownNamespaces(b.Spec); err != nil {
 		return err
 	}
 	box := *b.Spec

@@ -112,6 +112,11 @@ func openRoot(pid int) (*os.File, error) {
 
 // further is what the plan of one more process depends on: that of c, in groups below those of s.
 func further(root string, s *record.State, c *spec.Container, groups []string) (in decide.ExecInput, err error) {
+	if c.Namespaces.User.Path != "" {
+		if c.Namespaces.User, err = usersOf(s.PID); err != nil {
+			return in, err
+		}
+	}
 	in = decide.ExecInput{Container: c, Process: c.Process}
 	if in.Filter, err = filter(root, c.Security); err != nil {
 		return in, err

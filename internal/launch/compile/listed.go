@@ -48,6 +48,8 @@ func (c *Program) listed(s plan.Step) error {
 		c.Call(unix.SYS_PRCTL, c.Num(unix.PR_SET_KEEPCAPS), c.Num(1))
 	case plan.HoldCaps:
 		return c.holdCaps(s)
+	case bundled.Reborn:
+		return c.reborn(s)
 	case bundled.AwaitHooks:
 		c.tell(c.handle(plan.HeldReady))
 		c.waitForRelease()
@@ -141,6 +143,19 @@ func (c *Program) find(s bundled.Find) {
 		c.Call(unix.SYS_OPENAT, c.cwd(), c.Text(s.Paths[0]), c.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)).Tolerate(1, unix.ENOTDIR)
 		c.Call(unix.SYS_EXECVE, c.Text(s.Paths[0]), c.Texts(nil), c.Texts(nil))
 	}
+}
+
+func (c *Program) reborn(s bundled.Reborn) error {
+	var flags uintptr
+	for _, name := range s.Namespaces {
+		f, err := numbers.Namespace(name)
+		if err != nil {
+			return err
+		}
+		flags |= f
+	}
+	c.Heir(uint64(flags))
+	return nil
 }
 
 // tell has an eventfd say that the process has come here.

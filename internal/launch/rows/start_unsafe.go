@@ -109,6 +109,47 @@ func (t *Table) Clone(pidfd, pid *int32, signal uint64, cgroup int) *Row {
 	return t.Call(unix.SYS_CLONE3, Point(t, args), t.Num(unsafe.Sizeof(*args)))
 }
 
+// heir is what the kernel tells of the process that a row of Heir makes.
+type heir struct {
+	pidfd, pid, alive int32
+	args              *cloneArgs
+}
+
+// Heir adds a row that makes the process which goes on with the rows after it, in new namespaces;
+// its maker ends. It is a child of ours, as its maker is.
+func (t *Table) Heir(flags uint64) {
+	t.heir.alive = 1
+	args := &cloneArgs{
+		flags: flags | unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_PIDFD | unix.CLONE_PARENT |
+			unix.CLONE_PARENT_SETTID | unix.CLONE_CHILD_CLEARTID | unix.CLONE_CLEAR_SIGHAND,
+		pidfd:     uint64(uintptr(unsafe.Pointer(&t.heir.pidfd))),
+		parentTID: uint64(uintptr(unsafe.Pointer(&t.heir.pid))),
+		childTID:  uint64(uintptr(unsafe.Pointer(&t.heir.alive))),
+	}
+	t.heir.args = args
+	t.Call(unix.SYS_CLONE3, Point(t, args), t.Num(unsafe.Sizeof(*args))).Fork = 1
+	t.Call(unix.SYS_EXIT_GROUP, Zero)
+}
+
+// Heirs reports whether there is such a row.
+func (t *Table) Heirs() bool { return t.heir.args != nil }
+
+// StartFor is Start of a process that only leads to its heir, who is born in the control group.
+func (t *Table) StartFor(cgroup int) (Born, error) {
+	if cgroup >= 0 {
+		t.heir.args.flags |= unix.CLONE_INTO_CGROUP
+		t.heir.args.cgroup = uint64(cgroup)
+	}
+	return t.Start(0, -1)
+}
+
+// Inherited waits until the process that walked the rows up to Heir has ended, and returns the one that
+// goes on; false if it was not made. Its PID is as its maker saw it.
+func (t *Table) Inherited(first Born) (Born, bool) {
+	first.Apart()
+	return Born{PID: int(t.heir.pid), PIDFD: int(t.heir.pidfd), alive: &t.heir.alive}, t.heir.pid != 0
+}
+
 // Apart waits until the process has executed its program or died.
 func (b Born) Apart() { gone(b.alive) }
 

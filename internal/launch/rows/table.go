@@ -60,6 +60,7 @@ type Table struct {
 
 	keep  []any // structures that slots point at, and what text has filled
 	chars []byte
+	heir  heir
 	alive int32 // the kernel zeroes it when the process stops sharing our memory
 }
 

@@ -71,8 +71,12 @@ func Make(in Input) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	more := append(clocks, limits...)
-	if uid, ok := b.HostUser(id.UID); ok && !c.Process.Terminal {
-		more = append(more, GiveStdio{uid})
+	switch uid, ok := b.HostUser(id.UID); {
+	case c.Process.Terminal:
+	case b.guest():
+		more = append(more, GiveStdio{UID: id.UID, Inside: true})
+	case ok:
+		more = append(more, GiveStdio{UID: uid})
 	}
 	b.attend(more)
 	b.identity(id, last)
@@ -92,7 +96,11 @@ func (b *bundler) open() {
 	if b.in.Filter.Listened() {
 		b.onHost(plan.MakeWay{Ours: plan.ListenerTell, Way: plan.ListenerWay})
 	}
-	for _, j := range append(b.Joined(), b.mounts()...) {
+	joined := append(b.Joined(), b.mounts()...)
+	if b.guest() {
+		joined = append(joined, b.users())
+	}
+	for _, j := range joined {
 		b.onHost(plan.OpenFile{Path: j.Path, What: "the " + j.Namespace + " namespace to join", As: j.FD})
 	}
 	root := b.c.Root
@@ -109,8 +117,12 @@ func (b *bundler) open() {
 
 // attend makes the process, and does what there is to do while it waits.
 func (b *bundler) attend(more []plan.Step) {
-	b.onHost(plan.Clone{Namespaces: b.New(), Group: b.in.Groups.V2, Join: b.Joined()})
-	if b.Private() {
+	born := plan.Clone{Namespaces: b.New(), Group: b.in.Groups.V2, Join: b.Joined()}
+	if b.guest() { // it is reborn in them
+		born.Namespaces = nil
+	}
+	b.onHost(born)
+	if b.Private() && !b.guest() {
 		b.onHost(plan.MapIDs{UID: b.c.Namespaces.User.UIDMap, GID: b.c.Namespaces.User.GIDMap})
 	}
 	if list := b.c.Networking.Devices; len(list) > 0 {
@@ -147,6 +159,9 @@ func (b *bundler) hooked() bool { return len(b.in.Hooks)+len(b.in.Inside) > 0 }
 
 // begin is what the process does first.
 func (b *bundler) begin(clocks []plan.Step) {
+	if b.guest() {
+		b.inChild(b.users(), Reborn{b.New()})
+	}
 	b.inChild(plan.Await{})
 	for i, d := range b.in.Groups.Enter {
 		b.inChild(plan.EnterGroup{Dir: path.Dir(d), FD: b.Group(i)})
@@ -233,6 +248,13 @@ func (b *bundler) view() error {
 // stays reports whether the container has the host's mount namespace: its root then lies where the
 // bundle has it, for all to see, until it is removed.
 func (b *bundler) stays() bool { return b.c.Namespaces.Mount.Mode == spec.Host }
+
+// guest reports whether the container has a user namespace that is there already.
+func (b *bundler) guest() bool { return b.c.Namespaces.User.Path != "" }
+
+func (b *bundler) users() plan.Join {
+	return plan.Join{Namespace: "user", FD: "ns:user", Path: b.c.Namespaces.User.Path}
+}
 
 // mounts is the mount namespace that is there already, if it gets none of its own. Its tree is
 // dropped for the container's, for all who are in it.

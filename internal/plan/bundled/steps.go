@@ -27,7 +27,8 @@ type (
 	// GiveStdio gives the pipes at stdin, stdout and stderr to the command's user, so that it can
 	// open them again (/dev/stdout).
 	GiveStdio struct {
-		UID uint32 `json:"uid"` // as the host numbers it
+		UID    uint32 `json:"uid"`              // as the host numbers it
+		Inside bool   `json:"inside,omitempty"` // as the container does: its maps are not known before
 	}
 
 	// NoteRoot writes down which mount the process will leave at a path of the host, for who
@@ -45,6 +46,12 @@ type (
 
 // Steps of the new process.
 type (
+	// Reborn goes on as another process, in new namespaces that belong to the user namespace that was joined
+	// before: such as the first would not be in by unsharing them.
+	Reborn struct {
+		Namespaces []string `json:"namespaces"`
+	}
+
 	// AwaitHooks says that all is mounted, and waits for one more Release, or for the end of the
 	// launcher.
 	AwaitHooks struct{}
@@ -119,6 +126,7 @@ func (MoveRoot) Kind() string        { return "move-root" }
 func (NoteRoot) Kind() string        { return "note-root" }
 func (Chroot) Kind() string          { return "chroot" }
 func (Mounted) Kind() string         { return "mounted" }
+func (Reborn) Kind() string          { return "reborn" }
 func (AwaitHooks) Kind() string      { return "await-hooks" }
 func (Held) Kind() string            { return "held" }
 func (MakeNode) Kind() string        { return "make-node" }
@@ -159,8 +167,18 @@ func (s Remount) String() string {
 func (s NoteRoot) String() string { return "write down which mount will be at " + s.Path }
 func (Chroot) String() string     { return "make it the root of the process alone" }
 func (Mounted) String() string    { return "wait until all is mounted" }
+func (s Reborn) String() string {
+	words := "go on as another process"
+	if len(s.Namespaces) > 0 {
+		words += ", in new namespaces: " + strings.Join(s.Namespaces, ", ")
+	}
+	return words
+}
 func (AwaitHooks) String() string { return "wait for hooks to be run" }
 func (s GiveStdio) String() string {
+	if s.Inside {
+		return fmt.Sprintf("give the pipes at stdin, stdout and stderr to user %d of the container", s.UID)
+	}
 	return fmt.Sprintf("give the pipes at stdin, stdout and stderr to user %d of the host", s.UID)
 }
 func (Held) String() string { return "wait until all is done but the exec" }

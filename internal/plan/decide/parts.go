@@ -28,7 +28,7 @@ func (p Parts) HostUser(uid uint32) (uint32, bool) {
 // New is the namespaces that the process is created in, by name.
 func (p Parts) New() []string {
 	var names []string
-	if p.m.private() {
+	if p.m.private() && p.m.c.Namespaces.User.Path == "" {
 		names = []string{"user"}
 	}
 	n := p.m.c.Namespaces.Mount
