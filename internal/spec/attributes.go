@@ -3,7 +3,8 @@ package spec
 // Attributes is what the kernel keeps of a process besides who it is and what it may do: when it gets
 // processors and disks, where its memory is, what machine it sees. The words and the JSON are those of
 // the OCI runtime specification 1.3 (config.md, "Linux Process"; config-linux.md, "Memory policy" and
-// "Personality").
+// "Personality"). Only bundles say them so far; of other containers nothing but Memory and Personality
+// would be honoured at their start.
 type Attributes struct {
 	Scheduler   *Scheduler    `json:"scheduler,omitempty"`      // nil: as who starts the container
 	IOPriority  *IOPriority   `json:"ioPriority,omitempty"`     // nil: likewise
