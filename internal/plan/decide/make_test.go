@@ -117,8 +117,8 @@ func TestPlans(t *testing.T) {
 			in.Host.SELinux, in.Container.Process.Terminal = true, true
 			in.Container.Security.SELinux = "system_u:system_r:container_t:s0:c1,c2"
 			in.Container.Security.SELinuxMount = "system_u:object_r:container_file_t:s0:c1,c2"
-			in.Container.Mounts = []spec.Mount{{Type: spec.Tmpfs, Target: "/tmp"}}
-			in.Sources = make([]plan.Source, 1)
+			in.Container.Mounts = []spec.Mount{{Type: spec.Tmpfs, Target: "/tmp"}, {Type: spec.Bind, Source: "/data", Target: "/data", Relabel: spec.RelabelPrivate}}
+			in.Sources = []plan.Source{{}, {Path: "/data"}}
 		},
 		"cgroup-v1": func(in *Input) {
 			in.Groups = plan.Groups{Make: plan.MakeGroups{Dirs: []string{"/sys/fs/cgroup/memory/corten/ID"},

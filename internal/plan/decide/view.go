@@ -99,7 +99,7 @@ func (m *maker) openMounts() error {
 			continue
 		}
 		h, what := mountHandle(i), sourceWords(mnt, m.in.Sources[i])
-		m.onHost(plan.CloneMount{Path: m.in.Sources[i].Path, Recursive: mnt.Recursive, What: what, As: h})
+		m.onHost(plan.CloneMount{Path: m.in.Sources[i].Path, Recursive: mnt.Recursive, What: what + m.relabelled(mnt), As: h})
 		if m.shifted() && !mnt.NoIDMap {
 			m.onHost(plan.IDMap{Mount: h, Recursive: mnt.Recursive, Optional: true, What: what})
 		}
@@ -169,6 +169,14 @@ func (m *maker) userMounts(target string) bool {
 		}
 	}
 	return false
+}
+
+// relabelled says what was done to a source before the plan is carried out.
+func (m *maker) relabelled(mnt spec.Mount) string {
+	if mnt.Relabel == "" || m.c.Security.SELinuxMount == "" {
+		return ""
+	}
+	return ", all of it labelled for SELinux (" + string(mnt.Relabel) + ")"
 }
 
 func sourceWords(mnt spec.Mount, src plan.Source) string {
