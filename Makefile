@@ -16,7 +16,7 @@ PEERS     := crun runc podman docker.io bubblewrap skopeo umoci docker-registry 
              iperf3 wrk nginx-light iptables containernetworking-plugins
 # Too much for every run of the tests, and some start daemons where there is systemd: make engines.
 ENGINES   := busybox-static containerd docker.io podman conmon buildah runc iptables containernetworking-plugins
-VM        := qemu-system-x86 debootstrap cpio xz-utils
+QEMU      := qemu-system-x86 debootstrap cpio xz-utils
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 export CGO_ENABLED = 0
@@ -66,10 +66,12 @@ engines:
 	$(call install-packages,$(ENGINES))
 	$(GO) test -count 1 -v ./test/engines
 
-# In a virtual machine with systemd, cgroup v2 and AppArmor; takes minutes, and the network the first time.
+# In a virtual machine with systemd, cgroup v2 and AppArmor; takes the network the first time. VM=full has it run
+# all tests of all packages, the suite of the OCI runtime specification and 50 power cuts, which takes hours.
 vmtest:
-	$(call install-packages,$(VM))
-	CORTEN_TEST_VM=1 $(GO) test -timeout 60m -count 1 -v ./test/vm ./test/systemd
+	$(call install-packages,$(QEMU))
+	@test -z '$(VM)' -o '$(VM)' = full || { echo 'VM is full, or not given'; exit 2; }
+	$(if $(VM),CORTEN_VM_FULL=1 CORTEN_POWER_CUTS=50 )CORTEN_TEST_VM=1 $(GO) test -timeout $(if $(VM),8h,60m) -count 1 -v ./test/vm ./test/systemd
 
 cross:
 	GOARCH=arm64 $(GO) vet ./...
