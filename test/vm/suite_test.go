@@ -39,7 +39,7 @@ func TestSuite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-json", "-vet=off", "-count=1", "-timeout=40m"}
+	args := []string{"-json", "-vet=off", "-count=1", "-timeout=40m", "-ldflags=-s -w"}
 	if !full() {
 		args = append(args, "-short")
 	}
@@ -91,6 +91,8 @@ func judge(t *testing.T, m *machine.Machine, folders, args []string) {
 			said[key] = &strings.Builder{}
 		}
 		switch {
+		case e.Action == "build-output":
+			t.Log(e.Output)
 		case e.Action == "output":
 			said[key].WriteString(e.Output)
 		case e.Action == "fail" && e.Test != "":
