@@ -55,9 +55,5 @@ func Filter(run string, sec spec.Security) (*plan.Filter, error) {
 		return nil, errs.Newf(errs.Unsupported, "use seccomp profile", "", "SCMP_ACT_NOTIFY is for containers of bundles").
 			WithHint("corten-oci hands such filters over to an agent; take that action out of the profile")
 	}
-	f := &plan.Filter{Name: name, Flags: prog.Flags, Program: make([]plan.Instruction, len(prog.Insns))}
-	for i, in := range prog.Insns {
-		f.Program[i] = plan.Instruction(in)
-	}
-	return f, nil
+	return prog.Filter(name), nil
 }

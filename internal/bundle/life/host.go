@@ -23,12 +23,9 @@ func filter(root string, sec spec.Security) (*plan.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &plan.Filter{Name: "of config.json", Flags: prog.Flags, Program: make([]plan.Instruction, len(prog.Insns))}
+	f := prog.Filter("of config.json")
 	if prog.Notify() {
 		f.Listener = sec.Seccomp.ListenerPath
-	}
-	for i, in := range prog.Insns {
-		f.Program[i] = plan.Instruction(in)
 	}
 	return f, nil
 }
