@@ -123,6 +123,7 @@ func TestSystemd(t *testing.T) {
 			return strings.Contains(string(groups), ":"+controller+":") || slices.Contains(strings.Fields(string(v2)), controller), err
 		},
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("PROGRAM", filepath.Join(os.Getenv(programs), "corten-oci"))
 			env.Setenv(entering, strings.Join(enter, " ")+" --wd="+env.WorkDir)
 			return setup(env)
 		},

@@ -22,11 +22,12 @@ fi
 export hierarchies
 exec unshare -fpmCuin --propagation private sh -ec '
 mount -t proc proc /proc
-mount -o bind,ro /proc/sys /proc/sys
+mount -o bind,ro /proc/sys /proc/sys # it would raise fs.file-max
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib/systemd
 mount -t tmpfs tmpfs /etc/systemd/system
 mount -t tmpfs tmpfs /usr/lib/systemd/system
+mount -t tmpfs tmpfs /usr/lib/systemd/user
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
 else
@@ -43,7 +44,7 @@ else
 fi
 mkdir -p /run/systemd
 for t in test basic sysinit shutdown; do
-	printf "[Unit]\nDefaultDependencies=no\n" > /etc/systemd/system/$t.target
+	printf "[Unit]\nDefaultDependencies=no\n" | tee /etc/systemd/system/$t.target > /usr/lib/systemd/user/$t.target
 done
 if [ -x /usr/bin/dbus-daemon ]; then
 	printf "Wants=dbus.service\n" >> /etc/systemd/system/test.target

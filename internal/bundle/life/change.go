@@ -40,6 +40,9 @@ func described(place record.Place, s *record.State) error {
 		return errs.Wrap("read description of", place.ID, err)
 	}
 	c := b.Spec
+	if err := inNest(&c.Namespaces.User); err != nil {
+		return err
+	}
 	c.ID, c.Name, c.Created, c.Security.NoKeyring = spec.ContainerID(s.ID), s.ID, s.Created, s.Besides.Keyring
 	if s.Besides.Mount != 0 {
 		c.Namespaces.Mount = spec.Namespace{Mode: spec.Host}
