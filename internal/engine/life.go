@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cortenhq/corten/internal/cgroup"
 	"github.com/cortenhq/corten/internal/container"
+	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/ending"
 	"github.com/cortenhq/corten/internal/errs"
 	"github.com/cortenhq/corten/internal/kept"
@@ -316,7 +318,9 @@ func (e *Engine) RemoveContainer(ctx context.Context, ref string, req RemoveRequ
 		}
 		err := ending.Remove(ctx, e.dirs(), s, req.Volumes)
 		if err == nil {
-			return e.leftByPlugins(s.Spec.ID)
+			// Else a power cut could bring it back, and corten boot start it.
+			err = disk.SyncDir(filepath.Dir(container.Dir(e.dirs(), s.Spec.ID)))
+			return errors.Join(err, e.leftByPlugins(s.Spec.ID))
 		}
 		if !req.Force || !errs.Is(err, errs.Busy) {
 			return err

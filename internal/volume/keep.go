@@ -193,7 +193,11 @@ func Delete(root, name string, users func() error) error {
 		return err
 	}
 	gone := filepath.Join(filepath.Dir(dir), gonePrefix+NewName())
-	if err := os.Rename(dir, gone); err != nil {
+	err = os.Rename(dir, gone)
+	if err == nil {
+		err = disk.SyncDir(filepath.Dir(dir)) // else a power cut could bring back a part of it
+	}
+	if err != nil {
 		return errs.Wrap("remove volume", name, err)
 	}
 	clear(filepath.Dir(dir))
