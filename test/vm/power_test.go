@@ -103,6 +103,7 @@ func newWorld(t *testing.T) *world {
 	}
 	sh(t, m, `mkdir -p /etc/corten; echo '{"registries": [{"prefix": "`+machine.Reached+`", "insecure": true}]}' >/etc/corten/registries.json
 		systemctl enable -q corten-boot
+		sync # what is of others
 		corten pull `+machine.Reached+`/base:1 && corten tag `+machine.Reached+`/base:1 base
 		corten run -d --name vol --restart always --network none -v data:/data base sleep 1000000
 		corten run -d --name pen --restart always --network none base sleep 1000000`)
