@@ -19,6 +19,7 @@ func (x *Container) LimitDisk() error {
 	if x.Spec.Root.Size == 0 {
 		return nil
 	}
+	const room = 512 << 10 // bytes; for what overlayfs makes when it is mounted
 	dirs := []string{filepath.Join(x.Dir(), "upper"), filepath.Join(x.Dir(), "work")}
-	return errs.Wrap("limit the disk of container", x.Spec.Name, quota.Limit(x.dirs.Root, owner(x.Spec.ID), dirs, x.Spec.Root.Size))
+	return errs.Wrap("limit the disk of container", x.Spec.Name, quota.Limit(x.dirs.Root, owner(x.Spec.ID), dirs, x.Spec.Root.Size, room))
 }

@@ -82,7 +82,11 @@ func (s Site) Create(ctx context.Context, req Request, care container.Care) (*Dr
 	if err := d.makeBox(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(d.Box.LimitDisk(), d.record()); err != nil {
+	err = d.Box.LimitDisk()
+	if err == nil {
+		err = d.record()
+	}
+	if err != nil {
 		d.Discard()
 		return nil, err
 	}
@@ -100,7 +104,10 @@ func (s Site) Again(ctx context.Context, box *container.Container) (*Draft, erro
 	if err := d.unseal(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(d.planGroups(), box.LimitDisk()); err != nil {
+	if err := d.planGroups(); err != nil {
+		return nil, err
+	}
+	if err := box.LimitDisk(); err != nil {
 		return nil, err
 	}
 	return d, d.claimAll(ctx)

@@ -69,8 +69,10 @@ func check(f *os.File) error {
 
 // Limit has the kernel limit what is written to dirs, which are the owner's, to size bytes together.
 // The owner is a folder that is there, relative to root. To limit what is limited is no
-// error: each start does, for what it finds may be a copy, or mounted in another way.
-func Limit(root, owner string, dirs []string, size int64) error {
+// error: each start does, for what it finds may be a copy, or mounted in another way. If less than room
+// bytes are left the limit is that much higher, but never by more than 8 times that: XFS makes no
+// directory with less than it might take, and who could not begin could remove nothing.
+func Limit(root, owner string, dirs []string, size, room int64) error {
 	if err := Check(root); err != nil {
 		return err
 	}
@@ -87,6 +89,11 @@ func Limit(root, owner string, dirs []string, size int64) error {
 	if err != nil {
 		return errs.Wrap("claim project for", owner, err)
 	}
+	u, err := kernel.Quota(l.fd(), project)
+	if err != nil {
+		return errs.Wrap("limit project of", owner, err)
+	}
+	size = max(size, min(int64(u.Used)+room, size+8*room))
 	// The limit first: no byte of the project is without.
 	if err := kernel.SetQuota(l.fd(), project, uint64(size)); err != nil {
 		return errs.Wrap("limit project of", owner, err)

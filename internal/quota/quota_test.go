@@ -74,9 +74,9 @@ func TestRefused(t *testing.T) {
 
 func TestLimit(t *testing.T) {
 	root := folder(t, "containers/a", "containers/b")
-	ok(t, Limit(root, "containers/a", upper(root, "containers/a"), 4<<20))
-	ok(t, Limit(root, "containers/b", upper(root, "containers/b"), 8<<20))
-	ok(t, Limit(root, "containers/a", upper(root, "containers/a"), 4<<20)) // as each start does
+	ok(t, Limit(root, "containers/a", upper(root, "containers/a"), 4<<20, 0))
+	ok(t, Limit(root, "containers/b", upper(root, "containers/b"), 8<<20, 0))
+	ok(t, Limit(root, "containers/a", upper(root, "containers/a"), 4<<20, 0)) // as each start does
 	if c := claims(t, root); len(c) != 2 {
 		t.Error(c)
 	}
@@ -130,8 +130,8 @@ func full(err error) bool { return errors.Is(err, unix.EDQUOT) || errors.Is(err,
 func TestRelease(t *testing.T) {
 	root := folder(t, "containers/a", "containers/b")
 	dir := upper(root, "containers/a")[0]
-	ok(t, Limit(root, "containers/a", []string{dir}, 4<<20))
-	ok(t, Limit(root, "containers/b", upper(root, "containers/b"), 4<<20))
+	ok(t, Limit(root, "containers/a", []string{dir}, 4<<20, 0))
+	ok(t, Limit(root, "containers/b", upper(root, "containers/b"), 4<<20, 0))
 	n := project(t, dir)
 	ok(t, os.WriteFile(filepath.Join(dir, "file"), make([]byte, 1<<20), 0o644))
 	ok(t, os.Rename(filepath.Join(root, "containers/a"), filepath.Join(root, "gone")))
@@ -146,7 +146,7 @@ func TestRelease(t *testing.T) {
 	}
 	// Its number is not given out as long as there is something of it.
 	ok(t, os.MkdirAll(dir, 0o755))
-	ok(t, Limit(root, "containers/a", []string{dir}, 4<<20))
+	ok(t, Limit(root, "containers/a", []string{dir}, 4<<20, 0))
 	if project(t, dir) == n {
 		t.Error("a number was given out that counts what is being removed")
 	}
@@ -156,7 +156,7 @@ func TestRelease(t *testing.T) {
 func TestClaimOfTheDead(t *testing.T) {
 	root := folder(t, "containers/a", "containers/b")
 	dir := upper(root, "containers/a")[0]
-	ok(t, Limit(root, "containers/a", []string{dir}, 4<<20))
+	ok(t, Limit(root, "containers/a", []string{dir}, 4<<20, 0))
 	n := project(t, dir)
 	ok(t, os.RemoveAll(filepath.Join(root, "containers/a")))
 	ok(t, Release(root, "containers/b"))
@@ -176,8 +176,31 @@ func TestCopy(t *testing.T) {
 	root := folder(t, "containers/a")
 	dir := upper(root, "containers/a")[0]
 	ok(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
-	err := Limit(root, "containers/a", []string{dir}, 4<<20)
+	err := Limit(root, "containers/a", []string{dir}, 4<<20, 0)
 	if !errs.Is(err, errs.Corrupt) || !strings.Contains(errs.HintOf(err), "chattr") {
 		t.Errorf("%v; %s", err, errs.HintOf(err))
+	}
+}
+
+// Who is full has some room at the next start, though not each time.
+func TestRoom(t *testing.T) {
+	root := folder(t, "containers/a")
+	dir := upper(root, "containers/a")[0]
+	const size, room = 4 << 20, 64 << 10
+	ok(t, Limit(root, "containers/a", []string{dir}, size, room))
+	if u, err := Of(dir); err != nil || u.Limit != size {
+		t.Error("before there is anything:", u, err)
+	}
+	if err := fill(filepath.Join(dir, "file"), 2*size); !full(err) {
+		t.Error(err)
+	}
+	for range 20 {
+		ok(t, Limit(root, "containers/a", []string{dir}, size, room))
+		if err := fill(filepath.Join(dir, "more"), size); !full(err) {
+			t.Error(err)
+		}
+	}
+	if u, err := Of(dir); err != nil || u.Limit <= size || u.Limit > size+8*room {
+		t.Error(u, err)
 	}
 }

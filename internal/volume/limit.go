@@ -36,7 +36,7 @@ func (v *Volume) limit(root string) error {
 	if err != nil || n.Size == 0 {
 		return err
 	}
-	return errs.Wrap("limit volume", v.Name, quota.Limit(root, owner(v.Name), []string{v.Data()}, n.Size))
+	return errs.Wrap("limit volume", v.Name, quota.Limit(root, owner(v.Name), []string{v.Data()}, n.Size, 0))
 }
 
 // same says that a volume which is there is limited as it would have been made.
