@@ -6,12 +6,12 @@
 package criu
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -123,10 +123,14 @@ func Run(r Request) (pid int, err error) {
 		return 0, errs.Wrap("make sockets for", program, err)
 	}
 	defer sock.Close()
-	var said bytes.Buffer
+	said, err := memfd() // not a pipe, of which those that criu leaves when it is killed would keep the end
+	if err != nil {
+		return 0, err
+	}
+	defer said.Close()
 	cmd := exec.Command(program, "swrk", fmt.Sprint(socketFD))
 	cmd.ExtraFiles = append([]*os.File{child}, r.files()...)
-	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = "/", &said, r.Talk.Attr
+	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = "/", said, r.Talk.Attr
 	cmd.Env = os.Environ()
 	if r.Talk.Path != "" {
 		cmd.Env = append(cmd.Env, "PATH="+r.Talk.Path+":"+os.Getenv("PATH"))
@@ -136,6 +140,11 @@ func Run(r Request) (pid int, err error) {
 	if err != nil {
 		return 0, errs.Wrap("start", program, err)
 	}
+	pidfd, err := unix.PidfdOpen(cmd.Process.Pid, 0)
+	if err != nil {
+		return 0, errs.Wrap("open process of", program, err)
+	}
+	defer unix.Close(pidfd)
 	if r.Talk.Started != nil {
 		if err := r.Talk.Started(cmd.Process.Pid); err != nil {
 			sock.Close()
@@ -143,13 +152,46 @@ func Run(r Request) (pid int, err error) {
 			return 0, err
 		}
 	}
-	pid, err = r.converse(sock, func() { _ = cmd.Process.Kill() })
+	pid, err = r.converse(peer{int(sock.Fd()), pidfd}, func() { _ = cmd.Process.Kill() })
 	sock.Close()       // criu has nothing more to ask
 	werr := cmd.Wait() // after a pre-dump it ends only now
+	if err != nil && r.Type == Restore {
+		endBegun()
+	}
 	if err == nil || !isEnd(err) {
 		return pid, errs.Wrap("have criu "+what, "", err)
 	}
-	return 0, r.silent(what, werr, said.String())
+	text := make([]byte, mostSaid)
+	n, _ := said.ReadAt(text, 0)
+	return 0, r.silent(what, werr, string(text[:n]))
+}
+
+// mostSaid is bytes of what criu says that is looked at, before it has a log.
+const mostSaid = 64 << 10
+
+func memfd() (*os.File, error) {
+	fd, err := unix.MemfdCreate("criu", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, errs.Wrap("make file in memory", "", err)
+	}
+	return os.NewFile(uintptr(fd), "criu's stderr"), nil
+}
+
+// endBegun ends the first process of a restore that came to nothing: it is our child, and waits for a criu that may have been
+// killed. It is the one that is in another pid namespace than we are.
+func endBegun() {
+	own, _ := os.Readlink("/proc/self/ns/pid")
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for _, word := range strings.Fields(string(text)) {
+			ns, err := os.Readlink("/proc/" + word + "/ns/pid")
+			pid, _ := strconv.Atoi(word)
+			if err == nil && own != "" && ns != own && pid > 1 {
+				_ = unix.Kill(pid, unix.SIGKILL) // whoever knows it waits for it
+			}
+		}
+	}
 }
 
 // variable names another program in the place of criu.
@@ -239,19 +281,15 @@ func (r Request) files() (list []*os.File) {
 const mostAnswer = 64 << 10
 
 // converse asks, answers what criu asks, and returns how it went.
-func (r Request) converse(sock *os.File, end func()) (pid int, err error) {
-	fd := int(sock.Fd())
-	if err := send(fd, r.message()); err != nil {
+func (r Request) converse(with peer, end func()) (pid int, err error) {
+	if err := with.send(r.message()); err != nil {
 		return 0, err
 	}
 	buf, oob := make([]byte, mostAnswer), make([]byte, unix.CmsgSpace(4))
 	for {
-		n, on, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
-			return 0, errEnd
+		n, on, err := with.receive(buf, oob)
+		if err != nil {
+			return 0, err
 		}
 		a, err := read(buf[:n])
 		if err != nil {
@@ -278,9 +316,9 @@ func (r Request) converse(sock *os.File, end func()) (pid int, err error) {
 		var m message
 		m.number(1, int64(notify))
 		m.flag(3, no == nil)
-		err = send(fd, m)
+		err = with.send(m)
 		if no != nil { // criu takes back what it has done
-			_, _, _, _, _ = unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
+			_, _, _ = with.receive(buf, oob)
 			return 0, no
 		}
 		if err != nil {
@@ -289,11 +327,35 @@ func (r Request) converse(sock *os.File, end func()) (pid int, err error) {
 	}
 }
 
-func send(fd int, m message) error {
-	if _, err := unix.SendmsgBuffers(fd, [][]byte{m}, nil, nil, unix.MSG_NOSIGNAL); err != nil {
+// peer is criu at the other end of the socket. What it has forked has the socket too, and may outlive it.
+type peer struct{ sock, pidfd int }
+
+func (p peer) send(m message) error {
+	if _, err := unix.SendmsgBuffers(p.sock, [][]byte{m}, nil, nil, unix.MSG_NOSIGNAL); err != nil {
 		return errEnd
 	}
 	return nil
+}
+
+// receive waits for a message, or the end of criu.
+func (p peer) receive(buf, oob []byte) (n, on int, err error) {
+	for {
+		fds := []unix.PollFd{{Fd: int32(p.sock), Events: unix.POLLIN}, {Fd: int32(p.pidfd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
+			continue
+		}
+		if fds[0].Revents == 0 {
+			return 0, 0, errEnd
+		}
+		n, on, _, _, err := unix.Recvmsg(p.sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return 0, 0, errEnd
+		}
+		return n, on, nil
+	}
 }
 
 // passed is the file that came with a message.
