@@ -111,6 +111,11 @@ func (r *Resume) make(q criu.Request, tree *launch.Tree, back func() error) (pro
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS {
 		return nil, errs.Wrap("take a new session keyring", "", err)
 	}
+	if !r.Spec.Security.AllowNewPrivs {
+		if err := criu.NoNewPrivs(); err != nil {
+			return nil, err
+		}
+	}
 	if r.Spec.Namespaces.Cgroup.New() {
 		if q.Talk.Attr, q.Talk.Started, err = r.Groups.Within(); err != nil {
 			return nil, err

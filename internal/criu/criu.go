@@ -131,7 +131,8 @@ func Run(r Request) (pid int, err error) {
 	cmd := exec.Command(program, "swrk", fmt.Sprint(socketFD))
 	cmd.ExtraFiles = append([]*os.File{child}, r.files()...)
 	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = "/", said, r.Talk.Attr
-	cmd.Env = os.Environ()
+	// criu 3.17 fails on newer kernels to take back what the C library has registered of it, rseq(2).
+	cmd.Env = append(os.Environ(), "GLIBC_TUNABLES=glibc.pthread.rseq=0")
 	if r.Talk.Path != "" {
 		cmd.Env = append(cmd.Env, "PATH="+r.Talk.Path+":"+os.Getenv("PATH"))
 	}
@@ -164,6 +165,12 @@ func Run(r Request) (pid int, err error) {
 	text := make([]byte, mostSaid)
 	n, _ := said.ReadAt(text, 0)
 	return 0, r.silent(what, werr, string(text[:n]))
+}
+
+// NoNewPrivs has criu, started by this thread, and all that it makes be without a way to new privileges, prctl(2): criu knows of
+// that only since 3.19. The thread stays so.
+func NoNewPrivs() error {
+	return errs.Wrap("set no-new-privileges", "", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 }
 
 // mostSaid is bytes of what criu says that is looked at, before it has a log.

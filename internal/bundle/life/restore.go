@@ -163,6 +163,11 @@ func (x *restorer) run(r criu.Request) (err error) {
 	if _, err := unix.KeyctlJoinSessionKeyring("_ses." + x.ID); err != nil && err != unix.ENOSYS {
 		return errs.Wrap("take a new session keyring", "", err)
 	}
+	if !x.b.Spec.Security.AllowNewPrivs {
+		if err := criu.NoNewPrivs(); err != nil {
+			return err
+		}
+	}
 	var leave func(pid int) error
 	if r.Talk.Attr, leave, err = x.enter(); err != nil {
 		return err
