@@ -65,7 +65,7 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 	must("", "spec", "--rootless")
 	file := filepath.Join(home, "config.json")
-	for path, value := range map[string]any{"process.terminal": false, "process.args": []string{"busybox", "sleep", "1000"}} {
+	for path, value := range map[string]any{"process.terminal": false, "process.oomScoreAdj": 200, "process.args": []string{"busybox", "sleep", "1000"}} {
 		if err := change(file, path, value); err != nil {
 			t.Fatal(err)
 		}
