@@ -27,7 +27,7 @@ corten start twenty; for c in twenty thirty; do until corten logs $c | grep -q '
 				t.Error("claims are left:", out)
 			}
 			want(t, d.try(t, "corten run --rm --network none --storage-opt size=20m small sh -c '"+fill+"'"), fs.full)
-			limits(t, d)
+			unlimited(t, d)
 
 			// Whoever is killed while it is made leaves nothing for long.
 			d.sh(t, `for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
@@ -36,7 +36,7 @@ done; corten ps -a >/dev/null`)
 			if out := d.sh(t, "ls $CORTEN_ROOT/projects $CORTEN_ROOT/containers"); strings.Contains(out, "\n1") {
 				t.Error("left by the killed:", out)
 			}
-			limits(t, d)
+			unlimited(t, d)
 
 			// A volume likewise, for all of its containers together.
 			d.sh(t, "corten volume create -o size=10m data; corten volume create -o size=10m data")
@@ -46,7 +46,7 @@ done; corten ps -a >/dev/null`)
 			want(t, d.sh(t, "corten volume inspect data"), `"size": "10485760"`)
 			want(t, d.try(t, "corten volume create -o size=20m data"), "with another size")
 			d.sh(t, "corten volume rm data; test -z \"$(ls $CORTEN_ROOT/projects)\"")
-			limits(t, d)
+			unlimited(t, d)
 
 			// Without enforcement there is no start.
 			d.sh(t, "corten create --name later --network none --storage-opt size=20m small true >/dev/null; umount /mnt/disk; mount -o "+fs.other+" $DEV /mnt/disk")
@@ -56,8 +56,8 @@ done; corten ps -a >/dev/null`)
 	}
 }
 
-// limits asks the kernel that no project of ours is limited.
-func limits(t *testing.T, d disk) {
+// unlimited asks the kernel that no project of ours is limited.
+func unlimited(t *testing.T, d disk) {
 	t.Helper()
 	if out := d.sh(t, "repquota -Pn /mnt/disk | awk '/^#1073/ && $5 != 0'"); out != "" {
 		t.Error("limits are left:\n" + out)
