@@ -178,7 +178,7 @@ func TestAppArmorOfUsers(t *testing.T) {
 		as() { setpriv --reuid confined --regid confined --init-groups env HOME=/home/confined XDG_RUNTIME_DIR=/run/user/$u "$@"; }
 		`
 	got := sh(t, m, as+"as corten run --rm --network none host cat /proc/self/attr/current; as corten run -d --name mine --network none host sleep infinity >/dev/null; "+
-		"as corten exec mine cat /proc/self/attr/current; as corten inspect -f '{{.AppArmorProfile}}' mine; as corten rm -f mine >/dev/null; as corten doctor --all | grep -o 'AppArmor: .*'")
+		"as corten exec mine cat /proc/self/attr/current; as corten inspect -f '{{.AppArmorProfile}}' mine; as corten rm -f mine >/dev/null; as corten doctor --all | grep -o '^ *AppArmor: .*' | tr -s ' ' | cut -c2-")
 	if want := confined + "\n" + confined + "\ncorten-default\nAppArmor: the profile corten-default is loaded: enforce"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -186,13 +186,6 @@ func TestAppArmorOfUsers(t *testing.T) {
 	said := sh(t, m, as+"as corten run --rm --network pasta host echo connected 2>&1; as corten doctor --all | grep -A1 pasta:")
 	if !strings.HasPrefix(said, "connected") && !strings.Contains(said, "--network slirp4netns does without it") {
 		t.Error(said)
-	}
-	if got := sh(t, m, as+"as corten run --rm --network slirp4netns host echo connected"); got != "connected" {
-		t.Error(got)
-	}
-	got = sh(t, m, "apparmor_parser -R /etc/apparmor.d/usr.bin.passt; "+as+"as corten run --rm --network pasta host echo connected; apparmor_parser -r /etc/apparmor.d/usr.bin.passt")
-	if got != "connected" {
-		t.Error(got)
 	}
 }
 
