@@ -328,7 +328,7 @@ func (t *taker) publish(images *os.File) error {
 			return err
 		}
 	}
-	if err := criu.Undelete(t.images); err != nil {
+	if err := criu.Detach(t.images); err != nil {
 		return err
 	}
 	if t.r.Previous { // criu has made a link to it, and reads a folder of that name as well

@@ -136,15 +136,18 @@ func TestMapUsers(t *testing.T) {
 	}
 }
 
-func TestUndelete(t *testing.T) {
+func TestDetach(t *testing.T) {
 	var own, given message
 	own.number(2, 5)
+	own.number(sharedField, 3)
+	own.text(mountpointField, "/own")
 	own.flag(deletedField, true)
 	given.number(2, 6)
+	given.number(masterField, 4)
 	given.flag(deletedField, true)
 	given.text(externalField, "m0")
 	dir := image(t, "mountpoints-13.img", mountsMagic, own, given)
-	if err := Undelete(dir); err != nil {
+	if err := Detach(dir); err != nil {
 		t.Fatal(err)
 	}
 	b, _ := os.ReadFile(filepath.Join(dir, "mountpoints-13.img"))

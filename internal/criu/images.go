@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/cortenhq/corten/internal/disk"
 	"github.com/cortenhq/corten/internal/errs"
@@ -95,18 +97,24 @@ func userNS(uid, gid []spec.IDMap) []byte {
 
 // Fields of mnt_entry, images/mnt.proto.
 const (
-	deletedField  = 16 // what is mounted has lost its name
-	externalField = 18 // what is mounted is not criu's to make
+	mountpointField = 7
+	sharedField     = 10 // the mount is of a group of mounts that propagate to one another,
+	masterField     = 11 // or that another one propagates to
+	deletedField    = 16 // what is mounted has lost its name
+	externalField   = 18 // what is mounted is not criu's to make
 )
 
-// Undelete has criu not care that what it is given to mount had lost its name. It would make an empty file in its place.
-func Undelete(dir string) error {
+// Detach has criu take what it is given to mount as it is: it does not care that it had lost its name, in whose place it would
+// make an empty file, nor that mounts of the host propagated to it, which they do no more.
+func Detach(dir string) error {
 	_, err := rewrite(dir, "mountpoints-*.img", mountsMagic, func(entries [][]byte) ([][]byte, error) {
 		for i, e := range entries {
-			external := false
-			err := fields(e, func(f, _ uint64, _ int, _ []byte) { external = external || f == externalField })
-			if err == nil && external {
-				entries[i], err = without(e, deletedField)
+			given := false
+			err := fields(e, func(f, _ uint64, _ int, text []byte) {
+				given = given || f == externalField || f == mountpointField && strings.Trim(string(text), "./") == ""
+			})
+			if err == nil && given {
+				entries[i], err = without(e, sharedField, masterField, deletedField)
 			}
 			if err != nil {
 				return nil, err
@@ -117,11 +125,11 @@ func Undelete(dir string) error {
 	return err
 }
 
-// without is a message without a field that is a number.
-func without(b []byte, field uint64) (out message, err error) {
+// without is a message without some of its fields.
+func without(b []byte, drop ...uint64) (out message, err error) {
 	err = fields(b, func(f, n uint64, kind int, text []byte) {
 		switch {
-		case f == field:
+		case slices.Contains(drop, f):
 		case kind == 0:
 			out.number(f, int64(n))
 		case kind == 2:

@@ -115,6 +115,9 @@ func (c *Checkpoint) image(s *record.State, frozen bool) error {
 		if stage != "post-dump" {
 			return nil
 		}
+		if err := criu.Detach(c.Images); err != nil {
+			return err
+		}
 		return doc.save(c.Images) // the container ends when this is answered
 	}
 	_, err = criu.Run(r)
