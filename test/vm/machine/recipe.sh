@@ -100,4 +100,6 @@ ln -s ../agent.service etc/systemd/system/sysinit.target.wants/
 cd ..
 # Unpacked, for tests that start many machines from it.
 mkfs.ext4 -q -O verity,quota,project -E quotatype=usrquota:grpquota:prjquota,lazy_itable_init=1,lazy_journal_init=1,nodiscard -d guest disk 8G
+# The quotas have not counted these files yet.
+e2fsck -f -y disk >/dev/null || test $? = 1
 rm -rf guest
