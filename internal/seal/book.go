@@ -39,7 +39,8 @@ func (b *Book) Seal(d oci.Digest) (Seal, bool) {
 }
 
 // seal seals an object, unless it is in the book, and enters it. The bytes of one that has long been
-// there unsealed are compared with its name first: a seal over others would make them look right.
+// there unsealed are compared with its name first: a seal over others would make them look right, to
+// whoever comes next, and nothing takes it off again.
 func (b *Book) seal(d oci.Digest) error {
 	if _, ok := b.Seal(d); ok {
 		return nil
@@ -51,8 +52,11 @@ func (b *Book) seal(d oci.Digest) error {
 	defer f.Close()
 	s, sealed, err := of(f)
 	if err == nil && !sealed {
-		if s, err = file(f); err == nil && b.old(f) {
+		if b.old(f) {
 			err = compare(f, d)
+		}
+		if err == nil {
+			s, err = file(f)
 		}
 	}
 	if err != nil {
@@ -80,7 +84,7 @@ func (b *Book) old(f *os.File) bool {
 	return err != nil || time.Unix(st.Mtim.Unix()).Before(b.since)
 }
 
-// compare reads an object, through its seal, and compares it with its name.
+// compare reads an object and compares it with its name.
 func compare(f *os.File, d oci.Digest) error {
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
