@@ -78,7 +78,7 @@ func (p *pairs) apply(field string) error {
 		return refuseOption(errs.Unsupported, key, "not built yet", "a volume is a folder of Corten's own; use type=bind for one elsewhere")
 	case "bind-nonrecursive":
 		return refuseOption(errs.Unsupported, key, "Docker gave it up", "write bind-recursive=disabled")
-	case "image-subpath", "relabel", "chown", "u", "idmap":
+	case "image-subpath", "chown", "u", "idmap":
 		return refuseOption(errs.Unsupported, key, "not built yet", "leave it out")
 	}
 	if value == "" {

@@ -28,7 +28,7 @@ func TestVolumes(t *testing.T) {
 		"/a:/b:ro":            bind(spec.Mount{Source: "/a", Target: "/b", ReadOnly: true}),
 		"/a:/b:rw":            bind(spec.Mount{Source: "/a", Target: "/b"}),
 		"/a:/b:ro,z":          bind(spec.Mount{Source: "/a", Target: "/b", ReadOnly: true, Relabel: spec.RelabelShared}),
-		"/a:/b:rw,Z,cached":   bind(spec.Mount{Source: "/a", Target: "/b", Relabel: spec.RelabelPrivate}),
+		"/a:/b:rw,Z,cached":   bind(spec.Mount{Source: "/a", Target: "/b", Recursive: true, Relabel: spec.RelabelPrivate}),
 		"/a:/b:rslave,noexec": bind(spec.Mount{Source: "/a", Target: "/b", Propagation: "rslave", NoExec: true}),
 		"/a:/b:shared":        bind(spec.Mount{Source: "/a", Target: "/b", Propagation: "shared"}),
 		"/a:/b:nosuid,nodev":  bind(spec.Mount{Source: "/a", Target: "/b", NoSuid: true, NoDev: true}),
@@ -76,6 +76,7 @@ func TestMounts(t *testing.T) {
 		"src=vol,dst=/b":                                      {Type: spec.Volume, Source: "vol", Target: "/b"},
 		"dst=/b":                                              {Type: spec.Volume, Target: "/b"},
 		"type=tmpfs,dst=/b":                                   {Type: spec.Tmpfs, Target: "/b"},
+		"type=bind,src=/a,dst=/b,relabel=private":             {Type: spec.Bind, Source: "/a", Target: "/b", Recursive: true, Relabel: spec.RelabelPrivate},
 		"type=tmpfs,dst=/b,tmpfs-size=64m,tmpfs-mode=0700,ro": {Type: spec.Tmpfs, Target: "/b", Size: 64 << 20, Mode: mode(0o700), ReadOnly: true},
 		"type=tmpfs,dst=/b,exec":                              {Type: spec.Tmpfs, Target: "/b", Exec: true},
 	} {

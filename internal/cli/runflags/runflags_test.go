@@ -462,6 +462,8 @@ const wrong = `
 --mount type=bind,source=/a,target=/a,volume-nocopy
 --mount type=bind,source=/a,target=/a,tmpfs-size=3
 --mount type=bind,source=/a,target=/a,bind-propagation=up
+--mount type=bind,source=/a,target=/a,relabel=maybe
+--mount type=tmpfs,target=/a,relabel=shared
 --mount type=bind,source=/a,target=/a,bind-recursive=writable
 --mount type=bind,source=/a,target=/a,bind-recursive=readonly
 --mount type=bind,source=/a,target=/a,bind-recursive=no
