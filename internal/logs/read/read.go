@@ -197,9 +197,7 @@ func (r *Reader) line() ([]byte, error) {
 		kept := copy(r.buf, r.have)
 		n, err := r.src.Read(r.buf[kept:])
 		r.have = r.buf[:kept+n]
-		if err := r.secure(); err != nil {
-			return nil, err
-		}
+		r.secure()
 		switch {
 		case n > 0:
 		case err == io.EOF && len(r.have) > 0 && !r.full:
@@ -217,20 +215,21 @@ func (r *Reader) line() ([]byte, error) {
 }
 
 // secure makes what was read durable, and all that has been written since: one sync serves many lines. A
-// compressed file was synced before it had its name.
-func (r *Reader) secure() error {
+// compressed file was synced before it had its name. Of a disk that has failed what can be read is given all the
+// same: somebody may be looking for the reason.
+func (r *Reader) secure() {
 	if !r.sure || r.src != io.Reader(r.file) || r.pos.Offset+int64(len(r.have)) <= r.synced {
-		return nil
+		return
 	}
 	st, err := r.file.Stat()
-	if err != nil {
-		return err
+	if err == nil {
+		err = unix.Fdatasync(int(r.file.Fd()))
 	}
-	if err := unix.Fdatasync(int(r.file.Fd())); err != nil {
-		return err
+	if err != nil {
+		r.sure = false
+		return
 	}
 	r.synced = st.Size()
-	return nil
 }
 
 // files lists the log; one that is not there is empty.
@@ -247,7 +246,7 @@ type Request struct {
 	From         logs.Position // begin here; zero: at the oldest record
 	Tail         int           // if From is zero: only so many of the last lines; negative: all
 	Since, Until time.Time     // only records of that time; zero: no limit
-	Durable      bool          // give nothing that a power cut could take back: a report, not a view
+	Durable      bool          // give nothing that a power cut could take back, unless the disk fails
 }
 
 // Read calls each with the entries that there are when it begins.
