@@ -54,7 +54,7 @@ func Lay(p plan.Plan, env Env, ns *os.File) (*Tree, error) {
 		}
 		h.fds["ns:user"] = fd
 	}
-	for _, s := range p.Host {
+	for _, s := range slices.Concat(p.Host, p.Child) { // of which some clone mounts, too
 		var err error
 		switch s := s.(type) {
 		case plan.CloneMount, plan.MountImage, plan.MakeDev, plan.MakeFile, plan.MakeTmpfs, plan.Overlay:

@@ -39,6 +39,14 @@ type (
 		As Handle `json:"as"`
 	}
 
+	// OpenSource opens what of the host a bind mount shows, as the process's copy of its mounts has it,
+	// before anything of the container is mounted there.
+	OpenSource struct {
+		Path string `json:"path"`
+		What string `json:"what"`
+		As   Handle `json:"as"`
+	}
+
 	// KeepCaps has the process keep its permitted capabilities when it changes its user.
 	KeepCaps struct{}
 
@@ -65,6 +73,7 @@ func (Attributes) Kind() string { return "attributes" }
 func (MakeTmpfs) Kind() string  { return "make-tmpfs" }
 func (MapUsers) Kind() string   { return "map-users" }
 func (OpenDev) Kind() string    { return "open-dev" }
+func (OpenSource) Kind() string { return "open-source" }
 func (KeepCaps) Kind() string   { return "keep-caps" }
 func (HoldCaps) Kind() string   { return "hold-caps" }
 func (Hold) Kind() string       { return "hold" }
@@ -95,9 +104,10 @@ func (s MakeTmpfs) String() string {
 func (s MapUsers) String() string {
 	return fmt.Sprintf("make %s, a user namespace that maps users %s and groups %s", s.As, mapWords(s.UID), mapWords(s.GID))
 }
-func (OpenDev) String() string  { return "open the host's /dev" }
-func (KeepCaps) String() string { return "keep capabilities over the change of user" }
-func (Hold) String() string     { return "wait to be started" }
+func (OpenDev) String() string      { return "open the host's /dev" }
+func (s OpenSource) String() string { return fmt.Sprintf("open %s: %s", s.Path, s.What) }
+func (KeepCaps) String() string     { return "keep capabilities over the change of user" }
+func (Hold) String() string         { return "wait to be started" }
 
 func (s HoldCaps) String() string {
 	var parts []string
@@ -115,8 +125,9 @@ func (s HoldCaps) String() string {
 	return "hold the capabilities " + strings.Join(parts, "; ")
 }
 
-func (s Attributes) uses() []Handle { return []Handle{s.Mount} }
-func (s MakeTmpfs) opens() []Handle { return []Handle{s.As} }
-func (s MapUsers) opens() []Handle  { return []Handle{s.As} }
-func (s OpenDev) opens() []Handle   { return []Handle{s.As} }
-func (s Hold) uses() []Handle       { return []Handle{HeldReady, HeldKnown, s.Start} }
+func (s Attributes) uses() []Handle  { return []Handle{s.Mount} }
+func (s MakeTmpfs) opens() []Handle  { return []Handle{s.As} }
+func (s MapUsers) opens() []Handle   { return []Handle{s.As} }
+func (s OpenDev) opens() []Handle    { return []Handle{s.As} }
+func (s OpenSource) opens() []Handle { return []Handle{s.As} }
+func (s Hold) uses() []Handle        { return []Handle{HeldReady, HeldKnown, s.Start} }

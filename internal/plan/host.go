@@ -16,6 +16,7 @@ type (
 		Recursive bool   `json:"recursive,omitempty"`
 		What      string `json:"what"` // what it is to the container: "the objects"
 		As        Handle `json:"as"`
+		From      Handle `json:"from,omitempty"` // Path as the process has opened it, who then does it (OpenSource)
 	}
 
 	// MountImage mounts an EROFS image file, detached: from the file where the kernel can
@@ -371,6 +372,7 @@ func (s OwnStdio) String() string {
 func (Release) String() string { return "let the process go on" }
 
 func (s CloneMount) opens() []Handle { return []Handle{s.As} }
+func (s CloneMount) uses() []Handle  { return []Handle{s.From} }
 func (s MountImage) opens() []Handle { return []Handle{s.As} }
 func (s OpenProc) opens() []Handle   { return []Handle{s.As} }
 func (s OpenFile) opens() []Handle   { return []Handle{s.As} }

@@ -24,11 +24,6 @@ const (
 	label = "github.com/opencontainers/selinux@v1.2.2"
 )
 
-// fewer is programs of which another runtime passes more cases, and why; CONFORMANCE.md has more.
-var fewer = [...][2]string{
-	{"mounts", "bind mounts are cloned before other mounts are made, and Linux 6.8 sorts mountinfo by that"},
-}
-
 // TestValidation: of every program of the suite at least as many cases pass as with runc and crun here.
 func TestValidation(t *testing.T) {
 	if os.Getenv("CORTEN_TEST_CONFORMANCE") == "" {
@@ -62,19 +57,10 @@ func TestValidation(t *testing.T) {
 			best = max(best, passed)
 		}
 		t.Logf("%-36s%s", program, line.String())
-		if mine < best && reason(program) == "" {
+		if mine < best {
 			t.Errorf("%s:%s", program, line.String())
 		}
 	}
-}
-
-func reason(program string) string {
-	for _, f := range fewer {
-		if f[0] == program {
-			return f[1]
-		}
-	}
-	return ""
 }
 
 // suiteIn builds the suite in the cache folder, once, and returns its folder and its programs.

@@ -18,6 +18,12 @@ func (c *Program) listed(s plan.Step) error {
 	switch s := s.(type) {
 	case plan.OpenDev:
 		c.ResultIn(c.Call(unix.SYS_OPENAT, c.cwd(), c.Text("/dev"), c.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)), c.handle(s.As))
+	case plan.OpenSource: // as in the launcher this mounts what is mounted when it is asked for (autofs)
+		c.ResultIn(c.Call(unix.SYS_OPEN_TREE, c.cwd(), c.Text(s.Path), c.Num(unix.OPEN_TREE_CLOEXEC)), c.handle(s.As))
+	case plan.CloneMount:
+		c.cloneMount(s)
+	case plan.Attributes:
+		c.attributesOf(s)
 	case bundled.Remount:
 		c.remount(s)
 	case bundled.MoveRoot:
@@ -61,6 +67,27 @@ func (c *Program) listed(s plan.Step) error {
 		return c.attributes(s)
 	}
 	return nil
+}
+
+// cloneMount is of the mounts that the process has.
+func (c *Program) cloneMount(s plan.CloneMount) {
+	flags := uintptr(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
+	if s.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	c.ResultIn(c.Call(unix.SYS_OPEN_TREE, c.handle(s.From), c.Text(""), c.Num(flags)), c.handle(s.As))
+	c.Call(unix.SYS_CLOSE, c.handle(s.From))
+}
+
+// attributesOf changes a detached mount.
+func (c *Program) attributesOf(s plan.Attributes) {
+	attr := numbers.Change(s.Set, s.Clear)
+	attr.Propagation = numbers.Propagation(s.Propagation)
+	flags := uintptr(unix.AT_EMPTY_PATH)
+	if s.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	c.Call(unix.SYS_MOUNT_SETATTR, c.handle(s.Mount), c.Text(""), c.Num(flags), rows.Point(c.Table, &attr), c.Num(unix.MOUNT_ATTR_SIZE_VER0))
 }
 
 // setAttr changes the mount at a path of the container.

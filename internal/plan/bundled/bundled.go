@@ -39,7 +39,8 @@ type bundler struct {
 	child []plan.Step
 	seal  []plan.Step
 
-	shifts []plan.Step // of mounts, once the users are mapped
+	shifts  []plan.Step // of mounts, once the users are mapped
+	sources []plan.Step // of mounts that the process clones
 }
 
 func (b *bundler) onHost(s ...plan.Step)  { b.host = append(b.host, s...) }
@@ -199,9 +200,7 @@ func (b *bundler) view() error {
 	for _, j := range b.mounts() {
 		b.inChild(j)
 	}
-	if !b.stays() {
-		b.inChild(plan.Propagation{Mode: "private"})
-	}
+	start := len(b.child)
 	b.inChild(plan.OpenDev{As: plan.DevMount}, b.enterRoot())
 	if len(b.in.Sources) != len(b.c.Mounts) {
 		return errs.Newf(errs.Internal, "plan mounts", "", "a source for each mount is wanted")
@@ -211,6 +210,7 @@ func (b *bundler) view() error {
 			return errs.Wrap("plan mount", b.c.Mounts[i].Target, err)
 		}
 	}
+	b.child = slices.Insert(b.child, start, b.hosts()...)
 	b.devices()
 	if term {
 		b.inChild(BindConsole{})
@@ -243,6 +243,18 @@ func (b *bundler) view() error {
 		b.inChild(RootPropagation{mode, all})
 	}
 	return nil
+}
+
+// hosts is what is done with the copy of the host's mounts before anything is mounted there: what is
+// cloned from it goes on to show what the host mounts there, unless the root file system does not.
+func (b *bundler) hosts() []plan.Step {
+	switch {
+	case b.stays():
+		return nil
+	case len(b.sources) > 0 && b.c.Root.Propagation != "rprivate":
+		return append(b.sources, plan.Propagation{Mode: "slave"})
+	}
+	return append(b.sources, plan.Propagation{Mode: "private"})
 }
 
 // stays reports whether the container has the host's mount namespace: its root then lies where the
@@ -345,20 +357,39 @@ func overProc(target string, mnt spec.Mount, bind bool) error {
 
 func (b *bundler) bind(i int, target string, w mountWords) error {
 	h, what := plan.Handle("mount"+strconv.Itoa(i)), b.in.Sources[i].Path
-	b.onHost(plan.CloneMount{Path: what, Recursive: w.below, What: "for " + target, As: h})
-	if len(w.set)+len(w.clear) > 0 {
-		b.onHost(plan.Attributes{Mount: h, Set: w.set, Clear: w.clear, What: what})
-	}
-	if len(w.setAll)+len(w.clearAll) > 0 {
-		b.onHost(plan.Attributes{Mount: h, Recursive: true, Set: w.setAll, Clear: w.clearAll, What: what})
-	}
+	clone := plan.CloneMount{Path: what, Recursive: w.below, What: "for " + target, As: h}
 	p := plan.Attributes{Mount: h, Recursive: w.propagationAll, Propagation: w.propagation, What: what}
 	if p.Propagation == "" {
 		p.Recursive, p.Propagation = w.below, "slave"
 	}
-	b.onHost(p)
+	do := b.onHost
+	if b.inOrder(i, w) {
+		do = b.inChild
+		clone.From = plan.Handle("source" + strconv.Itoa(i))
+		b.sources = append(b.sources, plan.OpenSource{Path: what, What: clone.What, As: clone.From})
+	}
+	do(clone)
+	if len(w.set)+len(w.clear) > 0 {
+		do(plan.Attributes{Mount: h, Set: w.set, Clear: w.clear, What: what})
+	}
+	if len(w.setAll)+len(w.clearAll) > 0 {
+		do(plan.Attributes{Mount: h, Recursive: true, Set: w.setAll, Clear: w.clearAll, What: what})
+	}
+	if clone.From == "" || p.Propagation != "slave" { // what it is cloned from is that
+		do(p)
+	}
 	b.inChild(plan.Attach{Mount: h, Target: target, File: b.in.Sources[i].File, What: what})
 	return b.shift(i, h, w)
+}
+
+// inOrder reports whether a bind mount is cloned by the process, from its copy of the host's mounts,
+// when it is its turn: Linux 6.8 sorts /proc/self/mountinfo by when mounts were made. The launcher clones
+// what only it can: mounts that are shifted or shown to a user namespace, those that are shared with the
+// host, and what is found by way of a process.
+func (b *bundler) inOrder(i int, w mountWords) bool {
+	apart := slices.Contains([]string{"", "rslave", "rprivate"}, b.c.Root.Propagation) // as all that it clones then is
+	return !b.Private() && b.Fresh(b.c.Namespaces.Mount) && !w.idmap && len(b.c.Mounts[i].UIDMap) == 0 &&
+		(apart || w.propagation != "shared") && !strings.HasPrefix(b.in.Sources[i].Path, "/proc/")
 }
 
 // shift shows the owners of a bind mount as its own maps say, or those of the container.
