@@ -136,8 +136,9 @@ func newLab(t *testing.T) *lab {
 	if err := os.MkdirAll(filepath.Join(l.dirs.Run, "net/wired"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	// An address of the link that is looked for elsewhere for a second (accept_dad) would make a difference of before and after.
 	l.host.sh(`echo 0 >/proc/sys/net/ipv4/ip_forward
-		ip link add eth0 type veth peer name eth0 netns ` + strconv.Itoa(l.world.pid()) + `
+		ip link add eth0 type veth peer name eth0 netns ` + strconv.Itoa(l.world.pid()) + `; echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
 		ip address add 192.0.2.1/24 dev eth0; ip address add 2001:db8::1/64 dev eth0 nodad; ip link set eth0 up
 		ip route add default via 192.0.2.2; ip route add default via 2001:db8::2`)
 	l.world.sh(`ip address add 192.0.2.2/24 dev eth0; ip address add 2001:db8::2/64 dev eth0 nodad; ip link set eth0 up`)
