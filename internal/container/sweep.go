@@ -96,7 +96,7 @@ func outlive(dirs Dirs, undo Undo) error {
 // raise buries a container of another boot. Who lives, and began in this one, has the
 // lock; who has ended meanwhile is as bury wants it.
 func raise(dirs Dirs, id spec.ContainerID, undo Undo) error {
-	r := Record{Remove: torn(dirs, id)}
+	r := Record{Remove: torn(dirs, id, "spec.json")}
 	if c, err := ReadSpec(dirs, id); err == nil {
 		r = recordOf(c, nil)
 	}
@@ -151,10 +151,10 @@ func zombie(pid int) bool {
 	return i >= 0 && bytes.HasPrefix(b[i:], []byte(") Z"))
 }
 
-// torn reports whether a container's spec.json is there without its content: the power
-// failed, and the container was one to be removed, for those of others are synced.
-func torn(dirs Dirs, id spec.ContainerID) bool {
-	b, err := os.ReadFile(filepath.Join(Dir(dirs, id), "spec.json"))
+// torn reports whether a file of a container is there without its content: the power failed before
+// it was on the disk. Of spec.json that means that the container was one to be removed, for those of others are synced.
+func torn(dirs Dirs, id spec.ContainerID, name string) bool {
+	b, err := os.ReadFile(filepath.Join(Dir(dirs, id), name))
 	return err == nil && len(bytes.Trim(b, "\x00")) == 0
 }
 
@@ -222,7 +222,10 @@ func undoAll(dirs Dirs, id spec.ContainerID, r Record, undo Undo, why string) er
 		return err
 	}
 	st, err := ReadState(dirs, id)
-	if err != nil || !st.Alive() {
+	// What the power cut before it was on the disk is a state other than exited, which is synced: it may have run,
+	// and somebody may know.
+	lost := why == rebooted && (torn(dirs, id, "state.json") || errors.Is(err, fs.ErrNotExist))
+	if !lost && (err != nil || !st.Alive()) {
 		return nil
 	}
 	st.Status, st.PID, st.StartTicks, st.Groups, st.ExitCode = Exited, 0, 0, nil, 137

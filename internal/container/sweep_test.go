@@ -267,6 +267,29 @@ func TestClearedRun(t *testing.T) {
 	}
 }
 
+// TestOtherBootWithoutState: a power cut takes what was not synced, of which state.json of all that has not ended is a
+// part. Such a container may have run, and can be started again.
+func TestOtherBootWithoutState(t *testing.T) {
+	for name, lose := range map[string]func(path string) error{
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
+		"zeros":   func(path string) error { return os.WriteFile(path, make([]byte, 80), 0o600) },
+		"missing": os.Remove,
+	} {
+		dirs := folders(t)
+		c := described("web", false)
+		dead(t, dirs, c, func(x *container.Container) {
+			ok(t, x.Save())
+			ok(t, x.SetState(container.State{Status: container.Running, PID: 7, Kept: true}))
+		})
+		ok(t, lose(filepath.Join(container.Dir(dirs, c.ID), "state.json")))
+		ok(t, os.RemoveAll(dirs.Run))
+		sweep(t, dirs)
+		if st, err := container.ReadState(dirs, c.ID); err != nil || st.Status != container.Exited || st.ExitCode != 137 {
+			t.Errorf("%s: state %+v, %v", name, st, err)
+		}
+	}
+}
+
 // TestOtherBootSparesTheLiving: what was started in this boot before anyone swept has its lock.
 func TestOtherBootSparesTheLiving(t *testing.T) {
 	dirs := folders(t)
