@@ -71,12 +71,14 @@ func (l *live) wait() syscall.WaitStatus {
 	return l.cmd.ProcessState.Sys().(syscall.WaitStatus)
 }
 
-// init is the number of corten-init.
+// init is the number of corten-init, which is executed beside the command: that may be up first.
 func (l *live) init() int {
 	l.w.t.Helper()
-	for _, pid := range l.pids {
-		if b, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm")); string(b) == "corten-init\n" {
-			return pid
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for _, pid := range l.pids {
+			if b, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm")); string(b) == "corten-init\n" {
+				return pid
+			}
 		}
 	}
 	l.w.t.Fatalf("no corten-init in %v", l.pids)
